@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Run the dispatcher with the flags given; without any, dispatch the bundled example.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+ready_venv requirements
+export PATH="$venv/bin:$PATH"
+if [ $# -eq 0 ]; then
+  set -- --docdb_snapshot metadata.jsonl --query query.json --file_extension .nwb --overwrite 1
+  echo "Dispatching the bundled example: code/run $*" >&2
+fi
+exec "$root/code/run" "$@"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Run every check: locks, formatter, linter, type checker, generated files, tests. Flags go to pytest.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+ready_venv requirements-dev
+export PATH="$venv/bin:$PATH"
+cd "$root/code"
+step() { echo "== $*" >&2; "$@"; }
+step bash ../environment/lock.sh --check
+step ruff format --check .
+step ruff check .
+step mypy .
+step cog --check -I tests ../README.md
+step pytest "$@"
