@@ -1,0 +1,139 @@
+"""Fixtures: the two services, and the program as its user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from standins import KEY_ID, S3, SECRET, DocDB
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "code" / "run_capsule.py"
+REAL_RECORDS = ROOT.parent / "shared" / "docdb_records.jsonl"
+
+Task = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def docdb_server(tmp_path_factory: pytest.TempPathFactory) -> DocDB:
+    return DocDB(tmp_path_factory.mktemp("docdb"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> S3:
+    return S3()
+
+
+@pytest.fixture
+def docdb(docdb_server: DocDB) -> DocDB:
+    docdb_server.clear()
+    return docdb_server
+
+
+@pytest.fixture
+def s3(s3_server: S3) -> S3:
+    s3_server.clear()
+    return s3_server
+
+
+@dataclass
+class Result:
+    """What one run of the program did."""
+
+    status: int
+    log: str
+    stdout: str
+    output: Path
+
+    @property
+    def error(self) -> str:
+        """The last line of standard error."""
+        return self.log.rstrip("\n").rpartition("\n")[2]
+
+    def names(self) -> list[str]:
+        """Return what a `*` matches in the output folder."""
+        return sorted(path.name for path in self.output.glob("*") if path.name[0] != ".")
+
+    def workers(self) -> list[list[Task]]:
+        """Return the tasks of each worker, in no order."""
+        return [
+            [json.loads(path.read_text()) for path in (self.output / name).iterdir()]
+            for name in sorted(self.names(), key=int)
+        ]
+
+    def tasks(self) -> list[Task]:
+        """Return all tasks, in their order if each worker has one."""
+        return [task for tasks in self.workers() for task in tasks]
+
+    def files(self) -> dict[str, bytes]:
+        """Return all that the output folder holds, hidden or not, by path."""
+        return {
+            str(path.relative_to(self.output)): path.read_bytes()
+            for path in self.output.rglob("*")
+            if path.is_file()
+        }
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, docdb: DocDB, s3: S3) -> Run:
+    """Return a function that runs the program as a subprocess, with the stand-ins to talk to."""
+    home = tmp_path / "home"
+    (tmp_path / "data").mkdir()
+    home.mkdir()
+    base = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "DOCDB_HOST": docdb.host,
+        "REQUESTS_CA_BUNDLE": str(docdb.ca_file),
+        "AWS_ENDPOINT_URL": s3.url,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+    def run(
+        *flags: str,
+        env: dict[str, str | None] | None = None,
+        program: Path = PROGRAM,
+        output: Path | None = None,
+        stderr: int = subprocess.PIPE,
+    ) -> Result:
+        output = output or tmp_path / "results"
+        environment = {**base, **(env or {})}
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(program),
+                f"--input_directory={tmp_path / 'data'}",
+                f"--output_directory={output}",
+                *flags,
+            ],
+            env={name: value for name, value in environment.items() if value is not None},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Result(done.returncode, done.stderr or "", done.stdout, output)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_records() -> list[dict[str, Any]]:
+    if not REAL_RECORDS.exists():
+        pytest.skip(f"the real records are not at {REAL_RECORDS}")
+    return [json.loads(line) for line in REAL_RECORDS.read_text().splitlines()]

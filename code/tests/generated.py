@@ -1,0 +1,108 @@
+"""What is generated from the program's table of flags: the app panel and the README's table.
+
+`python code/tests/generated.py` writes both anew; a test and `cog --check` hold them fresh.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PANEL = ROOT / ".codeocean" / "app-panel.json"
+sys.path.insert(0, str(ROOT / "code"))
+
+import run_capsule  # noqa: E402
+
+# Folders are Code Ocean's own, and its results folder is empty at every start.
+NOT_IN_PANEL = ("--input_directory", "--output_directory", "--overwrite")
+ICONS = {
+    "Choose the assets": "🔎",
+    "Find the files": "🗂️",
+    "Share out the work": "👥",
+    "Folders and safety": "🛟",
+}
+LIMITS: dict[Any, dict[str, Any]] = {
+    run_capsule.switch: {"value_type": "integer", "minimum": 0, "maximum": 1},
+    run_capsule.positive: {"value_type": "integer", "minimum": 1},
+    run_capsule.version: {"value_type": "string", "pattern": "^(v1|v2)?$"},
+    run_capsule.suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
+    str: {"value_type": "string"},
+}
+
+
+def stable_id(name: str) -> str:
+    """Return 16 letters and digits that stay the same for the same name."""
+    digest = base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+    return "".join(c for c in digest if c.isalnum())[:16]
+
+
+def app_panel() -> str:
+    """Return the text of .codeocean/app-panel.json."""
+    categories, parameters = [], []
+    for heading, flags in run_capsule.FLAGS.items():
+        categories.append({"id": stable_id(heading), "name": heading, "icon": ICONS[heading]})
+        for names, convert, default, _, text in flags:
+            flag = names.split()[0]
+            if flag in NOT_IN_PANEL:
+                continue
+            parameters.append(
+                {
+                    "id": stable_id(flag),
+                    "category": stable_id(heading),
+                    "name": flag[2:].replace("_", " ").capitalize(),
+                    "param_name": flag[2:],
+                    "description": text,
+                    "help_text": text,
+                    "type": "text",
+                    **LIMITS[convert],
+                    "default_value": "" if default is None else str(default),
+                }
+            )
+    panel = {
+        "version": 1,
+        "named_parameters": True,
+        "general": {
+            "title": "Analysis job dispatch",
+            "instructions": "Say which data assets to analyse, with a query or with a CSV of their"
+            " ids, and which files in them. A field left empty means its default.",
+        },
+        "categories": categories,
+        "parameters": parameters,
+    }
+    return json.dumps(panel, indent="\t", ensure_ascii=False) + "\n"
+
+
+def flag_table() -> str:
+    """Return the README's table of flags, in Markdown."""
+    lines = []
+    for heading, flags in run_capsule.FLAGS.items():
+        lines += [f"**{heading}**", "", "| flag | default | meaning |", "| --- | --- | --- |"]
+        for names, _, default, metavar, text in flags:
+            flag, *aliases = names.split()
+            also = "".join(f"<br>also `{alias}`" for alias in aliases)
+            if isinstance(default, Path):
+                default = f"<root>/{default.relative_to(run_capsule.ROOT)}"
+            shown = "" if default is None else f"`{default}`"
+            value = metavar.replace("|", "\\|")
+            lines.append(f"| `{flag} {value}`{also} | {shown} | {text} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the app panel and the README anew."""
+    PANEL.write_text(app_panel(), encoding="utf-8")
+    tests = str(Path(__file__).parent)
+    subprocess.run(
+        [sys.executable, "-m", "cogapp", "-r", "-I", tests, str(ROOT / "README.md")], check=True
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Stand-ins for the two services, real servers on loopback that speak the real protocols.
+
+DocDB's gateway is HTTPS in front of mongomock, with the gateway's limits. S3 is moto's server,
+with what moto lets pass refused in front of it: unsigned requests to private buckets, unknown
+keys, signatures for the wrong region.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+import mongomock
+import trustme
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+REQUEST_LINE = 8_192
+ANSWER = 6_000_000
+ACCOUNT = "123456789012"
+KEY_ID = "AKIDEXAMPLE"
+SECRET = "example-secret"  # noqa: S105
+
+ERROR = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>{}</Code><Message>{}</Message></Error>"""
+
+
+@dataclass
+class Request:
+    """A request that a stand-in got."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: Any = None
+    signed: bool = False
+
+
+class DocDB:
+    """The gateway of the metadata database, over HTTPS with its own certificate authority."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        self.ca_file = folder / "docdb-ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        self.requests: list[Request] = []
+        self.faults: deque[tuple[int, dict[str, str], bytes]] = deque()  # answers to give first
+        self.max_answer = ANSWER
+        self.collections: dict[str, Any] = {}
+        self.clear()
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                gateway.answer(self, None)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                gateway.answer(self, json.loads(body))
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.host = f"localhost:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def clear(self) -> None:
+        """Forget all records, requests and faults."""
+        client: Any = mongomock.MongoClient()
+        self.collections = {v: client[v].data_assets for v in ("v1", "v2")}
+        self.requests.clear()
+        self.faults.clear()
+        self.max_answer = ANSWER
+
+    def put(self, *records: dict[str, Any], version: str = "v1") -> None:
+        """Add records."""
+        self.collections[version].insert_many([dict(record) for record in records])
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: Any) -> None:
+        """Answer one request."""
+        url = urlsplit(handler.path)
+        query = dict(parse_qsl(url.query))
+        self.requests.append(Request(handler.command, url.path, query, body))
+        status: int
+        headers: dict[str, str]
+        if len(handler.requestline) > REQUEST_LINE:
+            status, headers, text = 414, {}, b'{"message": "URI too long"}'
+        elif self.faults:
+            status, headers, text = self.faults.popleft()
+        else:
+            headers = {}
+            status, text = self.run(url.path, query, body)
+            if len(text) > self.max_answer:
+                status, text = 413, b'{"message": "Request Too Long"}'
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(text)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    def run(self, path: str, query: dict[str, str], body: Any) -> tuple[int, bytes]:
+        """Return the status and the body of an answer."""
+        route = re.fullmatch(
+            r"/(v1|v2)/metadata_index/data_assets/(find|aggregate|count_documents)", path
+        )
+        if not route:
+            return 404, b'{"message": "no such route"}'
+        collection = self.collections[route[1]]
+        try:
+            asked = json.loads(query.get("filter", "{}"))
+            result: Any
+            if route[2] == "aggregate":
+                result = list(collection.aggregate(body))
+            elif route[2] == "count_documents":
+                result = {
+                    "total_record_count": collection.count_documents({}),
+                    "filtered_record_count": collection.count_documents(asked),
+                }
+            else:
+                result = list(collection.find(asked).limit(int(query.get("limit", "0"))))
+            return 200, json.dumps(result).encode()
+        except Exception as error:
+            return 400, json.dumps({"message": f"{type(error).__name__}: {error}"}).encode()
+
+
+@dataclass
+class S3:
+    """An S3 service; buckets are private unless public, each in its own region."""
+
+    requests: list[Request] = field(default_factory=list)
+    public: set[str] = field(default_factory=set)
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # prefix: status, code
+    page: int = 1_000
+
+    def __post_init__(self) -> None:
+        """Start the server."""
+
+        class Quiet(WSGIRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log(self, *_: Any, **__: Any) -> None:
+                pass
+
+        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=Quiet)
+        self.url = f"http://127.0.0.1:{self.server.port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def backend(self) -> Any:
+        """Moto's own store."""
+        return s3_backends[ACCOUNT]["aws"]
+
+    def clear(self) -> None:
+        """Forget all buckets and requests."""
+        self.backend.reset()
+        self.requests.clear()
+        self.public.clear()
+        self.refused.clear()
+        self.page = 1_000
+
+    def put(
+        self, bucket: str, keys: Iterable[str], region: str = "us-west-2", *, public: bool = False
+    ) -> None:
+        """Add objects to a bucket, which is made if it does not exist."""
+        if bucket not in self.backend.buckets:
+            self.backend.create_bucket(bucket, region)
+        if public:
+            self.public.add(bucket)
+        for key in keys:
+            self.backend.put_object(bucket, key, b"")
+
+    def listings(self) -> list[Request]:
+        """Return the requests that listed objects."""
+        return [request for request in self.requests if "list-type" in request.query]
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Answer one request."""
+        query = {
+            name: values[-1]
+            for name, values in parse_qs(environ["QUERY_STRING"], keep_blank_values=True).items()
+        }
+        path = environ["PATH_INFO"]
+        signature = environ.get("HTTP_AUTHORIZATION", "")
+        self.requests.append(
+            Request(environ["REQUEST_METHOD"], path, query, signed=bool(signature))
+        )
+        name = path.split("/")[1]
+        bucket = self.backend.buckets.get(name)
+        fault = bucket and self.refuse(bucket, query.get("prefix", ""), signature)
+        if fault:
+            status, code = fault
+            text = b"" if environ["REQUEST_METHOD"] == "HEAD" else ERROR.format(code, code).encode()
+            headers = [
+                ("Content-Type", "application/xml"),
+                ("Content-Length", str(len(text))),
+                ("x-amz-bucket-region", bucket.region_name),
+            ]
+            start_response(f"{status} {code}", headers)
+            return [text]
+        if "list-type" in query:
+            query["max-keys"] = str(min(self.page, int(query.get("max-keys", "1000"))))
+            environ["QUERY_STRING"] = urlencode(query)
+        return self.moto(environ, start_response)
+
+    def refuse(self, bucket: Any, prefix: str, signature: str) -> tuple[int, str] | None:
+        """Return the status and code with which S3 refuses a request, or None."""
+        for refused, fault in self.refused.items():
+            if prefix.startswith(refused):
+                return fault
+        if not signature:
+            return None if bucket.name in self.public else (403, "AccessDenied")
+        scope = re.search(r"Credential=([^/]+)/\d+/([^/]+)/s3/", signature)
+        if not scope or scope[1] != KEY_ID:
+            return 403, "InvalidAccessKeyId"
+        if scope[2] != bucket.region_name:
+            return 400, "AuthorizationHeaderMalformed"
+        return None

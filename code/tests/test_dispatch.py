@@ -1,0 +1,863 @@
+"""Whole runs: which assets, which tasks, which workers, against both kinds of database."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
+from hypothesis import given
+from hypothesis import strategies as st
+
+import run_capsule
+from conftest import PROGRAM, ROOT, Result, Run
+from reference import expected_files
+from standins import S3, DocDB
+
+Record = dict[str, Any]
+BUCKET = "example-bucket"
+
+
+def record(name: str, **more: Any) -> Record:
+    return {
+        "_id": f"id-{name}",
+        "name": name,
+        "location": f"s3://{BUCKET}/{name}",
+        "external_links": {"Code Ocean": [f"co-{name}"]},
+        **more,
+    }
+
+
+def ids_of(record: Record) -> list[str]:
+    """Return the Code Ocean ids of a real record, in the shapes seen there."""
+    ids: list[str] = []
+    for field in ("external_links", "other_identifiers"):
+        links = record.get(field)
+        ids += links.get("Code Ocean", []) if isinstance(links, dict) else []
+    return ids
+
+
+def expected_task(record: Record, asset_id: str, files: list[str] | None, query: Any) -> Record:
+    task = {
+        "s3_location": [record["location"]],
+        "asset_id": [asset_id],
+        "asset_name": [record["name"]],
+        "docdb_record_id": [record["_id"]],
+        "file_location": files,
+    }
+    return task if query is None else {**task, "query": json.dumps(query, separators=(",", ":"))}
+
+
+def by_json(tasks: list[Record]) -> list[str]:
+    return sorted(json.dumps(task) for task in tasks)
+
+
+# ------------------------------------------------------------------ the real records, all forms
+
+
+def tree_of(record: Record) -> list[str]:
+    """Return a tree for a real record, in the style of its kind."""
+    name = record["name"]
+    if "ecephys" in name:
+        stream = f"{name}/ecephys/ecephys_compressed/experiment1_ProbeA.zarr"
+        return [
+            f"{name}/nwb/{name}_experiment1_recording1.nwb/.zattrs",
+            f"{name}/nwb/{name}_experiment1_recording1.nwb/units/id/0",
+            *(f"{stream}/traces/{n}" for n in range(30)),
+            f"{stream}/traces/inner.nwb",
+        ]
+    if "behavior" in name:
+        return [f"{name}/behavior/{name}.nwb", f"{name}/behavior-videos/a.mp4", f"{name}/x.json"]
+    if "SPIM" in name:
+        return [f"{name}/SPIM.ome.zarr/0/0/{n}" for n in range(30)] + [f"{name}/acq.json"]
+    return [f"{name}/ophys/plane{n}.h5" for n in range(3)] + [f"{name}_copy/plane.nwb"]
+
+
+QUERIES: dict[str, tuple[Record, Callable[[Record], bool]]] = {
+    "all": ({}, lambda _: True),
+    "raw": (
+        {"data_description.data_level": "raw"},
+        lambda r: r["data_description"]["data_level"] == "raw",
+    ),
+    "subjects": (
+        {"subject.subject_id": {"$in": ["774212", "755252", "834691"]}},
+        lambda r: r["subject"]["subject_id"] in ("774212", "755252", "834691"),
+    ),
+    "name": (
+        {"name": {"$regex": "^ecephys_.*_sorted_"}, "session": {"$ne": None}},
+        lambda r: bool(re.match("ecephys_.*_sorted_", r["name"])) and r.get("session") is not None,
+    ),
+    "modality": (
+        {"data_description.modality.abbreviation": "behavior"},
+        lambda r: any(
+            modality["abbreviation"] == "behavior"
+            for modality in run_capsule.as_list(r["data_description"].get("modality"))
+            if isinstance(modality, dict)
+        ),
+    ),
+}
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3, real_records: list[Record]) -> dict[str, list[str]]:
+    """Put the real records behind both services; return all keys of each location."""
+    docdb.put(*real_records)
+    trees: dict[str, list[str]] = {}
+    for real in real_records:
+        bucket, _, prefix = real["location"].removeprefix("s3://").partition("/")
+        keys = [prefix + key.removeprefix(real["name"]) for key in tree_of(real)]
+        s3.put(bucket, keys)
+        trees.setdefault(f"s3://{bucket}/", []).extend(keys)
+    return {
+        real["location"]: trees[real["location"].rpartition("/")[0] + "/"] for real in real_records
+    }
+
+
+def brute_force(
+    records: list[Record], world: dict[str, list[str]], extension: str, split: int, query: Any
+) -> list[Record]:
+    tasks = []
+    for real in records:
+        ids = ids_of(real)
+        prefix = real["location"].removeprefix("s3://").partition("/")[2]
+        files = [
+            f"{real['location']}/{path}"
+            for path in sorted(expected_files(world[real["location"]], prefix, extension))
+        ]
+        parts: list[Any] = [[file] for file in files] if split else [files] * bool(files)
+        for part in parts if extension else [None]:
+            tasks.append(expected_task(real, ids[0] if ids else "", part, query))  # noqa: PERF401
+    return tasks
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("extension", ["", ".nwb", "zarr", ".h5"])
+def test_real_records_give_what_brute_force_gives(
+    query: str, extension: str, run: Run, world: dict[str, list[str]], real_records: list[Record]
+) -> None:
+    text, matches = QUERIES[query]
+    chosen = [real for real in real_records if matches(real)]
+    for split in (1, 0):
+        expected = brute_force(chosen, world, extension, split, text)
+        result = run(
+            f"--query={json.dumps(text)}",
+            f"--file_extension={extension}",
+            f"--split_files={split}",
+            "--max_jobs=1000",
+            "--overwrite=1",
+        )
+        if not expected:
+            assert result.status == 1
+            assert result.error.startswith("error: nothing to dispatch")
+            continue
+        assert result.status == 0, result.log
+        assert by_json(result.tasks()) == by_json(expected)
+        assert result.names() == sorted(map(str, range(len(expected))))
+        order = [(task["asset_name"][0], task["file_location"]) for task in result.tasks()]
+        assert order == sorted(order, key=lambda pair: (pair[0], pair[1] or []))
+
+
+@pytest.mark.usefixtures("world")
+def test_every_form_of_a_query_is_the_same_query(run: Run, tmp_path: Path) -> None:
+    text, _ = QUERIES["subjects"]
+    (tmp_path / "data" / "inputs").mkdir()
+    (tmp_path / "data" / "inputs" / "in-data.json").write_text(json.dumps(text, indent=2))
+    (tmp_path / "here.json").write_text("\ufeff" + json.dumps(text) + "\r\n", encoding="utf-8")
+    (tmp_path / "literal.json").write_text(repr(text))
+    forms = [
+        json.dumps(text),
+        json.dumps(text, indent=4),
+        repr(text),
+        f"  '{json.dumps(text)}' ",
+        f'"{text!r}"',
+        json.dumps(json.dumps(text)),
+        "here.json",
+        str(tmp_path / "here.json"),
+        "'inputs/in-data.json'",
+        "literal.json",
+    ]
+    runs = [run("--query", form, "--overwrite=1") for form in forms]
+    runs.append(run(f"--docdb_query={forms[0]}", "--query=", "--overwrite=1"))
+    for result in runs:
+        assert result.status == 0, result.log
+        assert result.files() == runs[0].files()
+    assert len(runs[0].tasks()) == 5
+
+
+@pytest.mark.usefixtures("world")
+def test_a_snapshot_answers_like_the_live_database(
+    run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
+) -> None:
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(r) + "\n" for r in real_records))
+    (tmp_path / "data" / "array.json").write_text(json.dumps(real_records, indent=1))
+    live = run("--query={}", "--file_extension=.nwb", "--overwrite=1")
+    docdb.requests.clear()
+    for snapshot in ("lines.jsonl", "array.json"):
+        result = run(
+            "--query={}", "--file_extension=.nwb", "--overwrite=1", f"--docdb_snapshot={snapshot}"
+        )
+        assert result.status == 0, result.log
+        assert result.files() == live.files()
+    assert docdb.requests == []
+
+
+@pytest.mark.usefixtures("world")
+def test_real_ids_in_a_csv_give_their_assets_in_its_order(
+    run: Run, real_records: list[Record], tmp_path: Path
+) -> None:
+    chosen = [(ids_of(real)[-1], real) for real in real_records if ids_of(real)][::-1]
+    rows = "".join(f"{asset_id}\n" for asset_id, _ in chosen)
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\n" + rows)
+    result = run("--use_data_asset_csv=1", "--max_jobs=1000")
+    assert result.status == 0, result.log
+    assert result.tasks() == [
+        expected_task(real, asset_id, None, None) for asset_id, real in chosen
+    ]
+
+
+# ------------------------------------------------------------------------------------- the CSV
+
+
+def test_a_second_code_ocean_id_in_the_csv_matches(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(
+        record("two", external_links={"Code Ocean": ["first", "second"]}),
+        record("v2", external_links=None, other_identifiers={"Code Ocean": ["third"]}),
+        record("old", external_links=[{"Code Ocean": "fourth"}, {"Other": "x"}]),
+        record("text", external_links={"Code Ocean": "fifth"}),
+        record("none", external_links=[]),
+    )
+    (tmp_path / "data" / "data_asset_input.csv").write_text(
+        "asset_id\nfifth\nfourth\nthird\nsecond\nunknown\n"
+    )
+    result = run("--use_data_asset_csv=1")
+    assert result.status == 0, result.log
+    assert [(t["asset_name"], t["asset_id"]) for t in result.tasks()] == [
+        (["text"], ["fifth"]),
+        (["old"], ["fourth"]),
+        (["v2"], ["third"]),
+        (["two"], ["second"]),
+    ]
+    assert "no record has this id: unknown" in result.log
+    assert "4 records matched, 1 skipped (1 no record has this id)" in result.error
+    strict = run("--use_data_asset_csv=1", "--strict=1", "--overwrite=1")
+    assert strict.status == 1
+    assert "unknown" in strict.error
+
+
+def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(
+        record("two", external_links={"Code Ocean": ["first", "second"]}),
+        record("shared-b", external_links={"Code Ocean": ["shared"]}),
+        record("shared-a", external_links={"Code Ocean": ["shared"]}),
+    )
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\nshared\nsecond\nfirst\n")
+    result = run("--use_data_asset_csv=1")
+    assert [(t["asset_name"], t["asset_id"]) for t in result.tasks()] == [
+        (["shared-a"], ["shared"]),
+        (["shared-b"], ["shared"]),
+        (["two"], ["second"]),
+    ]
+    assert "second and first are one asset: two" in result.log
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "asset_id\nco-b\nco-a\n",
+        "\ufeffasset_id\r\nco-b\r\nco-a\r\n",
+        " asset_id , subject\n co-b ,1\n\n , \nco-a,2\nco-b,3\n",
+        "subject,asset_id\n1,co-b\n,\n2,co-a\n",
+        'asset_id\n"co-b"\n"co-a"',
+        "asset_id\nco-b,\nco-a,\n",
+    ],
+)
+def test_a_csv_is_read_as_people_write_it(
+    text: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"), record("c"))
+    (tmp_path / "data" / "data_asset_input.csv").write_bytes(text.encode())
+    result = run("--use_data_asset_csv", "1")
+    assert result.status == 0, result.log
+    assert [task["asset_id"] for task in result.tasks()] == [["co-b"], ["co-a"]]
+
+
+def test_a_csv_one_folder_down_is_found_and_two_are_refused(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"))
+    data = tmp_path / "data"
+    missing = run("--use_data_asset_csv=1")
+    assert missing.status == 2
+    assert "data_asset_input.csv" in missing.error
+    (data / "deep" / "er").mkdir(parents=True)
+    (data / "deep" / "er" / "data_asset_input.csv").write_text("asset_id\nco-b\n")
+    assert run("--use_data_asset_csv=1").status == 2
+    (data / "input_files").mkdir()
+    (data / "input_files" / "data_asset_input.csv").write_text("asset_id\nco-a\n")
+    assert run("--use_data_asset_csv=1").tasks()[0]["asset_id"] == ["co-a"]
+    (data / "more").mkdir()
+    (data / "more" / "data_asset_input.csv").write_text("asset_id\nco-b\n")
+    two = run("--use_data_asset_csv=1", "--overwrite=1")
+    assert two.status == 2
+    assert str(data / "input_files") in two.error
+    assert str(data / "more") in two.error
+    (data / "data_asset_input.csv").write_text("asset_id\nco-b\n")
+    assert run("--use_data_asset_csv=1", "--overwrite=1").tasks()[0]["asset_id"] == ["co-b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "data_asset_input.csv"),
+        (b"id\nco-a\n", "asset_id"),
+        (b"asset_id\n\n \n", "no id"),
+        ("asset_id\nco-a\n".encode("utf-16"), "data_asset_input.csv"),
+        (b'asset_id\n"co-a\n', "data_asset_input.csv"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_bad_input(
+    content: bytes, words: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "data_asset_input.csv").write_bytes(content)
+    result = run("--use_data_asset_csv=1")
+    assert result.status == 2, result.log
+    assert words in result.error
+    assert not result.output.exists()
+
+
+def test_twenty_thousand_ids_are_asked_for(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(*(record(f"{n:05}") for n in range(0, 20_000, 400)))
+    rows = "".join(f"co-{n:05}\n" for n in range(20_000))
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\n" + rows)
+    result = run("--use_data_asset_csv=1")
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 50
+    assert "19950 skipped" in result.error
+    assert result.log.count("no record has this id: ") == 21
+    assert {request.method for request in docdb.requests} == {"POST"}
+
+
+def test_the_csv_wins_over_a_query_and_the_log_says_so(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"))
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\nco-b\n")
+    result = run("--use_data_asset_csv=1", '--query={"name": "a"')
+    assert result.status == 0
+    assert [task["asset_name"] for task in result.tasks()] == [["b"]]
+    assert "--query is not used" in result.log
+    assert "query" not in result.tasks()[0]
+
+
+# ---------------------------------------------------------------------------------- the database
+
+
+def test_both_generations_of_the_database_are_asked(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("one"), version="v1")
+    docdb.put(record("two"), version="v2")
+    for flags, env, name in (
+        ([], {}, "one"),
+        (["--docdb_version=v2"], {}, "two"),
+        ([], {"DOCDB_VERSION": "v2"}, "two"),
+        (["--docdb_version="], {"DOCDB_VERSION": " "}, "one"),
+        (["--docdb_version=v1"], {"DOCDB_VERSION": "v2"}, "one"),
+    ):
+        results_store = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
+        result = run("--query={}", "--overwrite=1", *flags, env={**env, **results_store})
+        assert [task["asset_name"] for task in result.tasks()] == [[name]], result.log
+    assert {r.path for r in docdb.requests} == {
+        "/v1/metadata_index/data_assets/aggregate",
+        "/v2/metadata_index/data_assets/aggregate",
+    }
+    assert run("--query={}", "--overwrite=1", env={"DOCDB_VERSION": "v3"}).status == 2
+
+
+def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    docdb.put(*(record(f"{n:03}") for n in range(25)), record("odd", _id=7))
+    monkeypatch.setenv("DOCDB_HOST", docdb.host)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(docdb.ca_file))
+    live = run_capsule.open_gateway("v1")
+    for size in (1, 5, 10, 25, 26, 27, 100):
+        small = run_capsule.Database(live.aggregate, size)
+        query: Record = {"name": {"$gte": "0"}} if size > 1 else {"name": {"$lt": "odd"}}
+        found = run_capsule.fetch_records(small, query, run_capsule.ASSET_FIELDS)
+        assert len(found) == (26 if size > 1 else 25)
+        assert len({str(r["_id"]) for r in found}) == len(found)
+
+
+def test_a_page_that_is_too_large_is_halved(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:03}", location=f"s3://{BUCKET}/" + "x" * 500) for n in range(100)))
+    docdb.max_answer = 20_000
+    result = run("--query={}", "--max_jobs=1000")
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 100
+    docdb.max_answer = 300
+    small = run("--query={}", "--overwrite=1")
+    assert small.status == 1
+    assert "too large" in small.error
+
+
+def test_only_the_fields_in_use_are_asked_for(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a", subject={"subject_id": "1"}, session={"epochs": ["x" * 1000]}))
+    assert run("--query={}").status == 0
+    [request] = docdb.requests
+    stages = {name: value for stage in request.body for name, value in stage.items()}
+    assert set(stages["$project"]) == {
+        "_id", "name", "location", "external_links", "other_identifiers",
+    }  # fmt: skip
+
+
+def test_passing_faults_of_the_gateway_are_outlived(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    docdb.faults.extend([(429, {"Retry-After": "0"}, b""), (503, {}, b"busy"), (500, {}, b"")])
+    result = run("--query={}")
+    assert result.status == 0, result.log
+    assert len(docdb.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        ((400, {}, b'{"message": "unknown operator: $foo"}'), 2, "unknown operator: $foo"),
+        ((403, {}, b"<html>\nForbidden</html>"), 1, "403"),
+        ((200, {}, b"<html>maintenance</html>"), 1, "no usable answer"),
+        ((200, {}, b'{"message": "no"}'), 1, "no list of records"),
+        ((200, {}, b"[1]"), 1, "no list of records"),
+    ],
+)
+def test_an_answer_that_is_no_records_ends_the_run(
+    fault: Any, status: int, words: str, run: Run, docdb: DocDB
+) -> None:
+    docdb.faults.append(fault)
+    result = run("--query={}")
+    assert result.status == status
+    assert result.error.startswith("error: ")
+    assert words in result.error
+    assert docdb.host in result.error
+    assert not result.output.exists()
+
+
+def test_a_gateway_that_is_not_trusted_or_not_there_ends_the_run(run: Run) -> None:
+    for env in ({"REQUESTS_CA_BUNDLE": None}, {"DOCDB_HOST": "localhost:9"}):
+        result = run("--query={}", env=env)
+        assert result.status == 1
+        assert result.error.startswith("error: no usable answer from DocDB at localhost:")
+        assert "Traceback" not in result.log
+
+
+def test_a_filter_the_snapshot_cannot_evaluate_is_bad_input(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text(json.dumps(record("a")))
+    for query in ('{"a": {"$foo": 1}}', '{"$where": "1"}', '{"name": {"$regex": "("}}'):
+        result = run(f"--query={query}", "--docdb_snapshot=s.jsonl")
+        assert result.status == 2, result.log
+        assert not result.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "nothing to dispatch: 0 records matched"),
+        ('{"_id": "a"}\n{"_id": "b"\n', "line 2"),
+        ('{"_id": "a"}\n[1]\n', "record 2"),
+        ('[{"_id": "a"}, {"name": "b"}]', "record 2"),
+        ('{"_id": "a"}\n{"_id": "a"}\n', "records 1 and 2"),
+        ('{"_id": 7}', "record 1"),
+    ],
+)
+def test_a_snapshot_that_cannot_be_read_is_told(
+    text: str, words: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "s.jsonl").write_text(text)
+    result = run("--query={}", "--docdb_snapshot=s.jsonl")
+    assert result.status == (2 if text else 1), result.log
+    assert words in result.error
+    missing = run("--query={}", "--docdb_snapshot=nowhere.jsonl")
+    assert missing.status == 2
+    assert "nowhere.jsonl" in missing.error
+
+
+def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    folder = tmp_path / "snap shot"
+    for name in ("relative", "absolute"):
+        (folder / "assets" / name).mkdir(parents=True)
+        (folder / "assets" / name / "a.nwb").touch()
+    records = [
+        record("relative", location="assets/relative/"),
+        record("url", location=(folder / "assets" / "absolute").as_uri()),
+        record("plain", location=str(folder / "assets" / "absolute")),
+        record("web", location="https://example.org/x"),
+        record("number", location=7),
+        record("missing", location=None),
+        record("empty", location=""),
+        record("bucket", location="s3://bucket"),
+        record("host", location="file://elsewhere/x"),
+    ]
+    (folder / "s.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    flags = ("--query={}", "--file_extension=nwb", f"--docdb_snapshot={folder / 's.jsonl'}")
+    result = run(*flags)
+    assert result.status == 0, result.log
+    assert [(t["s3_location"], t["file_location"]) for t in result.tasks()] == [
+        ([url], [f"{url}/a.nwb"])
+        for url in ((folder / "assets" / name).as_uri() for name in ("relative", "absolute"))
+    ]
+    assert "7 skipped (7 its location is no s3://bucket/prefix)" in result.error
+    docdb.put(*records)
+    live = run("--query={}", "--file_extension=nwb", "--overwrite=1")
+    assert live.status == 1
+    assert "9 records matched, 9 skipped" in live.error
+    for name in ("relative", "url", "plain", "web", "number", "missing", "empty", "bucket"):
+        assert re.search(f"skipped, .*: {name} ", live.log)
+
+
+def test_odd_records_keep_their_place_or_are_named(run: Run, docdb: DocDB) -> None:
+    docdb.put(
+        record("same", _id="b"),
+        record("same", _id="a", external_links={"Code Ocean": []}),
+        record("line\nbreak", external_links=None),
+        {"_id": "nameless", "location": f"s3://{BUCKET}/x/"},
+        record("half \ud800", _id="half"),
+        record("number", _id=12),
+    )
+    result = run("--query={}")
+    assert result.status == 0, result.log
+    assert [
+        (t["asset_name"][0], t["docdb_record_id"][0], t["asset_id"][0]) for t in result.tasks()
+    ] == [
+        ("", "nameless", ""),
+        ("line\nbreak", "id-line\nbreak", ""),
+        ("same", "a", ""),
+        ("same", "b", "co-same"),
+    ]
+    assert result.tasks()[0]["s3_location"] == [f"s3://{BUCKET}/x"]
+    assert "the record id is no text: number" in result.log
+    assert "a field is no valid text: half \\ud800" in result.log
+
+
+# ----------------------------------------------------------------------------- tasks and workers
+
+
+@given(tasks=st.lists(st.integers(), min_size=1, max_size=300), max_jobs=st.integers(1, 400))
+def test_dealing_gives_every_task_once_in_order_and_evenly(tasks: list[int], max_jobs: int) -> None:
+    workers = run_capsule.deal(tasks, max_jobs)
+    assert [task for worker in workers for task in worker] == tasks
+    assert len(workers) == min(max_jobs, len(tasks))
+    lengths = [len(worker) for worker in workers]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_tasks_are_dealt_in_contiguous_runs(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:02}") for n in range(11)))
+    result = run("--query={}", "--num_parallel_workers=4")
+    assert result.status == 0, result.log
+    dealt = [sorted(task["asset_name"][0] for task in worker) for worker in result.workers()]
+    assert [name for worker in dealt for name in worker] == [f"{n:02}" for n in range(11)]
+    assert sorted(map(len, dealt)) == [2, 3, 3, 3]
+
+
+def test_tasks_validate_and_have_the_keys_in_order(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["a/x.nwb", "a/y.nwb"])
+    docdb.put(record("a"))
+    result = run("--query={}", "--file_extension=nwb", "--split_files=0")
+    [path] = result.output.glob("*/*.json")
+    text = path.read_text()
+    task = AnalysisDispatchModel.model_validate_json(text)
+    assert task.file_location == [f"s3://{BUCKET}/a/x.nwb", f"s3://{BUCKET}/a/y.nwb"]
+    assert list(json.loads(text)) == [
+        "s3_location", "asset_id", "asset_name", "docdb_record_id", "file_location", "query",
+    ]  # fmt: skip
+    assert text.startswith('{\n    "s3_location": [\n        "s3://')
+    assert re.fullmatch(
+        r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", path.stem
+    )
+
+
+def test_a_long_query_is_left_out_of_the_tasks(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    query = {"name": {"$in": ["a", *("x" * 100 for _ in range(300))]}}
+    assert len(json.dumps(query)) > 20_000
+    result = run(f"--query={json.dumps(query)}")
+    assert result.status == 0, result.log
+    assert "query" not in result.tasks()[0]
+    assert "left out of the tasks" in result.log
+
+
+GROUPING = """
+GROUP_FIELDS = ("subject.subject_id",)
+
+
+def group_assets(assets):
+    groups = defaultdict(list)
+    for asset in assets:
+        groups[asset.record["subject"]["subject_id"]].append(asset)
+    return [group for subject, group in groups.items() if subject != "left out"]
+"""
+
+
+def test_an_edited_group_assets_makes_one_task_per_group(
+    run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    source = PROGRAM.read_text()
+    start = source.index("GROUP_FIELDS: tuple")
+    end = source.index("def choose_assets")
+    edited = tmp_path / "code" / "run_capsule.py"
+    edited.parent.mkdir()
+    edited.write_text(source[:start] + GROUPING.strip() + "\n\n\n" + source[end:])
+    subjects = {"a": "1", "b": "2", "c": "1", "d": "1", "e": "left out", "f": "3"}
+    docdb.put(*(record(name, subject={"subject_id": s}) for name, s in subjects.items()))
+    s3.put(BUCKET, ["a/1.nwb", "a/2.nwb", "b/3.nwb", "b/4.nwb", "c/5.nwb", "d/6.txt", "f/7.txt"])
+    result = run("--query={}", "--file_extension=nwb", "--split_files=1", program=edited)
+    assert result.status == 0, result.log
+    one, two = result.tasks()
+    at = f"s3://{BUCKET}"
+    assert one["s3_location"] == [f"{at}/a", f"{at}/c"]
+    assert one["asset_id"] == ["co-a", "co-c"]
+    assert one["asset_name"] == ["a", "c"]
+    assert one["docdb_record_id"] == ["id-a", "id-c"]
+    assert one["file_location"] == [f"{at}/a/1.nwb", f"{at}/a/2.nwb", f"{at}/c/5.nwb"]
+    assert two["file_location"] == [f"{at}/b/3.nwb", f"{at}/b/4.nwb"]
+    assert "--split_files has no effect" in result.log
+    assert "left out by group_assets: e" in result.log
+    assert "3 skipped" in result.error
+
+
+# ------------------------------------------------------------------------- output and exit status
+
+
+def test_the_same_input_gives_the_same_bytes(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(*(record(f"{n}") for n in range(7)))
+    first = run("--query={}", "--max_jobs=3")
+    again = run("--query={}", "--max_jobs=3", output=tmp_path / "again")
+    assert first.files() == again.files()
+    replaced = run("--query={}", "--max_jobs=3", "--overwrite=1")
+    assert replaced.files() == first.files()
+
+
+def test_worker_folders_of_an_earlier_run_are_refused_or_replaced(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n}") for n in range(5)))
+    first = run("--query={}")
+    before = first.files()
+    refused = run("--query={}")
+    assert refused.status == 2
+    assert "--overwrite 1" in refused.error
+    assert refused.files() == before
+    fewer = run('--query={"name": "3"}', "--overwrite=1")
+    assert fewer.status == 0
+    assert fewer.names() == ["0"]
+    assert sorted(path.name for path in fewer.output.iterdir()) == ["0"]
+
+
+def test_nothing_but_worker_folders_may_lie_in_the_output(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    output = tmp_path / "results"
+    output.mkdir()
+    (output / ".gitkeep").touch()
+    assert run("--query={}").names() == ["0"]
+    for stray in ("notes.txt", "0/data.h5", "1/deep/er", "01/x.json"):
+        shutil.rmtree(output)
+        (output / stray).parent.mkdir(parents=True)
+        (output / stray).write_text("mine")
+        result = run("--query={}", "--overwrite=1")
+        assert result.status == 2
+        assert stray.split("/")[0] in result.error
+        assert (output / stray).read_text() == "mine"
+    shutil.rmtree(output)
+    output.write_text("a file")
+    assert run("--query={}").status == 2
+
+
+def test_a_run_that_was_killed_while_moving_is_cleaned_up_after(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(*(record(f"{n}") for n in range(3)))
+    output = tmp_path / "results"
+    staging = output / ".dispatch-staging-x"
+    for path in (staging / "new" / "1" / "b.json", staging / "old" / "0" / "old.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    (output / "0").mkdir()
+    (output / "0" / "a.json").write_text("{}")
+    (output / ".dispatch-moving").write_text(json.dumps([staging.name, 2]))
+    refused = run("--query={}")
+    assert refused.status == 2
+    assert "killed" in refused.log
+    assert list(refused.files()) == ["0/old.json"]
+    result = run("--query={}", "--overwrite=1")
+    assert result.status == 0
+    assert sorted(path.name for path in output.iterdir()) == ["0", "1", "2"]
+
+
+def test_a_failing_write_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [[("old.json", "{}")], [("more.json", "{}")]]
+    run_capsule.write_workers(old, tmp_path / "out", overwrite=False)
+    before = sorted(tmp_path.rglob("*"))
+    rename = Path.rename
+    for failing in range(1, 6):
+        calls = iter(range(100))
+
+        def break_once(self: Path, target: Path, at: int = failing, calls: Any = calls) -> Path:
+            if next(calls) == at:
+                raise OSError("no space left")
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", break_once)
+        new = [[(f"{n}.json", "{}")] for n in range(2)]
+        if failing < 5:
+            with pytest.raises(OSError, match="no space"):
+                run_capsule.write_workers(new, tmp_path / "out", overwrite=True)
+            assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(p.name for p in (tmp_path / "out").glob("*/*")) == ["more.json", "old.json"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--query"),
+        (["--query="], "--query"),
+        (["--query={}", "--max_jobs=0"], "'0'"),
+        (["--query={}", "--max_jobs=-3"], "'-3'"),
+        (["--query={}", "--max_jobs=ten"], "'ten'"),
+        (["--query={}", "--max_jobs", "1.5"], "'1.5'"),
+        (["--query={}", "--split_files=2"], "'2'"),
+        (["--query={}", "--docdb_version=3"], "'3'"),
+        (["--query={}", "--max=3"], "--max"),
+        (["--query={}", "stray"], "stray"),
+        (["--query=query.jsn"], "'query.jsn'"),
+        (["--query=[1]"], "list"),
+        (['--query={"a": 1,, }'], "column"),
+        (["--query={'a': 1,, }"], "column"),
+        (["--query={'a': true}"], "line 1"),
+        (['--query={"a": {"b": 1}'], "column"),
+        (['--query={"a": NaN}'], "--query"),
+        (["--query={'a': {1, 2}}"], "--query"),
+        (['--query={"a": 1, "a": 2}'], "'a' twice"),
+        (['--query={"a":' * 1 + '{"a":' * 5000], "--query"),
+        (["--query=" + "x" * 20_000], "--query"),
+        (["--query=."], "'.'"),
+    ],
+)
+def test_bad_flags_are_told_in_one_line(flags: list[str], words: str, run: Run) -> None:
+    result = run(*flags)
+    assert result.status == 2, result.log
+    assert result.error.startswith("error: ")
+    assert words in result.error
+    assert "Traceback" not in result.log
+    assert result.stdout == ""
+    assert not result.output.exists()
+
+
+def test_blank_values_mean_the_default(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    flags = [f"{names.split()[0]}=" for flags in run_capsule.FLAGS.values() for names, *_ in flags]
+    blank = [flag for flag in flags if "directory" not in flag and flag != "--query="]
+    result = run(*blank, "--query={}", "--max_jobs", " 1 ", "--num_parallel_workers=")
+    assert result.status == 0, result.log
+    assert result.tasks()[0]["file_location"] is None
+
+
+def test_a_query_of_20000_characters_is_no_path(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    query = {"name": {"$in": ["a", "x" * 20_000]}}
+    assert run(f"--query={json.dumps(query)}").status == 0
+
+
+def test_debug_shows_a_traceback_and_still_ends_with_the_error(run: Run) -> None:
+    result = run("--query=nowhere.json", env={"LOG_LEVEL": "debug"})
+    assert "Traceback" in result.log
+    assert result.error.startswith("error: ")
+
+
+def test_nothing_matched_is_a_failed_run(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    result = run('--query={"name": "b"}')
+    assert result.status == 1
+    assert result.error == "error: nothing to dispatch: 0 records matched, 0 skipped"
+    assert not result.output.exists()
+
+
+def test_an_output_that_cannot_be_written_is_told(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"))
+    (tmp_path / "file").touch()
+    result = run("--query={}", output=tmp_path / "file" / "below")
+    assert result.status == 1
+    assert str(tmp_path / "file") in result.error
+
+
+# --------------------------------------------------------------------------------- the query text
+
+text_of_query = st.one_of(
+    st.text(max_size=60),
+    st.text("{}[]\"':,\\ntrueNa01.$-", max_size=40).map(lambda text: "{" + text),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    ).map(repr),
+    st.sampled_from(["{" * 5000, '{"a":' * 2000, "{1:" + "-" * 5000 + "1}", "{1: 1j}", "{b'': 1}"]),
+)
+
+
+@given(text=text_of_query)
+def test_reading_a_query_raises_nothing_but_bad_input(text: str) -> None:
+    try:
+        query = run_capsule.read_query(text, ROOT / "data")
+    except run_capsule.BadInput:
+        return
+    assert isinstance(query, dict)
+    json.dumps(query, allow_nan=False).encode()
+
+
+@given(
+    query=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"])),
+        st.integers() | st.text(st.characters(exclude_categories=["Cs"])) | st.none(),
+    )
+)
+def test_a_query_reads_the_same_as_json_as_literal_and_in_quotes(query: Record) -> None:
+    for text in (json.dumps(query), repr(query), f"'{json.dumps(query)}'", f'"{query!r}"'):
+        assert run_capsule.read_query(text, ROOT / "data") == query
+
+
+# ----------------------------------------------------------------------------------------- README
+
+
+def test_the_example_in_the_readme_is_what_the_program_writes(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"<!-- example task -->\n```json\n(.*?)```", readme, re.DOTALL)
+    assert shown
+    task = json.loads(shown[1])
+    [file] = task["file_location"]
+    bucket, _, key = file.removeprefix("s3://").partition("/")
+    s3.put(bucket, [key])
+    docdb.put(
+        {
+            "_id": task["docdb_record_id"][0],
+            "name": task["asset_name"][0],
+            "location": task["s3_location"][0],
+            "external_links": {"Code Ocean": task["asset_id"]},
+            "subject": {"subject_id": "774659"},
+        }
+    )
+    command = re.search(r"<!-- example command -->\n```bash\n(.*?)```", readme, re.DOTALL)
+    assert command
+    query = re.search("--query '(.*?)'", command[1])
+    assert query
+    result: Result = run(f"--query={query[1]}", "--file_extension=.nwb")
+    assert result.status == 0, result.log
+    [path] = result.output.glob("*/*.json")
+    assert path.read_text() == textwrap.dedent(shown[1])
+    assert {"s3_location", "asset_id", "asset_name", "file_location"} <= set(task)

@@ -1,0 +1,290 @@
+"""Which files are found: the matcher alone, then against an S3 server."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import run_capsule
+from conftest import Run
+from reference import expected_files
+from standins import KEY_ID, S3, SECRET, DocDB
+
+BUCKET = "example-bucket"
+
+# Short names over a small alphabet, so that folders share, nest, match and end alike; and odd ones.
+names = st.one_of(
+    st.sampled_from(
+        ["a", "b", "a.nwb", "b.nwb", ".nwb", "c.zarr", "c.nwb.zarr", "c.zarr0", "a.nwb0"]
+    ),
+    st.sampled_from(
+        ["", ".", "..", "a b", "é", "日本.nwb", "a%20b", "%2e.nwb", "a+b&c", "a\\b.nwb"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), max_size=6),
+)
+paths = st.lists(names, min_size=1, max_size=4).map("/".join)
+extensions = st.sampled_from([".nwb", ".zarr", ".nwb.zarr", "b", "0", ".zarr0", "é"])
+
+
+@given(keys=st.sets(paths, max_size=30), extension=extensions)
+def test_the_matcher_finds_what_brute_force_finds(keys: set[str], extension: str) -> None:
+    found = {run_capsule.file_of(key, extension)[0] for key in keys} - {None}
+    assert found == expected_files([f"top/{key}" for key in keys], "top", extension)
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3.url,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3.put(BUCKET, [])
+    return run_capsule.open_buckets([BUCKET])[BUCKET]
+
+
+def test_a_server_with_small_pages_gives_what_brute_force_finds(
+    s3: S3, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.page = 3
+    monkeypatch.setattr(run_capsule, "KEYS_PER_PAGE", 3)
+    # moto has no route for a line break; S3 itself takes any text
+    names_in_url = names.filter(lambda name: not set("\n\r") & set(name))
+    tree = st.sets(st.lists(names_in_url, min_size=1, max_size=4).map("/".join), max_size=25)
+
+    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(keys=tree, extension=extensions)
+    def check(keys: set[str], extension: str) -> None:
+        s3.backend.buckets[BUCKET].keys.clear()
+        all_keys = {f"top/{key}" for key in keys} | {"top_other/a.nwb", "top", "to/a.nwb"}
+        s3.put(BUCKET, all_keys)
+        s3.requests.clear()
+        found = run_capsule.list_keys(bucket, "top", extension)
+        assert found == expected_files(all_keys, "top", extension)
+        if (
+            len(s3.listings()) > -(-len(keys) // 3) + 1
+        ):  # more than pages: only where s3fs took over
+            assert any(
+                part in ("", ".", "..") or not part.isprintable()
+                for key in keys
+                for part in key.split("/")
+            )
+
+    check()
+
+
+def test_odd_keys_that_obstore_refuses_are_listed_by_s3fs(s3: S3, bucket: Any) -> None:
+    keys = {
+        "a/x//y.nwb", "a/./z.nwb", "a/../w.nwb", "a/tab\there.nwb", "a/bell\x07.nwb/0",
+        "a/fine.nwb", "a/marker.nwb/", "a/deep.zarr//no.nwb", "a//lead.nwb", "ab/other.nwb",
+    }  # fmt: skip
+    s3.put(BUCKET, keys)
+    found = run_capsule.list_keys(bucket, "a", ".nwb")
+    assert found == expected_files(keys, "a", ".nwb")
+    assert "marker.nwb" in found
+    assert len(found) == 8
+
+
+def test_a_location_that_is_no_path_for_obstore_is_listed(s3: S3, bucket: Any) -> None:
+    s3.put(BUCKET, ["a//b/x.nwb", "a/../b/y.nwb"])
+    assert run_capsule.list_keys(bucket, "a//b", ".nwb") == {"x.nwb"}
+    assert run_capsule.list_keys(bucket, "a/../b", ".nwb") == {"y.nwb"}
+
+
+def test_pages_of_a_store_are_jumped_over(s3: S3, bucket: Any) -> None:
+    stores = [f"asset/ecephys/{name}.zarr" for name in "abcdefgh"]
+    chunks = [f"{store}/traces/{n}" for store in stores for n in range(1500)]
+    s3.put(BUCKET, [*chunks, "asset/ecephys/z.nwb"])
+    s3.requests.clear()
+    assert run_capsule.list_keys(bucket, "asset", ".nwb") == {"ecephys/z.nwb"}
+    jumping = len(s3.listings())
+    assert run_capsule.list_keys(bucket, "asset", ".zarr") == {
+        store.removeprefix("asset/") for store in stores
+    }
+    assert jumping <= 9
+    assert len(s3.listings()) <= 2 * jumping  # where plain listing takes 13
+
+
+def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, bucket: Any) -> None:
+    keys = [f"asset/a.zarr/{n:04}" for n in range(1200)]
+    behind = ["asset/a.zarr.nwb", "asset/a.zarr0", "asset/a.zarr0.nwb", "asset/a.zarr0/b.nwb"]
+    s3.put(BUCKET, [*keys, *behind])
+    for extension in (".nwb", ".zarr0", "0", ".zarr"):
+        found = run_capsule.list_keys(bucket, "asset", extension)
+        assert found == expected_files([*keys, *behind], "asset", extension)
+
+
+def test_an_asset_of_one_page_costs_one_request(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, [f"asset{n}/file{m}.nwb" for n in range(20) for m in range(10)])
+    docdb.put(*(record(f"asset{n}") for n in range(20)))
+    assert run("--query", "{}", "--file_extension", "nwb").status == 0
+    assert len(s3.listings()) == 20
+    assert len(docdb.requests) == 1
+
+
+def record(name: str, bucket: str = BUCKET, **more: Any) -> dict[str, Any]:
+    return {
+        "_id": f"id-{name}",
+        "name": name,
+        "location": f"s3://{bucket}/{name}",
+        "external_links": {"Code Ocean": [f"co-{name}"]},
+        **more,
+    }
+
+
+def test_each_bucket_is_asked_in_its_own_region(run: Run, docdb: DocDB, s3: S3) -> None:
+    for bucket, region in (("west-bucket", "us-west-2"), ("europe-bucket", "eu-central-1")):
+        s3.put(bucket, ["x/a.nwb", "y/tab\t.nwb"], region)
+        docdb.put(record("x", bucket, _id=bucket + "x"), record("y", bucket, _id=bucket + "y"))
+    result = run(
+        "--query", "{}", "--file_extension", ".nwb", env={"AWS_DEFAULT_REGION": "us-east-1"}
+    )
+    assert result.status == 0, result.log
+    assert {task["file_location"][0] for task in result.tasks()} == {
+        "s3://west-bucket/x/a.nwb",
+        "s3://west-bucket/y/tab\t.nwb",
+        "s3://europe-bucket/x/a.nwb",
+        "s3://europe-bucket/y/tab\t.nwb",
+    }
+    assert all(request.signed for request in s3.listings())
+
+
+def test_without_credentials_requests_are_unsigned(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put("open-bucket", ["x/a.nwb", "y/tab\t.nwb"], public=True)
+    docdb.put(record("x", "open-bucket"), record("y", "open-bucket"))
+    no_credentials = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    result = run("--query", "{}", "--file_extension", ".nwb", env=no_credentials)
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 2
+    assert "unsigned" in result.log
+    assert not any(request.signed for request in s3.requests)
+
+
+def test_profile_credentials_and_endpoint_are_used(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb", "y/tab\t.nwb"])
+    docdb.put(record("x"), record("y"))
+    first = run("--query", "{}", "--file_extension", ".nwb")
+    home = first.output.parent / "home" / ".aws"
+    home.mkdir()
+    (home / "credentials").write_text(
+        f"[lab]\naws_access_key_id={KEY_ID}\naws_secret_access_key={SECRET}\n"
+    )
+    (home / "config").write_text(f"[profile lab]\nregion=us-west-2\nendpoint_url={s3.url}\n")
+    profile = {
+        "AWS_PROFILE": "lab",
+        "AWS_ACCESS_KEY_ID": None,
+        "AWS_SECRET_ACCESS_KEY": None,
+        "AWS_ENDPOINT_URL": None,
+    }
+    again = run("--query", "{}", "--file_extension", ".nwb", "--overwrite=1", env=profile)
+    assert again.status == 0, again.log
+    assert again.files() == first.files()
+    missing = run("--query", "{}", "--file_extension", ".nwb", env={"AWS_PROFILE": "nobody"},
+                  output=first.output.parent / "other")  # fmt: skip
+    assert missing.status == 1
+    assert "nobody" in missing.error
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_endpoint_for_s3_wins(name: str, run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    nowhere = "http://127.0.0.1:9"
+    env = {"AWS_ENDPOINT_URL": nowhere, "AWS_ENDPOINT_URL_S3": s3.url}
+    if name == "AWS_ENDPOINT_URL":
+        env = {"AWS_ENDPOINT_URL": s3.url}
+    assert run("--query", "{}", "--file_extension", ".nwb", env=env).status == 0
+
+
+def test_a_role_is_assumed(run: Run, docdb: DocDB, s3: S3) -> None:
+    # moto answers for STS at the same address; the keys it gives out are not the stand-in's, so
+    # the refusal that names them shows that the role's own were used.
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    folder = run("--query", "{}").output.parent
+    (folder / "home" / ".aws").mkdir()
+    (folder / "home" / ".aws" / "config").write_text(
+        "[profile role]\nrole_arn=arn:aws:iam::123456789012:role/reader\n"
+        "source_profile=base\nregion=us-west-2\n"
+        f"[profile base]\naws_access_key_id={KEY_ID}\naws_secret_access_key={SECRET}\n"
+    )
+    env = {"AWS_PROFILE": "role", "AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    result = run("--query", "{}", "--file_extension", ".nwb", env=env, output=folder / "with-role")
+    assert result.status == 1
+    assert "InvalidAccessKeyId" in result.error
+    assert any(request.method == "POST" and request.path == "/" for request in s3.requests)
+
+
+def test_a_refused_asset_fails_the_run(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb", "y/a.nwb"])
+    docdb.put(record("x"), record("y"))
+    s3.refused["y"] = (403, "AccessDenied")
+    result = run("--query", "{}", "--file_extension", ".nwb")
+    assert result.status == 1
+    assert result.error.startswith("error: ")
+    for part in ("AccessDenied", f"s3://{BUCKET}/y", "credentials"):
+        assert part in result.error
+    assert not result.output.exists()
+
+
+def test_a_bucket_that_does_not_exist_fails_the_run(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("x", "no-such-bucket"))
+    result = run("--query", "{}", "--file_extension", ".nwb")
+    assert result.status == 1
+    assert "no-such-bucket" in result.error
+    assert not result.output.exists()
+
+
+def test_an_asset_without_a_match_is_skipped_by_name(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb", "y/a.txt", "y_other/b.nwb"])
+    docdb.put(record("x"), record("y"), record("nowhere"))
+    result = run("--query", "{}", "--file_extension", ".nwb")
+    assert result.status == 0
+    assert [task["asset_name"] for task in result.tasks()] == [["x"]]
+    assert "no .nwb file: y " in result.log
+    assert "no .nwb file: nowhere " in result.log
+    assert "3 records matched, 2 skipped (2 no .nwb file), 1 file, 1 task, 1 worker" in result.error
+    strict = run("--query", "{}", "--file_extension", ".nwb", "--strict=1", "--overwrite=1")
+    assert strict.status == 1
+    assert "--strict" in strict.error
+    assert strict.files() == result.files()
+
+
+def test_the_case_of_the_extension_counts(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.NWB", "x/b.nwb"])
+    docdb.put(record("x"))
+    result = run("--query", "{}", "--file_extension", "nwb")
+    assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/x/b.nwb"]]
+
+
+@pytest.mark.parametrize("extension", ["*.nwb", "a/b.nwb", ".nw?", "[ab].nwb"])
+def test_an_extension_that_is_no_suffix_is_bad_input(extension: str, run: Run) -> None:
+    result = run("--query", "{}", f"--file_extension={extension}")
+    assert result.status == 2
+    assert "--file_extension" in result.error
+    assert repr(extension) in result.error
+
+
+def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
+    keys = {
+        "a.nwb", "b/c.nwb/0", "b/c.nwb/units/d.nwb", "s.zarr/e.nwb", "s.zarr/.zattrs", "f.txt",
+        "deep/er/é %20.nwb",
+    }  # fmt: skip
+    for key in keys:
+        (tmp_path / "top" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "top" / key).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked.nwb").touch()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "top" / "link")
+    os.symlink(tmp_path / "top", tmp_path / "top" / "deep" / "loop")
+    keys.add("link/linked.nwb")
+    for extension in (".nwb", ".zarr"):
+        expected = expected_files({f"top/{key}" for key in keys}, "top", extension)
+        found = run_capsule.find_local_files((tmp_path / "top").as_uri(), extension)
+        assert found == [(tmp_path / "top" / path).as_uri() for path in sorted(expected)]
+    assert run_capsule.find_local_files((tmp_path / "gone").as_uri(), ".nwb") == []

@@ -1,0 +1,185 @@
+"""What lies around the program: generated files, the capsule's files, the two commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import generated
+import run_capsule
+from conftest import PROGRAM, ROOT, Run
+from standins import S3, DocDB
+
+
+def test_the_app_panel_is_fresh() -> None:
+    assert generated.PANEL.read_text() == generated.app_panel()
+
+
+def test_the_app_panel_and_the_parser_agree() -> None:
+    panel = json.loads(generated.PANEL.read_text())
+    parser = {
+        action.dest: action
+        for action in run_capsule.Parser()._actions
+        if isinstance(action, run_capsule.Flag)
+    }
+    fields = {field["param_name"]: field for field in panel["parameters"]}
+    assert {f"--{name}" for name in parser.keys() - fields.keys()} == set(generated.NOT_IN_PANEL)
+    assert panel["named_parameters"] is True
+    categories = {category["id"]: category["name"] for category in panel["categories"]}
+    ids = [*categories, *(field["id"] for field in fields.values())]
+    assert len(set(ids)) == len(ids)
+    for name, field in fields.items():
+        action = parser[name]
+        assert f"--{name}" in action.option_strings
+        assert field["default_value"] == ("" if action.default is None else str(action.default))
+        assert (action.help or "").startswith(field["help_text"])
+        assert re.fullmatch("[A-Za-z0-9]{16}", field["id"])
+        assert categories[field["category"]] in run_capsule.FLAGS
+        if field["default_value"]:
+            action.convert(field["default_value"])
+        if "pattern" in field:
+            assert re.match(field["pattern"], "")
+            assert re.match(field["pattern"], field["default_value"])
+
+
+def test_the_values_of_an_untouched_panel_are_accepted(run: Run, docdb: DocDB) -> None:
+    docdb.put({"_id": "a", "name": "a", "location": "s3://bucket/a"})
+    panel = json.loads(generated.PANEL.read_text())
+    flags = [f"--{field['param_name']}={field['default_value']}" for field in panel["parameters"]]
+    result = run(*flags, "--query={}")
+    assert result.status == 0, result.log
+
+
+def test_the_readme_has_a_section_per_group_of_flags() -> None:
+    headings = re.findall("^## (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [heading for heading in headings if heading in run_capsule.FLAGS] == list(
+        run_capsule.FLAGS
+    )
+
+
+def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
+    readme = (ROOT / "README.md").read_text()
+    [example] = re.findall("```python\n(GROUP_FIELDS.*?)```", readme, re.DOTALL)
+    commented = "".join(f"#     {line}".rstrip() + "\n" for line in example.splitlines())
+    assert commented in PROGRAM.read_text()
+
+
+def test_the_top_level_is_what_the_design_says() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    top = {line.split("/")[0] for line in listed.splitlines()}
+    assert {name for name in top if not name.startswith(".")} == {
+        "code", "environment", "data", "results", "README.md", "LICENSE",
+    }  # fmt: skip
+
+
+def test_the_capsules_files_fit_together() -> None:
+    environment = json.loads((ROOT / ".codeocean" / "environment.json").read_text())
+    dockerfile = (ROOT / "environment" / "Dockerfile").read_text()
+    assert f"FROM $REGISTRY_HOST/{environment['base_image']}" in dockerfile
+    for name in environment["args"]:
+        assert f"ARG {name}\n" in dockerfile
+    resources = json.loads((ROOT / ".codeocean" / "resources.json").read_text())
+    assert resources == {"version": 1, "resource_class": "xsmall"}
+
+
+def test_the_bundled_example_runs_from_the_run_button(tmp_path: Path) -> None:
+    root = tmp_path / "capsule"
+    shutil.copytree(ROOT / "data", root / "data")
+    shutil.copytree(ROOT / "code", root / "code", ignore=shutil.ignore_patterns("tests", "__*"))
+    (root / "results").mkdir()
+    (tmp_path / "code").symlink_to(root / "code")
+    bin_folder = str(Path(sys.executable).parent)
+    for flags, names in (
+        (["--query=query.json", "--file_extension=.nwb"], ["0", "1", "2", "3"]),
+        (["--query=query.json", "--file_extension=.zarr"], ["0", "1"]),
+        (["--use_data_asset_csv=1", "--file_extension=.nwb"], ["0", "1", "2"]),
+    ):
+        done = subprocess.run(
+            ["./run", "--docdb_snapshot=metadata.jsonl", "--overwrite=1", *flags],
+            cwd=tmp_path / "code",
+            env={"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert sorted(path.name for path in (root / "results").iterdir()) == names
+    [task] = map(json.loads, (path.read_text() for path in (root / "results" / "2").iterdir()))
+    assert task["asset_name"] == ["behavior_700102_2025-03-04_10-40-02"]
+
+
+def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
+    code = (
+        "import sys, run_capsule\n"
+        "try: run_capsule.main(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print(*(name.split('.')[0] for name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROGRAM.parent, capture_output=True, text=True, check=True
+    )
+    heavy = {"aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "mongomock",
+             "numpy", "obstore", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
+    assert not heavy & set(done.stderr.split())
+    for flags in run_capsule.FLAGS.values():
+        for names, *_ in flags:
+            assert all(name in done.stdout for name in names.split())
+
+
+def test_a_bar_is_shown_on_a_terminal_only(run: Run, docdb: DocDB, s3: S3) -> None:
+    docdb.put({"_id": "a", "name": "a", "location": "s3://bucket/a"})
+    s3.put("bucket", ["a/x.nwb"])
+    flags = ("--query={}", "--file_extension=.nwb", "--overwrite=1")
+    assert "listing" not in run(*flags).log
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 100))
+    done = run(*flags, stderr=slave)
+    os.close(slave)
+    shown = os.read(master, 65_536).decode()
+    os.close(master)
+    assert done.status == 0
+    assert "listing:" in shown
+    assert shown.count("dispatched to") == 1
+
+
+def test_a_python_that_is_too_old_is_told(tmp_path: Path) -> None:
+    root, tools = tmp_path / "repo", tmp_path / "bin"
+    shutil.copytree(ROOT / "environment", root / "environment")
+    tools.mkdir()
+    for name in ("bash", "dirname", "cmp", "rm"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    (tools / "python3").write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" || exit 1\n'
+    )
+    (tools / "python3").chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(root / "environment" / "run.sh")],
+        env={"PATH": str(tools), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(
+        "error: Python 3.11, 3.12 or 3.13 is needed, and python3 is Python 3.9.2"
+    )
+    assert not (root / ".venv").exists()
+
+
+def test_nothing_in_the_documents_names_this_machine() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in listed.splitlines():
+        text = (ROOT / name).read_bytes()
+        assert str(ROOT).encode() not in text, name
