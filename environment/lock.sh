@@ -4,7 +4,10 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 uv="$here/../.venv/bin/uv"
-if [ -n "${PIP_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"; fi
+# uv asks where pip does, and trusts whom pip trusts.
+index="${PIP_INDEX_URL:-$("$here/../.venv/bin/pip" config get global.index-url 2>/dev/null || true)}"
+if [ -n "$index" ]; then export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"; fi
+export UV_SYSTEM_CERTS=true
 export UV_CUSTOM_COMPILE_COMMAND="bash environment/lock.sh"
 check=
 if [ "${1:-}" = --check ]; then check=1; shift; fi

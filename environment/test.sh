@@ -11,4 +11,4 @@ step ruff format --check .
 step ruff check .
 step mypy .
 step cog --check -I tests ../README.md
-step pytest "$@"
+step pytest -n auto "$@"
