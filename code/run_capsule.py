@@ -278,9 +278,9 @@ def parse_filter(text: str, source: str) -> Record:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as python_fault:
             quote = re.search("[\"']", text)
             fault = describe(python_fault if quote and quote[0] == "'" else json_fault)
+            file = "no file, " if source == "--query" and text[:1] != "{" else ""
             raise BadInput(
-                f"{source} is no JSON object, no dict literal and no readable file: {fault}:"
-                f" {excerpt(text)}"
+                f"{source} is {file}no JSON object and no dict literal: {fault}: {excerpt(text)}"
             ) from None
     if not isinstance(found, dict):
         raise BadInput(f"{source} is a {type(found).__name__}, not an object: {excerpt(text)}")
@@ -484,19 +484,17 @@ def read_asset_ids(folder: Path) -> list[str]:
 
     path = find_input("data_asset_input.csv", folder)
     try:
-        table = pandas.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,  # else a comma at the end of every row turns the ids into an index
-        )
+        with warnings.catch_warnings(action="ignore"):  # of rows with a comma at the end, whose
+            table = pandas.read_csv(  # ids would become an index if index_col did not forbid it
+                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+            )
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise BadInput(f"cannot read {path}: {error}") from None
-    table.columns = table.columns.str.strip()
-    if "asset_id" not in table:
-        raise BadInput(f"{path} has no column asset_id; its columns are {list(table.columns)}")
-    ids = [asset_id for asset_id in table["asset_id"].str.strip().unique() if asset_id]
+    columns = [str(name).strip() for name in table.columns]
+    if "asset_id" not in columns:
+        raise BadInput(f"{path} has no column asset_id; its columns are {columns}")
+    column = table.iloc[:, columns.index("asset_id")].str.strip()
+    ids = [asset_id for asset_id in column.unique() if asset_id]
     if not ids:
         raise BadInput(f"{path} has no id in its column asset_id")
     log.info("%s: %s", path, count(len(ids), "asset id"))
@@ -661,7 +659,8 @@ def read_asset(asset_id: str, record: Record, folder: Path | None) -> Asset | Sk
     except UnicodeError:
         return Skip("a field is no valid text", shown)
     url = (local_url(location, folder) if folder else location).rstrip("/")
-    if re.match(r"s3://[\w.-]{1,255}/.", url, re.ASCII) or (folder and url.startswith("file:///")):
+    # obstore and s3fs alike would list s3://bucket//x as s3://bucket/x
+    if re.match(r"s3://[\w.-]{1,255}/[^/]", url, re.ASCII) or (folder and url[:8] == "file:///"):
         return Asset(url, asset_id, name, record_id, record)
     return Skip(NO_LOCATION, f"{shown}: {location!r}")
 

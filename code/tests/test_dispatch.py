@@ -277,6 +277,7 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
         "subject,asset_id\n1,co-b\n,\n2,co-a\n",
         'asset_id\n"co-b"\n"co-a"',
         "asset_id\nco-b,\nco-a,\n",
+        "asset_id, asset_id\nco-b,co-c\nco-a,\n",
     ],
 )
 def test_a_csv_is_read_as_people_write_it(
@@ -287,6 +288,7 @@ def test_a_csv_is_read_as_people_write_it(
     result = run("--use_data_asset_csv", "1")
     assert result.status == 0, result.log
     assert [task["asset_id"] for task in result.tasks()] == [["co-b"], ["co-a"]]
+    assert "Warning" not in result.log
 
 
 def test_a_csv_one_folder_down_is_found_and_two_are_refused(
@@ -501,6 +503,7 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
         record("empty", location=""),
         record("bucket", location="s3://bucket"),
         record("host", location="file://elsewhere/x"),
+        record("slashes", location="s3://bucket//x"),
     ]
     (folder / "s.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     flags = ("--query={}", "--file_extension=nwb", f"--docdb_snapshot={folder / 's.jsonl'}")
@@ -510,12 +513,22 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
         ([url], [f"{url}/a.nwb"])
         for url in ((folder / "assets" / name).as_uri() for name in ("relative", "absolute"))
     ]
-    assert "7 skipped (7 its location is no s3://bucket/prefix)" in result.error
+    assert "8 skipped (8 its location is no s3://bucket/prefix)" in result.error
     docdb.put(*records)
     live = run("--query={}", "--file_extension=nwb", "--overwrite=1")
     assert live.status == 1
-    assert "9 records matched, 9 skipped" in live.error
-    for name in ("relative", "url", "plain", "web", "number", "missing", "empty", "bucket"):
+    assert "10 records matched, 10 skipped" in live.error
+    for name in (
+        "relative",
+        "url",
+        "plain",
+        "web",
+        "number",
+        "missing",
+        "empty",
+        "bucket",
+        "slashes",
+    ):
         assert re.search(f"skipped, .*: {name} ", live.log)
 
 
