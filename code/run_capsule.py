@@ -40,7 +40,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def positive(text: str) -> int:
 
 
 def suffix(text: str) -> str:
-    """Convert the end of a file name; a bare word gets the dot that it lacks."""
+    """Convert the end of a name; a word without a dot gets one."""
     if re.search(r"[/*?\[\]]", text):
         raise ValueError("must be the end of a name, such as .nwb, without any of / * ? [ ]")
-    return "." + text if text[0].isalnum() else text
+    return f".{text}" if text[0].isalnum() and "." not in text else text
 
 
 def version(text: str) -> str:
@@ -110,19 +110,21 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
          "Which records: a DocDB filter as a JSON object or Python dict, or the path of a JSON file"
          " (relative to the working folder, else to the input folder)."),
         ("--use_data_asset_csv", switch, 0, "0|1",
-         "1: the assets are those whose Code Ocean ids stand in the column asset_id of"
+         "1: the assets are those whose Code Ocean ids are listed in the column asset_id of"
          " data_asset_input.csv in the input folder; a query is not used then."),
         ("--docdb_version", version, None, "v1|v2",
          "Generation of the metadata database. Blank: $DOCDB_VERSION, else v1."),
         ("--docdb_snapshot", str, None, "FILE",
-         "A file of records (JSON array or JSON lines) to query instead of the live database."),
+         "A file of records (JSON array or JSON lines) to query instead of the live database;"
+         " looked for like a query file."),
     ],
     "Find the files": [
         ("--file_extension", suffix, None, "SUFFIX",
-         "Which files to look for in every asset, such as .nwb, .nwb.zarr or _probe.json; a folder"
-         " with such a name is one file. Blank: none, a task names the asset alone."),
+         "How the names of the files to find end, such as nwb (for .nwb), .nwb.zarr or _probe.json;"
+         " a folder with such a name is one file. Blank: none, a task names the asset alone."),
         ("--split_files", switch, 1, "0|1",
-         "1: one task per file. 0: one task per asset, all its files in it."),
+         "1: one task per file. 0: one task per asset, all its files in it. Without a file"
+         " extension, or for grouped assets, it has no effect."),
     ],
     "Share out the work": [
         ("--max_jobs --num_parallel_workers", positive, 50, "N",
@@ -130,7 +132,7 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
     ],
     "Folders and safety": [
         ("--input_directory", Path, ROOT / "data", "FOLDER",
-         "Where the CSV and query files are looked for."),
+         "Where the CSV, query and snapshot files are looked for."),
         ("--output_directory", Path, ROOT / "results", "FOLDER",
          "Where the worker folders are written."),
         ("--overwrite", switch, 0, "0|1",
@@ -222,7 +224,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     chosen["docdb_version"] = chosen["docdb_version"] or default_version
     chosen["docdb_snapshot"] = snapshot and find_file(snapshot, folder)
     if snapshot and not chosen["docdb_snapshot"]:
-        raise BadInput(f"--docdb_snapshot: there is no file {snapshot!r}")
+        raise BadInput(f"--docdb_snapshot: there is no file {snapshot!r}, here or in {folder}")
     return Settings(**chosen)
 
 
@@ -246,9 +248,11 @@ def read_text(path: Path) -> str:
 def read_query(text: str, folder: Path) -> Record:
     """Return the filter that --query gives, as text or as the path of a file; raise BadInput."""
     text = without_quotes(text)
-    if not text.startswith("{") and (path := find_file(text, folder)):
+    if text.startswith("{"):
+        return parse_filter(text, "--query")
+    if path := find_file(text, folder):
         return parse_filter(without_quotes(read_text(path)), str(path))
-    return parse_filter(text, "--query")
+    return parse_filter(text, f"--query is no file, here or in {folder}, and")
 
 
 def without_quotes(text: str) -> str:
@@ -278,9 +282,8 @@ def parse_filter(text: str, source: str) -> Record:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as python_fault:
             quote = re.search("[\"']", text)
             fault = describe(python_fault if quote and quote[0] == "'" else json_fault)
-            file = "no file, " if source == "--query" and text[:1] != "{" else ""
             raise BadInput(
-                f"{source} is {file}no JSON object and no dict literal: {fault}: {excerpt(text)}"
+                f"{source} is no JSON object and no dict literal: {fault}: {excerpt(text)}"
             ) from None
     if not isinstance(found, dict):
         raise BadInput(f"{source} is a {type(found).__name__}, not an object: {excerpt(text)}")
@@ -344,6 +347,12 @@ def open_gateway(version: str) -> Database:
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
+    class LoggedRetry(Retry):
+        def increment(self, *args: Any, **kwargs: Any) -> Self:
+            left = super().increment(*args, **kwargs)
+            log.warning("no answer from DocDB yet, trying again (tries left: %s)", left.total)
+            return left
+
     class PatientAdapter(HTTPAdapter):
         def send(self, *args: Any, **kwargs: Any) -> requests.Response:
             kwargs["timeout"] = (10, 60)  # connect, read; the client sets none: it waits for ever
@@ -351,7 +360,9 @@ def open_gateway(version: str) -> Database:
 
     host = os.environ.get("DOCDB_HOST", "").strip() or DOCDB_HOST
     host = host.removeprefix("https://").rstrip("/")
-    retries = Retry(
+    if "/" in host:
+        raise BadInput(f"$DOCDB_HOST must be the name of a host, not {host!r}")
+    retries = LoggedRetry(
         total=4,
         allowed_methods=None,  # all: the POST of an aggregation only reads
         status_forcelist=(429, 500, 502, 503, 504),
@@ -377,7 +388,8 @@ def open_gateway(version: str) -> Database:
                 raise BadInput(f"DocDB at {host} refuses the query: {answer}") from None
             raise FailedRun(f"DocDB at {host} answers {answer}") from None
         except requests.exceptions.RequestException as error:
-            cause = getattr(error.args[0], "reason", error) if error.args else error
+            cause = str(getattr(error.args[0], "reason", error) if error.args else error)
+            cause = cause.partition("): ")[2] or cause  # without the name of a Python class
             raise FailedRun(f"no usable answer from DocDB at {host}: {cause}") from None
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
             raise FailedRun(
@@ -528,7 +540,7 @@ def fetch_records_by_asset_id(
 
 # ------------------------------------------------------------------------------------ assets
 
-NO_LOCATION = "its location is no s3://bucket/prefix"
+NO_LOCATION = "location is not s3://bucket/prefix"
 ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records have both
 ASSET_FIELDS = ("_id", "name", "location", *ID_FIELDS)
 
@@ -558,10 +570,13 @@ class Skip:
 #
 #     GROUP_FIELDS = ("subject.subject_id",)
 #
+#
 #     def group_assets(assets: list[Asset]) -> list[list[Asset]]:
+#         """Return the assets of each subject."""
 #         groups = defaultdict(list)
 #         for asset in assets:
-#             groups[asset.record["subject"]["subject_id"]].append(asset)
+#             subject = asset.record.get("subject") or {}
+#             groups[subject.get("subject_id")].append(asset)
 #         return list(groups.values())
 
 GROUP_FIELDS: tuple[str, ...] = ()
@@ -651,13 +666,13 @@ def read_asset(asset_id: str, record: Record, folder: Path | None) -> Asset | Sk
     record_id, name, location = record.get("_id"), name_of(record), record.get("location")
     shown = f"{name} (record {record_id})"
     if not isinstance(record_id, str):
-        return Skip("the record id is no text", shown)
+        return Skip("record id is not a text", shown)
     if not isinstance(location, str):
         return Skip(NO_LOCATION, f"{shown}: {location!r}")
     try:
         "".join((asset_id, name, record_id, location)).encode()
     except UnicodeError:
-        return Skip("a field is no valid text", shown)
+        return Skip("a field is not valid text", shown)
     url = (local_url(location, folder) if folder else location).rstrip("/")
     # obstore and s3fs alike would list s3://bucket//x as s3://bucket/x
     if re.match(r"s3://[\w.-]{1,255}/[^/]", url, re.ASCII) or (folder and url[:8] == "file:///"):
@@ -990,10 +1005,13 @@ def check_output(output: Path, overwrite: bool) -> None:
 
     Whatever a `*` matches in there starts a worker of the pipeline's next step.
     """
-    if not output.exists():
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise BadInput(f"--output_directory: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FailedRun(f"--output_directory: {there} may not be written into")
+    if there != output:
         return
-    if not output.is_dir():
-        raise BadInput(f"--output_directory: {output} is not a folder")
     shown = sorted(path for path in output.iterdir() if not path.name.startswith("."))
     others = [path.name for path in shown if not is_worker(path)]
     if others:
@@ -1157,7 +1175,7 @@ def report_skipped(skipped: list[Skip], strict: bool) -> None:
         for name in names[:NAMES_IN_LOG]:
             log.warning("skipped, %s: %s", reason, name)
         if len(names) > NAMES_IN_LOG:
-            log.warning("skipped, %s: %d more", reason, len(names) - NAMES_IN_LOG)
+            log.warning("skipped, %s: and %d more", reason, len(names) - NAMES_IN_LOG)
     if skipped and strict:
         raise FailedRun(
             f"--strict 1: {len(skipped)} would be skipped, first {skipped[0].name}:"
@@ -1167,11 +1185,9 @@ def report_skipped(skipped: list[Skip], strict: bool) -> None:
 
 def summarise(matched: int, skipped: list[Skip]) -> str:
     """Return the records matched and what was skipped, in words."""
-    reasons = Counter(skip.reason for skip in skipped)
-    why = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
-    return f"{count(matched, 'record')} matched, {len(skipped)} skipped" + (
-        f" ({why})" if why else ""
-    )
+    reasons = Counter(skip.reason for skip in skipped).items()
+    why = f" ({', '.join(f'{reason}: {n}' for reason, n in reasons)})" if reasons else ""
+    return f"{count(matched, 'record')} matched, {len(skipped)} skipped{why}"
 
 
 def count(number: int, noun: str) -> str:
@@ -1203,6 +1219,7 @@ def configure_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # whose retries are logged as our own
     level = os.environ.get("LOG_LEVEL", "").strip().upper() or "INFO"
     try:
         log.setLevel(level)
@@ -1231,7 +1248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail(130, "interrupted")
     except Exception as error:
-        return fail(1, f"{type(error).__name__}: {error}")
+        return fail(1, f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)")
     return 0
 
 

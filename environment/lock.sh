@@ -4,6 +4,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 uv="$here/../.venv/bin/uv"
+if [ ! -x "$uv" ]; then echo "error: run bash environment/test.sh once first; it installs uv" >&2; exit 1; fi
 # uv asks where pip does, and trusts whom pip trusts.
 index="${PIP_INDEX_URL:-$("$here/../.venv/bin/pip" config get global.index-url 2>/dev/null || true)}"
 if [ -n "$index" ]; then export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"; fi

@@ -17,20 +17,24 @@ find_python() {
   return 1
 }
 
-# A stamp in .venv holds the lock that was installed, so that a changed lock is seen. requirements-dev
-# contains requirements, so whoever has the first needs not install the second.
+# A stamp in .venv holds each lock that was installed, so that a changed lock is seen: a changed
+# requirements.txt makes .venv anew. requirements-dev contains requirements.
 ready_venv() {
-  local lock="$root/environment/$1.txt" stamp="$venv/$1.installed" python
-  if cmp -s "$lock" "$stamp" && "$venv/bin/python" -c '' 2>/dev/null; then return; fi
-  python="$(find_python)" || return 1
+  local lock="$root/environment/$1.txt" runtime="$root/environment/requirements.txt" python
+  if ! cmp -s "$runtime" "$venv/requirements.installed" || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python="$(find_python)" || return 1
+    rm -rf "$venv"
+  elif cmp -s "$lock" "$venv/$1.installed"; then
+    return
+  fi
   echo "Installing $1.txt into .venv, once; this takes about a minute." >&2
-  rm -rf "$venv"
-  if ! "$python" -m venv "$venv" ||
-    ! "$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"; then
+  if { [ -z "${python:-}" ] || "$python" -m venv "$venv"; } &&
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"; then
+    cp "$runtime" "$venv/requirements.installed"
+    cp "$lock" "$venv/$1.installed"
+  else
     rm -rf "$venv"
     echo "error: .venv could not be made; see above. It needs Python's venv module and a package index." >&2
     return 1
   fi
-  cp "$root"/environment/requirements.txt "$venv/requirements.installed"
-  cp "$lock" "$stamp"
 }

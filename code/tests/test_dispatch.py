@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import textwrap
@@ -244,7 +245,7 @@ def test_a_second_code_ocean_id_in_the_csv_matches(run: Run, docdb: DocDB, tmp_p
         (["two"], ["second"]),
     ]
     assert "no record has this id: unknown" in result.log
-    assert "4 records matched, 1 skipped (1 no record has this id)" in result.error
+    assert "4 records matched, 1 skipped (no record has this id: 1)" in result.error
     strict = run("--use_data_asset_csv=1", "--strict=1", "--overwrite=1")
     assert strict.status == 1
     assert "unknown" in strict.error
@@ -343,7 +344,7 @@ def test_twenty_thousand_ids_are_asked_for(run: Run, docdb: DocDB, tmp_path: Pat
     assert result.status == 0, result.log
     assert len(result.tasks()) == 50
     assert "19950 skipped" in result.error
-    assert result.log.count("no record has this id: ") == 21
+    assert result.log.count("skipped, no record has this id: ") == 21
     assert {request.method for request in docdb.requests} == {"POST"}
 
 
@@ -423,6 +424,7 @@ def test_passing_faults_of_the_gateway_are_outlived(run: Run, docdb: DocDB) -> N
     result = run("--query={}")
     assert result.status == 0, result.log
     assert len(docdb.requests) == 4
+    assert result.log.count("no answer from DocDB yet") == 3
 
 
 @pytest.mark.parametrize(
@@ -453,6 +455,8 @@ def test_a_gateway_that_is_not_trusted_or_not_there_ends_the_run(run: Run) -> No
         assert result.status == 1
         assert result.error.startswith("error: no usable answer from DocDB at localhost:")
         assert "Traceback" not in result.log
+        assert "HTTPSConnection" not in result.log
+    assert run("--query={}", env={"DOCDB_HOST": "http://localhost"}).status == 2
 
 
 def test_a_filter_the_snapshot_cannot_evaluate_is_bad_input(run: Run, tmp_path: Path) -> None:
@@ -513,7 +517,7 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
         ([url], [f"{url}/a.nwb"])
         for url in ((folder / "assets" / name).as_uri() for name in ("relative", "absolute"))
     ]
-    assert "8 skipped (8 its location is no s3://bucket/prefix)" in result.error
+    assert "8 skipped (location is not s3://bucket/prefix: 8)" in result.error
     docdb.put(*records)
     live = run("--query={}", "--file_extension=nwb", "--overwrite=1")
     assert live.status == 1
@@ -552,8 +556,8 @@ def test_odd_records_keep_their_place_or_are_named(run: Run, docdb: DocDB) -> No
         ("same", "b", "co-same"),
     ]
     assert result.tasks()[0]["s3_location"] == [f"s3://{BUCKET}/x"]
-    assert "the record id is no text: number" in result.log
-    assert "a field is no valid text: half \\ud800" in result.log
+    assert "record id is not a text: number" in result.log
+    assert "a field is not valid text: half \\ud800" in result.log
 
 
 # ----------------------------------------------------------------------------- tasks and workers
@@ -748,7 +752,7 @@ def test_a_failing_write_leaves_what_was_there(
         (["--query={}", "--docdb_version=3"], "'3'"),
         (["--query={}", "--max=3"], "--max"),
         (["--query={}", "stray"], "stray"),
-        (["--query=query.jsn"], "'query.jsn'"),
+        (["--query=query.jsn"], "line 1 column 1 (char 0): 'query.jsn'"),
         (["--query=[1]"], "list"),
         (['--query={"a": 1,, }'], "column"),
         (["--query={'a': 1,, }"], "column"),
@@ -801,12 +805,25 @@ def test_nothing_matched_is_a_failed_run(run: Run, docdb: DocDB) -> None:
     assert not result.output.exists()
 
 
-def test_an_output_that_cannot_be_written_is_told(run: Run, docdb: DocDB, tmp_path: Path) -> None:
-    docdb.put(record("a"))
+def test_an_output_that_cannot_be_a_folder_is_told_at_once(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     result = run("--query={}", output=tmp_path / "file" / "below")
+    assert result.status == 2
+    assert f"{tmp_path / 'file'} is not a folder" in result.error
+    assert docdb.requests == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_that_may_not_be_written_is_told_at_once(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    result = run("--query={}", output=tmp_path / "locked" / "below")
     assert result.status == 1
-    assert str(tmp_path / "file") in result.error
+    assert "may not be written" in result.error
+    assert docdb.requests == []
 
 
 # --------------------------------------------------------------------------------- the query text

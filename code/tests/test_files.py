@@ -248,7 +248,9 @@ def test_an_asset_without_a_match_is_skipped_by_name(run: Run, docdb: DocDB, s3:
     assert [task["asset_name"] for task in result.tasks()] == [["x"]]
     assert "no .nwb file: y " in result.log
     assert "no .nwb file: nowhere " in result.log
-    assert "3 records matched, 2 skipped (2 no .nwb file), 1 file, 1 task, 1 worker" in result.error
+    assert (
+        "3 records matched, 2 skipped (no .nwb file: 2), 1 file, 1 task, 1 worker" in result.error
+    )
     strict = run("--query", "{}", "--file_extension", ".nwb", "--strict=1", "--overwrite=1")
     assert strict.status == 1
     assert "--strict" in strict.error
@@ -260,6 +262,15 @@ def test_the_case_of_the_extension_counts(run: Run, docdb: DocDB, s3: S3) -> Non
     docdb.put(record("x"))
     result = run("--query", "{}", "--file_extension", "nwb")
     assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/x/b.nwb"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "extension"),
+    [("nwb", ".nwb"), (".nwb", ".nwb"), ("nwb.zarr", "nwb.zarr"), ("_probe", "_probe"),
+     ("subject.json", "subject.json"), ("-ap", "-ap"), ("日本", ".日本")],
+)  # fmt: skip
+def test_a_word_without_a_dot_gets_one(text: str, extension: str) -> None:
+    assert run_capsule.suffix(text) == extension
 
 
 @pytest.mark.parametrize("extension", ["*.nwb", "a/b.nwb", ".nw?", "[ab].nwb"])

@@ -68,6 +68,7 @@ def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
     readme = (ROOT / "README.md").read_text()
     [example] = re.findall("```python\n(GROUP_FIELDS.*?)```", readme, re.DOTALL)
     commented = "".join(f"#     {line}".rstrip() + "\n" for line in example.splitlines())
+    assert "GROUP_FIELDS" in commented
     assert commented in PROGRAM.read_text()
 
 
