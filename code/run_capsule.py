@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import ast
 import fcntl
+import glob
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain, pairwise
@@ -45,7 +46,7 @@ from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
-    from obstore.store import S3Store
+    from obstore.store import ClientConfig, S3Store
 
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
 DOCDB_HOST = "api.allenneuraldynamics.org"
@@ -55,6 +56,7 @@ KEYS_PER_PAGE = 1_000  # what S3 returns at most
 CONNECTIONS = 64
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 NAMES_IN_LOG = 20
+DEPTH = 100  # of nesting, as in MongoDB
 
 log = logging.getLogger("dispatch")
 
@@ -150,7 +152,7 @@ class Settings:
 
     query: Record | None  # None: the assets come from the CSV
     use_data_asset_csv: bool
-    docdb_version: str
+    docdb_version: str | None  # None: not in use
     docdb_snapshot: Path | None
     file_extension: str | None
     split_files: bool
@@ -216,12 +218,13 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         query = None
     elif not query:
         raise BadInput("no assets chosen: give --query, or --use_data_asset_csv 1")
-    try:
-        default_version = version(os.environ.get("DOCDB_VERSION", "").strip() or "v1")
-    except ValueError as error:
-        raise BadInput(f"$DOCDB_VERSION {error}, not {os.environ['DOCDB_VERSION']!r}") from None
+    if not chosen["docdb_version"] and not snapshot:
+        name = os.environ.get("DOCDB_VERSION", "").strip() or "v1"
+        try:
+            chosen["docdb_version"] = version(name)
+        except ValueError as error:
+            raise BadInput(f"$DOCDB_VERSION {error}, not {name!r}") from None
     chosen["query"] = query and read_query(query, folder)
-    chosen["docdb_version"] = chosen["docdb_version"] or default_version
     chosen["docdb_snapshot"] = snapshot and find_file(snapshot, folder)
     if snapshot and not chosen["docdb_snapshot"]:
         raise BadInput(f"--docdb_snapshot: there is no file {snapshot!r}, here or in {folder}")
@@ -259,10 +262,10 @@ def without_quotes(text: str) -> str:
     """Take off quotes around the whole, a slip that is common in pasting."""
     text = text.strip()
     while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"`":
-        try:
-            inner = json.loads(text)  # where those inside are escaped: "{\"name\": \"a\"}"
-        except (ValueError, RecursionError):
-            inner = text[1:-1]
+        inner = text[1:-1]
+        if '\\"' in inner:  # "{\"name\": \"a\"}": those inside are escaped
+            with suppress(ValueError):
+                inner = json.loads(text)
         text = inner.strip()
     return text
 
@@ -277,8 +280,7 @@ def parse_filter(text: str, source: str) -> Record:
         found = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as json_fault:
         try:
-            with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
-                found = ast.literal_eval(text)
+            found = read_literal(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as python_fault:
             quote = re.search("[\"']", text)
             fault = describe(python_fault if quote and quote[0] == "'" else json_fault)
@@ -287,20 +289,40 @@ def parse_filter(text: str, source: str) -> Record:
             ) from None
     if not isinstance(found, dict):
         raise BadInput(f"{source} is a {type(found).__name__}, not an object: {excerpt(text)}")
+    if is_deeper(found):
+        raise BadInput(f"{source} is nested more than {DEPTH} deep: {excerpt(text)}")
     try:
         compact(found).encode()  # a dict literal can hold sets, bytes or lone surrogates
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         raise BadInput(f"{source} cannot be sent as JSON: {error}") from None
     return found
 
 
-def unique_keys(pairs: list[tuple[str, Any]]) -> Record:
-    """Return a JSON object; raise BadInput where a key stands twice and one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
-        raise BadInput(f"the query has {twice!r} twice in one object: combine them with $and")
-    return found
+def read_literal(text: str) -> Any:
+    """Return what a Python literal says; raise BadInput for keys that JSON could not keep."""
+    with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
+        tree = ast.parse(text, mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            unique_keys([(ast.literal_eval(key), None) for key in node.keys if key])
+    return ast.literal_eval(tree)
+
+
+def unique_keys(pairs: list[tuple[Any, Any]]) -> Record:
+    """Return an object; raise BadInput for a key that is no text, or twice there and once lost."""
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if not isinstance(key, str):
+            raise BadInput(f"the query has the key {key!r}, which is not a text")
+        if keys.count(key) > 1:
+            raise BadInput(f"the query has {key!r} twice in one object: combine them with $and")
+    return dict(pairs)
+
+
+def is_deeper(value: Any, levels: int = DEPTH) -> bool:
+    """Return whether lists and objects are nested more than so many levels deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(is_deeper(item, levels - 1) for item in inner)
 
 
 def compact(value: Any) -> str:
@@ -336,7 +358,7 @@ class Database:
     folder: Path | None = None  # of the snapshot; None: live, so no location may be a local path
 
 
-def open_gateway(version: str) -> Database:
+def open_gateway(version: str | None) -> Database:
     """Return the live database behind its REST interface.
 
     $DOCDB_DATABASE and $DOCDB_COLLECTION are not read: pipelines set them for the store of
@@ -387,7 +409,7 @@ def open_gateway(version: str) -> Database:
             if response.status_code == 400:
                 raise BadInput(f"DocDB at {host} refuses the query: {answer}") from None
             raise FailedRun(f"DocDB at {host} answers {answer}") from None
-        except requests.exceptions.RequestException as error:
+        except (OSError, ValueError) as error:  # requests' own, and those for odd hosts and files
             cause = str(getattr(error.args[0], "reason", error) if error.args else error)
             cause = cause.partition("): ")[2] or cause  # without the name of a Python class
             raise FailedRun(f"no usable answer from DocDB at {host}: {cause}") from None
@@ -410,6 +432,8 @@ def open_snapshot(path: Path) -> Database:
         record_id = record.get("_id") if isinstance(record, dict) else None
         if not isinstance(record_id, str):
             raise BadInput(f"{path}: record {number} is no JSON object with a text as its _id")
+        if is_deeper(record):
+            raise BadInput(f"{path}: record {number} is nested more than {DEPTH} deep")
         if numbers.setdefault(record_id, number) < number:
             raise BadInput(
                 f"{path}: records {numbers[record_id]} and {number} both have the _id {record_id!r}"
@@ -471,7 +495,9 @@ def fetch_records(database: Database, query: Record, fields: Sequence[str]) -> l
             page = database.aggregate(pipeline)
         except PageTooLarge:
             if page_size == 1:
-                raise FailedRun(f"the record after {last!r} is too large for DocDB") from None
+                raise FailedRun(
+                    f"the query, or the record after {last!r}, is too large for DocDB"
+                ) from None
             page_size //= 2
             log.debug("answer too large: asking for %d records at a time", page_size)
             continue
@@ -503,10 +529,10 @@ def read_asset_ids(folder: Path) -> list[str]:
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise BadInput(f"cannot read {path}: {error}") from None
     columns = [str(name).strip() for name in table.columns]
-    if "asset_id" not in columns:
-        raise BadInput(f"{path} has no column asset_id; its columns are {columns}")
-    column = table.iloc[:, columns.index("asset_id")].str.strip()
-    ids = [asset_id for asset_id in column.unique() if asset_id]
+    if columns.count("asset_id") != 1:
+        raise BadInput(f"{path} must have one column asset_id; its columns are {columns}")
+    column = table.iloc[:, columns.index("asset_id")]
+    ids = [asset_id for asset_id in column.str.strip().unique() if asset_id]
     if not ids:
         raise BadInput(f"{path} has no id in its column asset_id")
     log.info("%s: %s", path, count(len(ids), "asset id"))
@@ -515,14 +541,14 @@ def read_asset_ids(folder: Path) -> list[str]:
 
 def find_input(name: str, folder: Path) -> Path:
     """Return an input file that lies in a folder or one folder down, where pipelines stage it."""
-    if (folder / name).is_file():
+    if os.path.isfile(folder / name):
         return folder / name
-    found = sorted(path for path in folder.glob(f"*/{name}") if path.is_file())
+    found = sorted(glob.glob(os.path.join(glob.escape(str(folder)), "*", name)))
     if not found:
         raise BadInput(f"there is no {name} in {folder}, nor one folder down")
     if len(found) > 1:
-        raise BadInput(f"which {name}? There are {' and '.join(map(str, found))}")
-    return found[0]
+        raise BadInput(f"which {name}? There are {' and '.join(found)}")
+    return Path(found[0])
 
 
 def fetch_records_by_asset_id(
@@ -534,7 +560,7 @@ def fetch_records_by_asset_id(
         some = {"$in": ids[start : start + IDS_PER_QUERY]}
         query = {"$or": [{f"{links}.Code Ocean": some} for links in ID_FIELDS]}
         for record in fetch_records(database, query, fields):
-            found[str(record.get("_id"))] = record
+            found[repr(record.get("_id"))] = record
     return list(found.values())
 
 
@@ -652,7 +678,7 @@ def pick_by_id(
         if asset_id not in records_of:
             skipped.append(Skip("no record has this id", asset_id))
         for record in records_of.get(asset_id, []):
-            first, _ = chosen.setdefault(str(record.get("_id")), (asset_id, record))
+            first, _ = chosen.setdefault(repr(record.get("_id")), (asset_id, record))
             if first != asset_id:
                 log.warning("%s and %s are one asset: %s", first, asset_id, name_of(record))
     return list(chosen.values()), skipped
@@ -683,7 +709,8 @@ def read_asset(asset_id: str, record: Record, folder: Path | None) -> Asset | Sk
 def local_url(location: str, folder: Path) -> str:
     """Return a snapshot's location as a URL, paths relative to its folder as file:// URLs."""
     if location.startswith("file://"):
-        path = unquote(location.removeprefix("file://").removeprefix("localhost"))
+        path = location.removeprefix("file://").removeprefix("localhost")
+        path = unquote(path, errors="surrogateescape")
     elif "://" in location or location.startswith("/") or not location.strip():
         return location
     else:
@@ -725,8 +752,9 @@ def find_files(assets: list[Asset], extension: str | None) -> dict[str, list[str
     files: dict[str, list[str]] = {}
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         futures = {pool.submit(find, location): location for location in names}
+        finished = progress(as_completed(futures), len(futures))
         try:
-            for future in progress(as_completed(futures), len(futures)):
+            for future in finished:
                 location = futures[future]
                 files[location] = future.result()
         except BaseException as error:
@@ -776,15 +804,22 @@ def open_buckets(names: list[str]) -> dict[str, Bucket]:
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.session import Session
     from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.exceptions import BaseError
     from obstore.store import S3Store
 
     try:
-        session = boto3.session.Session()
+        core = Session()
+        session = boto3.session.Session(botocore_session=core)
         signed = session.get_credentials() is not None
         # botocore renews credentials 10 minutes before they end, obstore 5 before the ttl does
         provider = Boto3CredentialProvider(session, ttl=timedelta(minutes=10)) if signed else None
         config = Config(signature_version=None if signed else UNSIGNED, read_timeout=30)
+        client_options: ClientConfig = {}
+        bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+        if bundle:
+            client_options["root_certificate"] = Path(bundle).read_bytes()
         log.info("S3 requests are %s", "signed" if signed else "unsigned: no AWS credentials found")
         client = session.client("s3", session.region_name or "us-east-1", config=config)
         buckets = {}
@@ -798,14 +833,14 @@ def open_buckets(names: list[str]) -> dict[str, Bucket]:
                 virtual_hosted_style_request=False,
                 skip_signature=not signed,
                 credential_provider=provider,
-                client_options={"allow_http": endpoint.startswith("http://")},
+                client_options={**client_options, "allow_http": endpoint.startswith("http://")},
             )
             region_options = {"client_kwargs": {"region_name": region}}
             options = {"anon": not signed, "endpoint_url": endpoint, **region_options}
             buckets[name] = Bucket(name, store, options)
         return buckets
-    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: of a bad endpoint
-        raise FailedRun(f"AWS: {error}") from error
+    except (BotoCoreError, ClientError, BaseError, OSError, ValueError) as error:
+        raise FailedRun(f"AWS: {list_fault(error)}") from error
 
 
 def bucket_region(client: BaseClient, name: str) -> str:
@@ -846,11 +881,14 @@ def list_with_obstore(store: S3Store, prefix: str, extension: str) -> set[str]:
 
     found = set()
     offset: str | None = None
+    top = f"{prefix}/"
     while True:
         for page in obstore.list(store, prefix, offset=offset, chunk_size=KEYS_PER_PAGE):
             closed = None
             for meta in page:
-                file, closed = file_of(meta["path"][len(prefix) + 1 :], extension)
+                if not meta["path"].startswith(top):  # the marker of the folder itself
+                    continue
+                file, closed = file_of(meta["path"][len(top) :], extension)
                 if file:
                     found.add(file)
             # "0" follows "/": the first key behind the folder. It is passed over itself, so stay
@@ -875,24 +913,21 @@ def list_with_s3fs(bucket: Bucket, prefix: str, extension: str) -> set[str]:
 
 def find_local_files(location: str, extension: str) -> list[str]:
     """Return the URLs of the files under a file:// URL, ordered by path."""
-    top = Path(unquote(location.removeprefix("file://")))
-    found = []
+    top = Path(unquote(location.removeprefix("file://"), errors="surrogateescape"))
 
-    def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # as S3: nothing there
-            raise error
-
-    for folder, subfolders, names in os.walk(top, onerror=fail, followlinks=True):
-        base = "" if folder == str(top) else f"{os.path.relpath(folder, top)}/"
-        here = Path(folder).resolve()
-        for name in list(subfolders):
-            file, closed = file_of(f"{base}{name}/", extension)
+    def walk(folder: str, base: str, above: set[str]) -> Iterator[str]:
+        real = os.path.realpath(folder)
+        if real in above:  # a link that leads back up
+            return
+        for entry in os.scandir(folder):
+            is_folder = entry.is_dir()
+            file, closed = file_of(f"{base}{entry.name}{'/' if is_folder else ''}", extension)
             if file:
-                found.append(file)
-            target = (here / name).resolve()
-            if closed or target == here or target in here.parents:  # a link that leads upwards
-                subfolders.remove(name)
-        found += [f"{base}{name}" for name in names if file_of(f"{base}{name}", extension)[0]]
+                yield file
+            elif is_folder and not closed:
+                yield from walk(entry.path, f"{base}{entry.name}/", above | {real})
+
+    found = walk(str(top), "", set()) if top.is_dir() else ()
     return [(top / path).as_uri() for path in sorted(found)]
 
 
@@ -1005,7 +1040,7 @@ def check_output(output: Path, overwrite: bool) -> None:
 
     Whatever a `*` matches in there starts a worker of the pipeline's next step.
     """
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    there = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise BadInput(f"--output_directory: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -1032,7 +1067,7 @@ def is_worker(path: Path) -> bool:
         re.fullmatch("0|[1-9][0-9]*", path.name) is not None
         and path.is_dir()
         and not path.is_symlink()
-        and all(entry.name.endswith(".json") for entry in os.scandir(path))
+        and all(re.fullmatch(r"[0-9a-f-]{36}\.json", entry.name) for entry in os.scandir(path))
     )
 
 
@@ -1088,10 +1123,10 @@ def lock(output: Path) -> Iterator[None]:
 def clean_up(output: Path) -> None:
     """Remove what a run that was killed has left in the output folder."""
     if undo_moves(output):
-        log.warning("%s: an earlier run was killed at its last step; its folders are gone", output)
+        log.warning("%s: undone, what a run that was killed had begun to move", output)
     for staging in output.glob(f"{STAGING}*"):
         log.warning("%s: removed, left by a run that was killed", staging)
-        shutil.rmtree(staging)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def undo_moves(output: Path) -> bool:
@@ -1102,7 +1137,10 @@ def undo_moves(output: Path) -> bool:
     """
     if not (output / MARKER).exists():
         return False
-    staging, workers = json.loads((output / MARKER).read_text())
+    try:
+        staging, workers = json.loads((output / MARKER).read_text())
+    except ValueError:
+        raise BadInput(f"{output / MARKER} was not written by this program: remove it") from None
     new, old = output / staging / "new", output / staging / "old"
     if new.is_dir():
         for number in map(str, range(workers)):
@@ -1120,7 +1158,7 @@ def undo_moves(output: Path) -> bool:
 def dispatch(settings: Settings) -> None:
     """Do what the settings ask for, from records to worker folders."""
     started = time.monotonic()
-    if (settings.output_directory / MARKER).exists():
+    if os.path.exists(settings.output_directory / MARKER):
         with lock(settings.output_directory):
             clean_up(settings.output_directory)
     check_output(settings.output_directory, settings.overwrite)
@@ -1220,12 +1258,11 @@ def configure_log() -> None:
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # whose retries are logged as our own
-    level = os.environ.get("LOG_LEVEL", "").strip().upper() or "INFO"
-    try:
-        log.setLevel(level)
-    except ValueError:
-        log.setLevel(logging.INFO)
-        log.warning("$LOG_LEVEL is no level, INFO is used: %r", level)
+    name = os.environ.get("LOG_LEVEL", "").strip() or "INFO"
+    level = logging.getLevelNamesMapping().get(name.upper())
+    log.setLevel(level or logging.INFO)
+    if not level:
+        log.warning("$LOG_LEVEL is no level, INFO is used: %r", name)
 
 
 def fail(status: int, fault: str) -> int:
@@ -1238,6 +1275,8 @@ def fail(status: int, fault: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
+    if sys.stderr is None:  # closed by the caller
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     configure_log()
     try:
         dispatch(parse_settings(argv))

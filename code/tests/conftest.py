@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,17 +109,21 @@ def run(tmp_path: Path, docdb: DocDB, s3: S3) -> Run:
         program: Path = PROGRAM,
         output: Path | None = None,
         stderr: int = subprocess.PIPE,
+        prefix: str = "",
     ) -> Result:
         output = output or tmp_path / "results"
         environment = {**base, **(env or {})}
+        command = [
+            sys.executable,
+            str(program),
+            f"--input_directory={tmp_path / 'data'}",
+            f"--output_directory={output}",
+            *flags,
+        ]
+        if prefix:
+            command = ["bash", "-c", prefix + shlex.join(command)]
         done = subprocess.run(
-            [
-                sys.executable,
-                str(program),
-                f"--input_directory={tmp_path / 'data'}",
-                f"--output_directory={output}",
-                *flags,
-            ],
+            command,
             env={name: value for name, value in environment.items() if value is not None},
             cwd=tmp_path,
             stdout=subprocess.PIPE,

@@ -12,7 +12,8 @@ import re
 import ssl
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,8 +54,9 @@ class DocDB:
         authority = trustme.CA()
         self.ca_file = folder / "docdb-ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_file))
+        self.certificate = authority.issue_cert("localhost")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(context)
+        self.certificate.configure_cert(context)
         self.requests: list[Request] = []
         self.faults: deque[tuple[int, dict[str, str], bytes]] = deque()  # answers to give first
         self.max_answer = ANSWER
@@ -157,10 +159,23 @@ class S3:
             def log(self, *_: Any, **__: Any) -> None:
                 pass
 
+        self.handler = Quiet
         self.moto = DomainDispatcherApplication(create_backend_app)
         self.server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=Quiet)
         self.url = f"http://127.0.0.1:{self.server.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @contextmanager
+    def over_tls(self, certificate: trustme.LeafCert) -> Iterator[str]:
+        """Answer at an https:// address, too, which is what is yielded."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        server = make_server(
+            "localhost", 0, self, threaded=True, request_handler=self.handler, ssl_context=context
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://localhost:{server.port}"
+        server.shutdown()
 
     @property
     def backend(self) -> Any:

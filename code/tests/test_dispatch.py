@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import textwrap
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,6 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
         "subject,asset_id\n1,co-b\n,\n2,co-a\n",
         'asset_id\n"co-b"\n"co-a"',
         "asset_id\nco-b,\nco-a,\n",
-        "asset_id, asset_id\nco-b,co-c\nco-a,\n",
     ],
 )
 def test_a_csv_is_read_as_people_write_it(
@@ -321,6 +321,7 @@ def test_a_csv_one_folder_down_is_found_and_two_are_refused(
     [
         (b"", "data_asset_input.csv"),
         (b"id\nco-a\n", "asset_id"),
+        (b"asset_id, asset_id\nco-a,co-b\n", "one column asset_id"),
         (b"asset_id\n\n \n", "no id"),
         ("asset_id\nco-a\n".encode("utf-16"), "data_asset_input.csv"),
         (b'asset_id\n"co-a\n', "data_asset_input.csv"),
@@ -381,6 +382,8 @@ def test_both_generations_of_the_database_are_asked(run: Run, docdb: DocDB) -> N
         "/v2/metadata_index/data_assets/aggregate",
     }
     assert run("--query={}", "--overwrite=1", env={"DOCDB_VERSION": "v3"}).status == 2
+    unused = run("--query={}", "--overwrite=1", "--docdb_version=v1", env={"DOCDB_VERSION": "v3"})
+    assert unused.status == 0
 
 
 def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,10 +453,15 @@ def test_an_answer_that_is_no_records_ends_the_run(
 
 
 def test_a_gateway_that_is_not_trusted_or_not_there_ends_the_run(run: Run) -> None:
-    for env in ({"REQUESTS_CA_BUNDLE": None}, {"DOCDB_HOST": "localhost:9"}):
+    for env in (
+        {"REQUESTS_CA_BUNDLE": None},
+        {"REQUESTS_CA_BUNDLE": "/nowhere"},
+        {"DOCDB_HOST": "localhost:9"},
+        {"DOCDB_HOST": "a..b"},
+    ):
         result = run("--query={}", env=env)
         assert result.status == 1
-        assert result.error.startswith("error: no usable answer from DocDB at localhost:")
+        assert result.error.startswith("error: no usable answer from DocDB at ")
         assert "Traceback" not in result.log
         assert "HTTPSConnection" not in result.log
     assert run("--query={}", env={"DOCDB_HOST": "http://localhost"}).status == 2
@@ -476,6 +484,7 @@ def test_a_filter_the_snapshot_cannot_evaluate_is_bad_input(run: Run, tmp_path: 
         ('[{"_id": "a"}, {"name": "b"}]', "record 2"),
         ('{"_id": "a"}\n{"_id": "a"}\n', "records 1 and 2"),
         ('{"_id": 7}', "record 1"),
+        ('{"_id": "a", "b": ' + "[" * 200 + "]" * 200 + "}", "record 1 is nested"),
     ],
 )
 def test_a_snapshot_that_cannot_be_read_is_told(
@@ -681,7 +690,7 @@ def test_nothing_but_worker_folders_may_lie_in_the_output(
     output.mkdir()
     (output / ".gitkeep").touch()
     assert run("--query={}").names() == ["0"]
-    for stray in ("notes.txt", "0/data.h5", "1/deep/er", "01/x.json"):
+    for stray in ("notes.txt", "0/data.h5", "0/mine.json", "1/deep/er", "01/x.json"):
         shutil.rmtree(output)
         (output / stray).parent.mkdir(parents=True)
         (output / stray).write_text("mine")
@@ -700,25 +709,26 @@ def test_a_run_that_was_killed_while_moving_is_cleaned_up_after(
     docdb.put(*(record(f"{n}") for n in range(3)))
     output = tmp_path / "results"
     staging = output / ".dispatch-staging-x"
-    for path in (staging / "new" / "1" / "b.json", staging / "old" / "0" / "old.json"):
+    name = f"{uuid.uuid4()}.json"
+    for path in (staging / "new" / "1" / name, staging / "old" / "0" / name, output / "0" / name):
         path.parent.mkdir(parents=True)
-        path.write_text("{}")
-    (output / "0").mkdir()
-    (output / "0" / "a.json").write_text("{}")
+        path.write_text(str(path.parent.parent.name))
     (output / ".dispatch-moving").write_text(json.dumps([staging.name, 2]))
     refused = run("--query={}")
     assert refused.status == 2
     assert "killed" in refused.log
-    assert list(refused.files()) == ["0/old.json"]
+    assert refused.files() == {f"0/{name}": b"old"}
     result = run("--query={}", "--overwrite=1")
     assert result.status == 0
     assert sorted(path.name for path in output.iterdir()) == ["0", "1", "2"]
+    (output / ".dispatch-moving").write_text("mine")
+    assert ".dispatch-moving" in run("--query={}", "--overwrite=1").error
 
 
 def test_a_failing_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = [[("old.json", "{}")], [("more.json", "{}")]]
+    old = [[(f"{uuid.uuid4()}.json", "{}")], [(f"{uuid.uuid4()}.json", "{}")]]
     run_capsule.write_workers(old, tmp_path / "out", overwrite=False)
     before = sorted(tmp_path.rglob("*"))
     rename = Path.rename
@@ -731,12 +741,12 @@ def test_a_failing_write_leaves_what_was_there(
             return rename(self, target)
 
         monkeypatch.setattr(Path, "rename", break_once)
-        new = [[(f"{n}.json", "{}")] for n in range(2)]
+        new = [[(f"{uuid.uuid4()}.json", "{}")] for _ in range(2)]
         if failing < 5:
             with pytest.raises(OSError, match="no space"):
                 run_capsule.write_workers(new, tmp_path / "out", overwrite=True)
             assert sorted(tmp_path.rglob("*")) == before
-    assert sorted(p.name for p in (tmp_path / "out").glob("*/*")) == ["more.json", "old.json"]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -761,6 +771,14 @@ def test_a_failing_write_leaves_what_was_there(
         (['--query={"a": NaN}'], "--query"),
         (["--query={'a': {1, 2}}"], "--query"),
         (['--query={"a": 1, "a": 2}'], "'a' twice"),
+        (["--query={'a': [{'b': 1, 'b': 2}]}"], "'b' twice"),
+        (['--query={"a": 1, "a": 2,}'], "'a' twice"),
+        (["--query={1: 2}"], "key 1"),
+        (['--query={"a":' + '{"a":' * 120 + "1" + "}" * 121], "100 deep"),
+        (['--query={"a":' + '{"a":' * 980 + "1" + "}" * 981], "deep"),
+        (["--query={}", "--docdb_snapshot=s", "--input_directory=" + "x" * 300], "'s'"),
+        (["--use_data_asset_csv=1", "--input_directory=" + "x" * 300], "data_asset_input.csv"),
+        (["--query={}", "--output_directory=/dev/null"], "/dev/null is not a folder"),
         (['--query={"a":' * 1 + '{"a":' * 5000], "--query"),
         (["--query=" + "x" * 20_000], "--query"),
         (["--query=."], "'.'"),

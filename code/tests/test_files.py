@@ -190,6 +190,16 @@ def test_profile_credentials_and_endpoint_are_used(run: Run, docdb: DocDB, s3: S
     assert "nobody" in missing.error
 
 
+def test_an_authority_of_ones_own_is_trusted(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    with s3.over_tls(docdb.certificate) as url:
+        for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+            env = {"AWS_ENDPOINT_URL": url, name: str(docdb.ca_file)}
+            result = run("--query", "{}", "--file_extension=.nwb", "--overwrite=1", env=env)
+            assert result.status == 0, result.log
+
+
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_the_endpoint_for_s3_wins(name: str, run: Run, docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, ["x/a.nwb"])
@@ -293,9 +303,30 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
     (tmp_path / "elsewhere" / "linked.nwb").touch()
     os.symlink(tmp_path / "elsewhere", tmp_path / "top" / "link")
     os.symlink(tmp_path / "top", tmp_path / "top" / "deep" / "loop")
-    keys.add("link/linked.nwb")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "elsewhere" / "itself")
+    os.symlink(tmp_path / "top" / "b", tmp_path / "top" / "deep" / "b")
+    os.symlink(tmp_path / "top" / "deep", tmp_path / "top" / "b" / "deep")
+    keys |= {"link/linked.nwb", "deep/b/c.nwb/0", "b/deep/er/é %20.nwb"}
     for extension in (".nwb", ".zarr"):
         expected = expected_files({f"top/{key}" for key in keys}, "top", extension)
         found = run_capsule.find_local_files((tmp_path / "top").as_uri(), extension)
         assert found == [(tmp_path / "top" / path).as_uri() for path in sorted(expected)]
     assert run_capsule.find_local_files((tmp_path / "gone").as_uri(), ".nwb") == []
+
+
+def test_a_setting_that_obstore_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    result = run("--query={}", "--file_extension=nwb", env={"AWS_CONDITIONAL_PUT": "foo"})
+    assert result.status == 1
+    assert result.error.startswith("error: AWS: ")
+    assert "Debug source" not in result.error
+
+
+def test_a_closed_standard_error_is_no_fault(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    result = run("--query={}", "--file_extension=nwb", prefix="exec 2>&-; exec ")
+    assert result.status == 0
+    assert result.stdout == ""
+    assert len(result.tasks()) == 1
