@@ -35,27 +35,33 @@ import uuid
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache, partial
 from itertools import chain, pairwise
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from botocore.client import BaseClient
     from obstore.store import ClientConfig, S3Store
+    from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
 DOCDB_HOST = "api.allenneuraldynamics.org"
 RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
+FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
 IDS_PER_QUERY = 5_000  # some 40 bytes each, sent twice; the gateway takes requests up to 10 MB
 KEYS_PER_PAGE = 1_000  # what S3 returns at most
-CONNECTIONS = 64
+PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
+KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 NAMES_IN_LOG = 20
+TIMEOUT = (10, 60)  # of a request to DocDB, in seconds: to connect, and to go on with an answer
 DEPTH = 100  # of nesting, as in MongoDB
 
 log = logging.getLogger("dispatch")
@@ -127,6 +133,8 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
         ("--split_files", switch, 1, "0|1",
          "1: one task per file. 0: one task per asset, all its files in it. Without a file"
          " extension, or for grouped assets, it has no effect."),
+        ("--max_connections", positive, 64, "N",
+         "The most requests to S3 at the same time."),
     ],
     "Share out the work": [
         ("--max_jobs --num_parallel_workers", positive, 50, "N",
@@ -156,6 +164,7 @@ class Settings:
     docdb_snapshot: Path | None
     file_extension: str | None
     split_files: bool
+    max_connections: int
     max_jobs: int
     input_directory: Path
     output_directory: Path
@@ -195,7 +204,7 @@ class Parser(argparse.ArgumentParser):
             group = self.add_argument_group(heading)
             for names, convert, default, metavar, text in flags:
                 if default is not None:
-                    text += f" Default: {default}."
+                    text += " Default: %(default)s."
                 group.add_argument(
                     *names.split(),
                     **{"action": Flag, "convert": convert, "default": default},
@@ -310,11 +319,10 @@ def read_literal(text: str) -> Any:
 
 def unique_keys(pairs: list[tuple[Any, Any]]) -> Record:
     """Return an object; raise BadInput for a key that is no text, or twice there and once lost."""
-    keys = [key for key, _ in pairs]
-    for key in keys:
+    for key, times in Counter(key for key, _ in pairs).items():
         if not isinstance(key, str):
             raise BadInput(f"the query has the key {key!r}, which is not a text")
-        if keys.count(key) > 1:
+        if times > 1:
             raise BadInput(f"the query has {key!r} twice in one object: combine them with $and")
     return dict(pairs)
 
@@ -345,15 +353,11 @@ def describe(fault: BaseException) -> str:
 # ----------------------------------------------------------------------------------- records
 
 
-class PageTooLarge(Exception):
-    """The answer has more bytes than the gateway lets pass."""
-
-
 @dataclass(frozen=True)
 class Database:
     """Where records come from, live or a snapshot."""
 
-    aggregate: Callable[[list[Record]], list[Record]]  # from a pipeline to its records
+    aggregate: Callable[[list[Record]], list[Record] | None]  # None: too much for one answer
     page: int  # records to ask for at once
     folder: Path | None = None  # of the snapshot; None: live, so no location may be a local path
 
@@ -375,11 +379,6 @@ def open_gateway(version: str | None) -> Database:
             log.warning("no answer from DocDB yet, trying again (tries left: %s)", left.total)
             return left
 
-    class PatientAdapter(HTTPAdapter):
-        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-            kwargs["timeout"] = (10, 60)  # connect, read; the client sets none: it waits for ever
-            return super().send(*args, **kwargs)
-
     host = os.environ.get("DOCDB_HOST", "").strip() or DOCDB_HOST
     host = host.removeprefix("https://").rstrip("/")
     if "/" in host:
@@ -394,17 +393,19 @@ def open_gateway(version: str | None) -> Database:
         retry_after_max=60,
     )
     session = requests.Session()
-    session.mount("https://", PatientAdapter(max_retries=retries))
+    session.mount("https://", HTTPAdapter(max_retries=retries))
+    # the client sets no timeout, and would wait for ever
+    session.request = partial(session.request, timeout=TIMEOUT)  # type: ignore[method-assign]
     client = MetadataDbClient(host=host, version=version, session=session)
     log.info("asking DocDB %s at %s", version, host)
 
-    def aggregate(pipeline: list[Record]) -> list[Record]:
+    def aggregate(pipeline: list[Record]) -> list[Record] | None:
         try:
             records = client.aggregate_docdb_records(pipeline)
         except requests.exceptions.HTTPError as error:
             response = error.response
             if response.status_code == 413:
-                raise PageTooLarge from None
+                return None
             answer = f"{response.status_code} {response.reason}: {excerpt(response.text, 300)}"
             if response.status_code == 400:
                 raise BadInput(f"DocDB at {host} refuses the query: {answer}") from None
@@ -423,63 +424,63 @@ def open_gateway(version: str | None) -> Database:
 
 
 def open_snapshot(path: Path) -> Database:
-    """Return a database in memory that holds the records of a file; raise BadInput."""
-    import mongomock
+    """Return a database in memory that holds the records of a file; raise BadInput.
+
+    mongomock decides which records match. Its collections are passed by: they copy every record
+    several times, which for 100,000 records took longer than all the rest.
+    """
+    from mongomock.filtering import filter_applies
 
     records = read_snapshot(path)
-    numbers: dict[str, int] = {}
     for number, record in enumerate(records, 1):
-        record_id = record.get("_id") if isinstance(record, dict) else None
-        if not isinstance(record_id, str):
+        if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
             raise BadInput(f"{path}: record {number} is no JSON object with a text as its _id")
         if is_deeper(record):
             raise BadInput(f"{path}: record {number} is nested more than {DEPTH} deep")
-        if numbers.setdefault(record_id, number) < number:
-            raise BadInput(
-                f"{path}: records {numbers[record_id]} and {number} both have the _id {record_id!r}"
-            )
-    collection = mongomock.MongoClient().metadata_index.data_assets
-    if records:
-        collection.insert_many(records)
+    for record_id, times in Counter(record["_id"] for record in records).items():
+        if times > 1:
+            raise BadInput(f"{path}: {times} records have the _id {record_id!r}")
+    records.sort(key=lambda record: str(record["_id"]))
     log.info("asking the snapshot %s: %s", path, count(len(records), "record"))
 
     def aggregate(pipeline: list[Record]) -> list[Record]:
+        match, _, _, project = (value for stage in pipeline for value in stage.values())
+        names = {field.partition(".")[0] for field in project}
         try:
-            return list(collection.aggregate(pipeline))
+            found = [record for record in records if filter_applies(match, record)]
         except Exception as error:  # mongomock's errors for a wrong filter have no common base
             raise BadInput(
                 f"the query cannot be asked of a snapshot: {type(error).__name__}: {error}"
             ) from error
+        return [{name: record[name] for name in names if name in record} for record in found]
 
     return Database(aggregate, len(records) + 1, path.absolute().parent)
 
 
 def read_snapshot(path: Path) -> list[Any]:
     """Return the records of a file that holds a JSON array, JSON lines, or one record."""
-    text = read_text(path)
+    text, decoder, blank = read_text(path), json.JSONDecoder(), re.compile(r"\s*")
+    records: list[Any] = []
+    position = 0
     try:
-        return as_list(json.loads(text))
-    except (ValueError, RecursionError):
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    records = []
-    for number, line in lines:
-        try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise BadInput(
-                f"{path} is neither a JSON array nor JSON lines: line {number}: {error}"
-            ) from None
+        while (position := blank.match(text, position).end()) < len(text):  # type: ignore[union-attr]
+            value, position = decoder.raw_decode(text, position)
+            records += as_list(value)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is neither a JSON array nor JSON lines: {error}") from None
     return records
 
 
-def fetch_records(database: Database, query: Record, fields: Sequence[str]) -> list[Record]:
-    """Return the fields of every record that matches, in the order of the record ids.
+def fetch_records(
+    database: Database, query: Record, fields: Sequence[str]
+) -> Iterator[list[Record]]:
+    """Yield the fields of every record that matches, in pages by record id.
 
     Pages go by key: what changes in the database while it is read shifts no record out of sight,
     and no page reads again what earlier ones have read.
     """
-    records: list[Record] = []
-    page_size = database.page
+    most = database.page
+    page_size = most if database.folder else min(most, FIRST_PAGE)
     last: str | None = None
     # $gt compares texts with texts alone; where there are pages, ids of other types come at the end
     others = {"$and": [query, {"_id": {"$not": {"$gte": ""}}}]}
@@ -491,28 +492,27 @@ def fetch_records(database: Database, query: Record, fields: Sequence[str]) -> l
             {"$limit": page_size},
             {"$project": dict.fromkeys(fields, 1)},
         ]
-        try:
-            page = database.aggregate(pipeline)
-        except PageTooLarge:
+        page = database.aggregate(pipeline)
+        if page is None:
             if page_size == 1:
-                raise FailedRun(
-                    f"the query, or the record after {last!r}, is too large for DocDB"
-                ) from None
-            page_size //= 2
+                raise FailedRun(f"the query, or the record after {last!r}, is too large for DocDB")
+            most = page_size = page_size // 2
             log.debug("answer too large: asking for %d records at a time", page_size)
             continue
-        if match is others:
-            records = [record for record in records if isinstance(record.get("_id"), str)]
-        records += page
         if len(page) < page_size:
+            yield page
             if last is None or match is others:
-                return records
+                return
             match = others
             continue
         end = page[-1].get("_id")
+        if last is None and not isinstance(end, str):  # begin anew, with the texts alone
+            last, match = "", {"$and": [query, {"_id": {"$gte": ""}}]}
+            continue
         if not isinstance(end, str) or end <= (last or ""):
             raise FailedRun(f"DocDB's pages do not go on after the record {end!r}")
-        last = end
+        yield [record for record in page if isinstance(record.get("_id"), str)]
+        last, page_size = end, most
         match = {"$and": [query, {"_id": {"$gt": last}}]}
 
 
@@ -553,15 +553,15 @@ def find_input(name: str, folder: Path) -> Path:
 
 def fetch_records_by_asset_id(
     database: Database, ids: list[str], fields: Sequence[str]
-) -> list[Record]:
-    """Return the records with any of these Code Ocean ids, each once."""
-    found: dict[str, Record] = {}
+) -> Iterator[list[Record]]:
+    """Yield the records with any of these Code Ocean ids, in pages, each record once."""
+    seen = set()
     for start in range(0, len(ids), IDS_PER_QUERY):
         some = {"$in": ids[start : start + IDS_PER_QUERY]}
         query = {"$or": [{f"{links}.Code Ocean": some} for links in ID_FIELDS]}
-        for record in fetch_records(database, query, fields):
-            found[repr(record.get("_id"))] = record
-    return list(found.values())
+        for page in fetch_records(database, query, fields):
+            yield [record for record in page if repr(record.get("_id")) not in seen]
+            seen |= {repr(record.get("_id")) for record in page}
 
 
 # ------------------------------------------------------------------------------------ assets
@@ -571,7 +571,7 @@ ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records h
 ASSET_FIELDS = ("_id", "name", "location", *ID_FIELDS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asset:
     """A data asset, as its record describes it."""
 
@@ -582,7 +582,7 @@ class Asset:
     record: Record = field(repr=False)  # ASSET_FIELDS and GROUP_FIELDS of it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Skip:
     """Something that no task will stand for, and why."""
 
@@ -613,32 +613,35 @@ def group_assets(assets: list[Asset]) -> list[list[Asset]]:
     return [[asset] for asset in assets]
 
 
-def choose_assets(settings: Settings, database: Database) -> tuple[list[Asset], list[Skip], int]:
+def choose_assets(
+    settings: Settings, database: Database, listing: Listing | None
+) -> tuple[list[Asset], list[Skip], int]:
     """Return the assets that the settings ask for, what is skipped, and how many records matched.
 
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
-    by name, then record id, with the first of their ids.
+    by name, then record id, with the first of their ids. Their listing begins as they come.
     """
-    fields = (*ASSET_FIELDS, *GROUP_FIELDS)
+    wanted = (*ASSET_FIELDS, *GROUP_FIELDS)
+    fields = [name for name in wanted if not name.startswith(tuple(f"{top}." for top in wanted))]
     skipped: list[Skip] = []
     if settings.use_data_asset_csv:
         ids = read_asset_ids(settings.input_directory)
-        records = fetch_records_by_asset_id(database, ids, fields)
+        pages = fetch_records_by_asset_id(database, ids, fields)
     else:
-        records = fetch_records(database, settings.query or {}, fields)
-    records.sort(key=lambda record: (name_of(record), str(record.get("_id"))))
+        pages = fetch_records(database, settings.query or {}, fields)
+    entries: list[tuple[Record, Asset | Skip]] = []
+    for record in chain.from_iterable(pages):
+        asset = read_asset(record, database.folder)
+        entries.append((record, asset))
+        if listing and isinstance(asset, Asset):
+            listing.add(asset.location, asset.name)
+    entries.sort(key=lambda entry: (name_of(entry[0]), str(entry[0].get("_id"))))
     if settings.use_data_asset_csv:
-        chosen, skipped = pick_by_id(ids, records)
+        chosen, skipped = pick_by_id(ids, entries)
     else:
-        chosen = [(next(code_ocean_ids(record), ""), record) for record in records]
-    assets = []
-    for asset_id, record in chosen:
-        asset = read_asset(asset_id, record, database.folder)
-        if isinstance(asset, Skip):
-            skipped.append(asset)
-        else:
-            assets.append(asset)
-    return assets, skipped, len(records)
+        chosen = [asset for _, asset in entries]
+    skipped += [asset for asset in chosen if isinstance(asset, Skip)]
+    return [asset for asset in chosen if isinstance(asset, Asset)], skipped, len(entries)
 
 
 def code_ocean_ids(record: Record) -> Iterator[str]:
@@ -662,34 +665,37 @@ def name_of(record: Record) -> str:
 
 
 def pick_by_id(
-    ids: list[str], records: list[Record]
-) -> tuple[list[tuple[str, Record]], list[Skip]]:
-    """Return each record with the first id that names it, by the order of ids; and unknown ids.
+    ids: list[str], entries: list[tuple[Record, Asset | Skip]]
+) -> tuple[list[Asset | Skip], list[Skip]]:
+    """Return each asset with the first id that names it, by the order of ids; and unknown ids.
 
     A record is one asset, however many of its ids are asked for.
     """
-    records_of: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in records:
+    having: defaultdict[str, list[int]] = defaultdict(list)
+    for number, (record, _) in enumerate(entries):
         for asset_id in dict.fromkeys(code_ocean_ids(record)):
-            records_of[asset_id].append(record)
-    chosen: dict[str, tuple[str, Record]] = {}
-    skipped = []
+            having[asset_id].append(number)
+    chosen: dict[int, Asset | Skip] = {}
     for asset_id in ids:
-        if asset_id not in records_of:
-            skipped.append(Skip("no record has this id", asset_id))
-        for record in records_of.get(asset_id, []):
-            first, _ = chosen.setdefault(repr(record.get("_id")), (asset_id, record))
-            if first != asset_id:
-                log.warning("%s and %s are one asset: %s", first, asset_id, name_of(record))
-    return list(chosen.values()), skipped
+        for number in having.get(asset_id, ()):
+            record, asset = entries[number]
+            if number in chosen:
+                log.warning("%s is an asset that is chosen already: %s", asset_id, name_of(record))
+            else:
+                if isinstance(asset, Asset):
+                    asset = replace(asset, id=asset_id)
+                chosen[number] = asset
+    unknown = [Skip("no record has this id", id_) for id_ in ids if id_ not in having]
+    return list(chosen.values()), unknown
 
 
-def read_asset(asset_id: str, record: Record, folder: Path | None) -> Asset | Skip:
+def read_asset(record: Record, folder: Path | None) -> Asset | Skip:
     """Return the asset that a record describes, or why there is none.
 
     Local locations are read from a snapshot alone, `folder` being the snapshot's own.
     """
     record_id, name, location = record.get("_id"), name_of(record), record.get("location")
+    asset_id = next(code_ocean_ids(record), "")
     shown = f"{name} (record {record_id})"
     if not isinstance(record_id, str):
         return Skip("record id is not a text", shown)
@@ -709,8 +715,7 @@ def read_asset(asset_id: str, record: Record, folder: Path | None) -> Asset | Sk
 def local_url(location: str, folder: Path) -> str:
     """Return a snapshot's location as a URL, paths relative to its folder as file:// URLs."""
     if location.startswith("file://"):
-        path = location.removeprefix("file://").removeprefix("localhost")
-        path = unquote(path, errors="surrogateescape")
+        path = str(local_path(location.replace("://localhost/", ":///", 1)))
     elif "://" in location or location.startswith("/") or not location.strip():
         return location
     else:
@@ -721,59 +726,106 @@ def local_url(location: str, folder: Path) -> str:
 # ------------------------------------------------------------------------------------- files
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """An S3 bucket, and the two ways to list it."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an asset that is listed by itself: what lies under a folder, behind an offset."""
 
-    name: str
-    store: S3Store
-    s3fs_options: dict[str, Any]
+    location: str  # of the asset
+    folder: str  # a prefix in the bucket, without the slash at its end
+    offset: str | None = None
 
 
-def find_files(assets: list[Asset], extension: str | None) -> dict[str, list[str]] | None:
-    """Return the URLs of the files with the extension, by the location of the asset.
+class Listing:
+    """The files of assets, listed side by side from the moment that an asset is added.
 
-    Locations are listed side by side; a listing that fails ends the run. None: no extension.
+    Assets are listed in the order in which they come; the parts into which a huge one is split
+    queue up behind them.
     """
-    if not extension:
-        return None
-    names = {asset.location: asset.name for asset in assets}
-    buckets = open_buckets(
-        sorted({split_location(at)[0] for at in names if at.startswith("s3://")})
-    )
 
-    def find(location: str) -> list[str]:
-        if location.startswith("file://"):
-            return find_local_files(location, extension)
-        bucket, prefix = split_location(location)
-        found = list_keys(buckets[bucket], prefix, extension)
-        return [f"{location}/{path}" for path in sorted(found)]
+    def __init__(self, pool: ThreadPoolExecutor, extension: str) -> None:
+        self.pool, self.extension = pool, extension
+        self.names: dict[str, str] = {}  # of the assets, by location
+        self.found: dict[str, set[str]] = {}  # paths below the asset, by location
+        self.s3: Future[S3] | None = None
+        self.buckets: dict[str, Future[Bucket]] = {}
+        self.parts: dict[Future[tuple[set[str], list[Part]]], Part] = {}  # under way
+        self.finished: SimpleQueue[Future[tuple[set[str], list[Part]]]] = SimpleQueue()
 
-    files: dict[str, list[str]] = {}
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        futures = {pool.submit(find, location): location for location in names}
-        finished = progress(as_completed(futures), len(futures))
+    def open_s3(self) -> Future[S3]:
+        """Begin to look for credentials, region and endpoint, if that has not begun."""
+        self.s3 = self.s3 or self.pool.submit(S3)
+        return self.s3
+
+    def add(self, location: str, name: str) -> None:
+        """List an asset, unless one with the same location is listed already."""
+        if location in self.found:
+            return
+        self.names[location], self.found[location] = name, set()
+        bucket, folder = split_location(location)
+        if location.startswith("s3://") and bucket not in self.buckets:
+            s3 = self.open_s3()  # queues before the bucket, and that before its assets
+            self.buckets[bucket] = self.pool.submit(lambda: s3.result().open(bucket))
+        self.start(Part(location, folder))
+        while not self.finished.empty():
+            self.collect()
+
+    def start(self, part: Part) -> None:
+        """Queue a part."""
+        future = self.pool.submit(self.list_part, part)
+        self.parts[future] = part
+        future.add_done_callback(self.finished.put)
+
+    def list_part(self, part: Part) -> tuple[set[str], list[Part]]:
+        """Return the files of a part, and the parts that it leaves to be listed."""
+        if part.location.startswith("file://"):
+            return set(find_local_files(part.location, self.extension)), []
+        name, prefix = split_location(part.location)
+        return list_part(self.buckets[name].result(), prefix, part, self.extension)
+
+    def collect(self) -> str:
+        """Wait for the next part, and queue what it leaves; return its asset's location."""
+        future = self.finished.get()
+        part = self.parts.pop(future)
         try:
-            for future in finished:
-                location = futures[future]
-                files[location] = future.result()
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not isinstance(error, Exception):
-                raise
+            found, parts = future.result()
+        except FailedRun:
+            raise
+        except Exception as error:
             raise FailedRun(
-                f"cannot list {location} of asset {names[location]}: {list_fault(error)}"
+                f"cannot list {part.location} of asset {self.names[part.location]}:"
+                f" {list_fault(error)}"
             ) from error
-    return files
+        self.found[part.location] |= found
+        for new in parts:
+            self.start(new)
+        return part.location
+
+    def files(self) -> dict[str, list[str]]:
+        """Wait for all assets; return the URLs of the files of each, ordered, by location."""
+        with progress_bar(len(self.found)) as advance:
+            open_parts = Counter(part.location for part in self.parts.values())
+            advance(len(self.found) - len(open_parts))
+            while self.parts:
+                before = len(self.parts)
+                location = self.collect()
+                open_parts[location] += len(self.parts) - before
+                advance(open_parts[location] == 0)
+        return {
+            location: [file_url(location, path) for path in sorted(paths)]
+            for location, paths in self.found.items()
+        }
 
 
-def progress(items: Iterable[T], total: int) -> Iterable[T]:
-    """Return the items, counted by a bar where a person is watching."""
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
+    """Yield a function that advances a bar, shown where a person is watching."""
     if not sys.stderr.isatty():
-        return items
+        yield lambda _: None
+        return
     from tqdm import tqdm
 
-    return tqdm(items, "listing", total, leave=False, unit="asset")
+    with tqdm(desc="listing", total=total, leave=False, unit="asset") as bar:
+        yield bar.update
 
 
 def list_fault(error: Exception) -> str:
@@ -793,127 +845,207 @@ def split_location(location: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def open_buckets(names: list[str]) -> dict[str, Bucket]:
-    """Return the buckets, opened with the credentials, region and endpoint that boto3 finds.
+def file_url(location: str, path: str) -> str:
+    """Return the URL of a file of an asset."""
+    if location.startswith("file://"):
+        return (local_path(location) / path).as_uri()
+    return f"{location}/{path}"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An S3 bucket, and the two ways to list it."""
+
+    name: str
+    store: S3Store
+    s3fs_options: dict[str, Any]
+
+
+class S3:
+    """S3 with the credentials, profile, region and endpoint that boto3 finds.
 
     boto3 is the one that decides, so that this program sees what every other AWS tool sees.
     """
-    if not names:
-        return {}
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.session import Session
-    from obstore.auth.boto3 import Boto3CredentialProvider
-    from obstore.exceptions import BaseError
-    from obstore.store import S3Store
 
-    try:
-        core = Session()
-        session = boto3.session.Session(botocore_session=core)
-        signed = session.get_credentials() is not None
-        # botocore renews credentials 10 minutes before they end, obstore 5 before the ttl does
-        provider = Boto3CredentialProvider(session, ttl=timedelta(minutes=10)) if signed else None
-        config = Config(signature_version=None if signed else UNSIGNED, read_timeout=30)
-        client_options: ClientConfig = {}
-        bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-        if bundle:
-            client_options["root_certificate"] = Path(bundle).read_bytes()
-        log.info("S3 requests are %s", "signed" if signed else "unsigned: no AWS credentials found")
-        client = session.client("s3", session.region_name or "us-east-1", config=config)
-        buckets = {}
-        for name in names:
-            region = bucket_region(client, name)
-            endpoint = session.client("s3", region, config=config).meta.endpoint_url
+    def __init__(self) -> None:
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.session import Session
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        try:
+            core = Session()
+            self.session = boto3.session.Session(botocore_session=core)
+            self.signed = self.session.get_credentials() is not None
+            # botocore renews credentials 10 minutes before they end, obstore 5 before the ttl
+            self.provider = (
+                Boto3CredentialProvider(self.session, ttl=timedelta(minutes=10))
+                if self.signed
+                else None
+            )
+            version = None if self.signed else UNSIGNED
+            self.config = Config(signature_version=version, read_timeout=30)
+            self.client = self.session.client(
+                "s3", self.session.region_name or "us-east-1", config=self.config
+            )
+            self.client_options: ClientConfig = {}
+            bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+            if bundle:
+                self.client_options["root_certificate"] = Path(bundle).read_bytes()
+        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+            raise FailedRun(f"AWS: {error}") from error
+        log.info("S3 requests are %s", "signed" if self.signed else "unsigned: no AWS credentials")
+
+    def open(self, name: str) -> Bucket:
+        """Return a bucket, in its own region."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+
+        try:
+            region = self.region_of(name)
+            endpoint = self.session.client("s3", region, config=self.config).meta.endpoint_url
+            allow_http = endpoint.startswith("http://")
             store = S3Store(
                 name,
                 region=region,
                 aws_endpoint_url_s3=endpoint,
                 virtual_hosted_style_request=False,
-                skip_signature=not signed,
-                credential_provider=provider,
-                client_options={**client_options, "allow_http": endpoint.startswith("http://")},
+                skip_signature=not self.signed,
+                credential_provider=self.provider,
+                client_options={**self.client_options, "allow_http": allow_http},
             )
-            region_options = {"client_kwargs": {"region_name": region}}
-            options = {"anon": not signed, "endpoint_url": endpoint, **region_options}
-            buckets[name] = Bucket(name, store, options)
-        return buckets
-    except (BotoCoreError, ClientError, BaseError, OSError, ValueError) as error:
-        raise FailedRun(f"AWS: {list_fault(error)}") from error
+        except (BotoCoreError, ClientError, BaseError, ValueError) as error:
+            raise FailedRun(f"AWS: {list_fault(error)}") from error
+        s3fs_options = {"anon": not self.signed, "endpoint_url": endpoint}
+        return Bucket(name, store, s3fs_options | {"client_kwargs": {"region_name": region}})
+
+    def region_of(self, name: str) -> str:
+        """Return the region of a bucket, which S3 tells even where it refuses all else."""
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = self.client.head_bucket(Bucket=name)
+        except ClientError as error:
+            if error.operation_name != "HeadBucket":  # a role could not be assumed
+                raise
+            answer = error.response
+            if answer["ResponseMetadata"].get("HTTPStatusCode") == 404:
+                raise FailedRun(f"there is no S3 bucket {name!r}") from None
+        headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        return str(headers.get("x-amz-bucket-region") or self.client.meta.region_name)
 
 
-def bucket_region(client: BaseClient, name: str) -> str:
-    """Return the region of a bucket, which S3 tells even where it refuses everything else."""
-    from botocore.exceptions import ClientError
-
-    try:
-        answer = client.head_bucket(Bucket=name)
-    except ClientError as error:
-        if error.operation_name != "HeadBucket":  # a role could not be assumed
-            raise
-        answer = error.response
-        if answer["ResponseMetadata"].get("HTTPStatusCode") == 404:
-            raise FailedRun(f"there is no S3 bucket {name!r}") from None
-    headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-    return str(headers.get("x-amz-bucket-region") or client.meta.region_name)
-
-
-def list_keys(bucket: Bucket, prefix: str, extension: str) -> set[str]:
-    """Return the files with the extension under a prefix, as paths relative to it."""
+def list_part(
+    bucket: Bucket, prefix: str, part: Part, extension: str
+) -> tuple[set[str], list[Part]]:
+    """Return the files of a part, as paths below the asset's prefix, and what parts it leaves."""
     from obstore.exceptions import InvalidPathError
 
     try:
-        return list_with_obstore(bucket.store, prefix, extension)
+        return list_with_obstore(bucket.store, f"{prefix}/", part, extension)
     except (InvalidPathError, ValueError):  # a key, or the prefix itself, is no path for obstore
-        log.debug("s3://%s/%s: listing with s3fs", bucket.name, prefix)
-        return list_with_s3fs(bucket, prefix, extension)
+        log.debug("s3://%s/%s: listing with s3fs", bucket.name, part.folder)
+        return list_with_s3fs(bucket, f"{prefix}/", part.folder, extension), []
 
 
-def list_with_obstore(store: S3Store, prefix: str, extension: str) -> set[str]:
-    """Return the files under a prefix from its pages of keys, jumping over closed folders.
+def list_with_obstore(
+    store: S3Store, top: str, part: Part, extension: str
+) -> tuple[set[str], list[Part]]:
+    """Return the files of a part, page by page, jumping over closed folders.
 
     When a page ends inside a folder that is one file or a Zarr store, whatever else lies in there
     does not matter, and the next request starts behind it. So a store of a million chunks costs
-    one page, and there are never more requests than pages.
+    one page, and there are never more requests than pages, but for one that finds nothing where
+    the very last page is full. A part that goes on for many pages is split, if there is a way to,
+    and its parts are left to be listed side by side.
     """
     import obstore
 
-    found = set()
-    offset: str | None = None
-    top = f"{prefix}/"
+    found: set[str] = set()
+    offset = part.offset
+    pages = 0
     while True:
-        for page in obstore.list(store, prefix, offset=offset, chunk_size=KEYS_PER_PAGE):
+        for page in obstore.list(store, part.folder, offset=offset, chunk_size=KEYS_PER_PAGE):
             closed = None
-            for meta in page:
-                if not meta["path"].startswith(top):  # the marker of the folder itself
-                    continue
-                file, closed = file_of(meta["path"][len(top) :], extension)
-                if file:
-                    found.add(file)
+            paths = [meta["path"] for meta in page]
+            for path in paths:
+                if path.startswith(top):  # all but the marker of the folder itself
+                    file, closed = file_of(path[len(top) :], extension)
+                    if file:
+                        found.add(file)
+            pages += 1
+            if len(paths) == KEYS_PER_PAGE and pages >= PAGES_IN_A_ROW:
+                rest = split(store, top, part, paths, extension)
+                if rest:
+                    return found | rest[0], rest[1]
             # "0" follows "/": the first key behind the folder. It is passed over itself, so stay
             # when it could be a match.
-            if len(page) == KEYS_PER_PAGE and closed and not f"{closed}0".endswith(extension):
-                offset = f"{prefix}/{closed}0"
+            if len(paths) == KEYS_PER_PAGE and closed and not f"{closed}0".endswith(extension):
+                offset = f"{top}{closed}0"
                 break
         else:
-            return found
+            return found, []
 
 
-def list_with_s3fs(bucket: Bucket, prefix: str, extension: str) -> set[str]:
-    """Return the files under a prefix, whatever its keys are made of."""
+def split(
+    store: S3Store, top: str, part: Part, paths: list[str], extension: str
+) -> tuple[set[str], list[Part]] | None:
+    """Return the files ahead of a page that need no listing, and the parts that are left to list.
+
+    From the folder of the part down to the last key of the page, `paths` being all its keys, the
+    subfolders ahead are asked for, one request a level, and become parts; the last part goes on
+    behind the page. It ends, with None if that is at once, where a folder holds objects, or
+    subfolders so small that a request for each would cost more than pages.
+    """
+    import obstore
+
+    found: set[str] = set()
+    parts: list[Part] = []
+    folder, last = f"{part.folder}/", paths[-1]
+    while True:
+        below = [path[len(folder) :].partition("/") for path in paths if path.startswith(folder)]
+        small = len(below) < KEYS_PER_FOLDER * len({name for name, _, _ in below})
+        if small or not all(slash for _, slash, _ in below):
+            break
+        level = obstore.list_with_delimiter(store, folder)
+        subfolders = [f"{path}/" for path in level["common_prefixes"]]
+        objects = [meta["path"] for meta in level["objects"]]
+        for path in objects + subfolders:
+            if path > last:
+                file, closed = file_of(path[len(top) :], extension)
+                if file:
+                    found.add(file)
+                elif path.endswith("/") and not closed:
+                    parts.append(Part(part.location, path[:-1]))
+        folder = next((path for path in subfolders if last.startswith(path)), "")
+        if not folder or file_of(folder[len(top) :], extension)[1]:
+            return found, parts
+    if folder == f"{part.folder}/":
+        return None
+    return found, [*parts, Part(part.location, folder[:-1], last)]
+
+
+def list_with_s3fs(bucket: Bucket, top: str, folder: str, extension: str) -> set[str]:
+    """Return the files under a folder, whatever its keys are made of."""
     import s3fs
 
     filesystem = s3fs.S3FileSystem(**bucket.s3fs_options)
-    top = f"{bucket.name}/{prefix}/"
-    paths = filesystem.find(top.removesuffix("/"), withdirs=True)
+    top = f"{bucket.name}/{top}"
+    paths = filesystem.find(f"{bucket.name}/{folder}", withdirs=True)
     matches = (file_of(path[len(top) :], extension)[0] for path in paths if path.startswith(top))
     return {file for file in matches if file}
 
 
-def find_local_files(location: str, extension: str) -> list[str]:
-    """Return the URLs of the files under a file:// URL, ordered by path."""
-    top = Path(unquote(location.removeprefix("file://"), errors="surrogateescape"))
+def local_path(location: str) -> Path:
+    """Return the path of a file:// URL."""
+    return Path(unquote(location.removeprefix("file://"), errors="surrogateescape"))
+
+
+def find_local_files(location: str, extension: str) -> Iterator[str]:
+    """Return the files under a file:// URL, as paths relative to it."""
 
     def walk(folder: str, base: str, above: set[str]) -> Iterator[str]:
         real = os.path.realpath(folder)
@@ -927,8 +1059,8 @@ def find_local_files(location: str, extension: str) -> list[str]:
             elif is_folder and not closed:
                 yield from walk(entry.path, f"{base}{entry.name}/", above | {real})
 
-    found = walk(str(top), "", set()) if top.is_dir() else ()
-    return [(top / path).as_uri() for path in sorted(found)]
+    top = local_path(location)
+    return walk(str(top), "", set()) if top.is_dir() else iter(())
 
 
 def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
@@ -963,16 +1095,15 @@ def make_tasks(
     files: dict[str, list[str]] | None,
     split_files: bool,
     query: str | None,
-) -> list[Record]:
-    """Return the tasks: one for each group, or where no assets are grouped one for each file.
+) -> Iterator[Record]:
+    """Yield the tasks: one for each group, or where no assets are grouped one for each file.
 
     `files` are those of each location, None where none were looked for; an asset without any is
     left out. The lists of a task hold the same asset at the same position.
     """
-    if any(len(group) > 1 for group in groups):
+    if GROUP_FIELDS or any(len(group) > 1 for group in groups):
         split_files = False
         log.info("assets are grouped: one task per group, so --split_files has no effect")
-    tasks = []
     for group in groups:
         some = [asset for asset in group if files is None or files[asset.location]]
         parts: list[Any] = [None if files is None else [f for a in some for f in files[a.location]]]
@@ -988,8 +1119,7 @@ def make_tasks(
             }
             if query:
                 task["query"] = query
-            tasks.append(task)
-    return tasks
+            yield task
 
 
 def provenance(query: Record | None) -> str | None:
@@ -1001,24 +1131,36 @@ def provenance(query: Record | None) -> str | None:
     return text
 
 
-def render_tasks(tasks: list[Record]) -> list[tuple[str, str]]:
-    """Return the file name and the JSON text of every task, equal ones once.
-
-    The tasks are checked against the model that consumers read them with. The name is made from
-    the text, so that the same input gives the same files and a pipeline's cache holds.
-    """
+@cache
+def task_model() -> type[BaseModel]:
+    """Return the model of a task; its package takes a moment to import."""
     from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 
     class DispatchModel(AnalysisDispatchModel):
         asset_id: list[str]  # which consumers of the model's first generation need
 
-    rendered = {}
+    return DispatchModel
+
+
+def render_tasks(tasks: Iterable[Record]) -> list[tuple[str, bytes]]:
+    """Return the file name and the JSON of every task, equal ones once.
+
+    The tasks are checked against the model that consumers read them with. The name is made from
+    the content, so that the same input gives the same files and a pipeline's cache holds.
+    """
+    from pydantic_core import to_json
+
+    validate = task_model().model_validate
+    rendered: dict[str, bytes] = {}
+    repeated = 0
     for task in tasks:
-        DispatchModel.model_validate(task)
-        text = json.dumps(task, indent=4) + "\n"
-        rendered[f"{uuid.uuid5(uuid.NAMESPACE_OID, text)}.json"] = text
-    if len(rendered) < len(tasks):
-        log.info("%d tasks equal another one and are not repeated", len(tasks) - len(rendered))
+        validate(task)
+        content = to_json(task, indent=4) + b"\n"
+        name = f"{uuid.uuid5(uuid.NAMESPACE_OID, content.decode())}.json"
+        repeated += name in rendered
+        rendered[name] = content
+    if repeated:
+        log.info("%s not repeated, equal to another one", count(repeated, "task"))
     return list(rendered.items())
 
 
@@ -1072,7 +1214,7 @@ def is_worker(path: Path) -> bool:
 
 
 def write_workers(
-    workers: Sequence[Sequence[tuple[str, str]]], output: Path, overwrite: bool
+    workers: Sequence[Sequence[tuple[str, bytes]]], output: Path, overwrite: bool
 ) -> None:
     """Write one folder of files per worker, all of them or none.
 
@@ -1087,10 +1229,9 @@ def write_workers(
         new, old = staging / "new", staging / "old"
         try:
             old.mkdir()
+            new.mkdir()
             for number, files in enumerate(workers):
-                (new / str(number)).mkdir(parents=True)
-                for name, text in files:
-                    (new / str(number) / name).write_text(text, encoding="utf-8")
+                write_worker(new / str(number), files)
             (staging / "marker").write_text(json.dumps([staging.name, len(workers)]))
             (staging / "marker").rename(output / MARKER)
             for path in [path for path in output.iterdir() if not path.name.startswith(".")]:
@@ -1101,6 +1242,14 @@ def write_workers(
         finally:
             undo_moves(output)
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_worker(folder: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    """Write the folder of one worker."""
+    folder.mkdir()
+    for name, content in files:
+        with open(f"{folder}/{name}", "xb", buffering=0) as file:
+            file.write(content)
 
 
 @contextmanager
@@ -1162,18 +1311,27 @@ def dispatch(settings: Settings) -> None:
         with lock(settings.output_directory):
             clean_up(settings.output_directory)
     check_output(settings.output_directory, settings.overwrite)
-
-    snapshot = settings.docdb_snapshot
-    database = open_snapshot(snapshot) if snapshot else open_gateway(settings.docdb_version)
-    assets, skipped, matched = choose_assets(settings, database)
-    groups = group_assets(assets)
-    files = find_files(list(chain(*groups)), settings.file_extension)
+    pool = ThreadPoolExecutor(settings.max_connections)
+    try:
+        listing = Listing(pool, settings.file_extension) if settings.file_extension else None
+        if settings.docdb_snapshot:
+            database = open_snapshot(settings.docdb_snapshot)
+        else:
+            database = open_gateway(settings.docdb_version)
+            if listing:
+                listing.open_s3()  # while DocDB answers
+        assets, skipped, matched = choose_assets(settings, database, listing)
+        Thread(target=task_model, daemon=True).start()  # while S3 answers
+        groups = group_assets(assets)
+        files = listing.files() if listing else None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     skipped += without_task(assets, groups, files, settings.file_extension)
     report_skipped(skipped, settings.strict)
     tasks = make_tasks(groups, files, settings.split_files, provenance(settings.query))
-    if not tasks:
-        raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
     rendered = render_tasks(tasks)
+    if not rendered:
+        raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
     workers = deal(rendered, settings.max_jobs)
     write_workers(workers, settings.output_directory, settings.overwrite)
     log.info(
@@ -1265,14 +1423,6 @@ def configure_log() -> None:
         log.warning("$LOG_LEVEL is no level, INFO is used: %r", name)
 
 
-def fail(status: int, fault: str) -> int:
-    """Print what is wrong, as one line; return the exit status."""
-    if log.isEnabledFor(logging.DEBUG):
-        traceback.print_exc()
-    print(f"error: {one_line(fault)}", file=sys.stderr)
-    return status
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
     if sys.stderr is None:  # closed by the caller
@@ -1280,15 +1430,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_log()
     try:
         dispatch(parse_settings(argv))
-    except BadInput as error:
-        return fail(2, str(error))
-    except FailedRun as error:
-        return fail(1, str(error))
-    except KeyboardInterrupt:
-        return fail(130, "interrupted")
-    except Exception as error:
-        return fail(1, f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)")
-    return 0
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if log.isEnabledFor(logging.DEBUG):
+            traceback.print_exc()
+        fault = str(error)
+        if not isinstance(error, BadInput | FailedRun):
+            fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
+        print(f"error: {one_line(fault)}", file=sys.stderr)
+        return {BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ class Request:
     query: dict[str, str]
     body: Any = None
     signed: bool = False
+    time: float = field(default_factory=time.monotonic)
 
 
 class DocDB:

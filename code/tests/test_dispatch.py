@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import textwrap
 import uuid
 from collections.abc import Callable
@@ -267,7 +268,7 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
         (["shared-b"], ["shared"]),
         (["two"], ["second"]),
     ]
-    assert "second and first are one asset: two" in result.log
+    assert "first is an asset that is chosen already: two" in result.log
 
 
 @pytest.mark.parametrize(
@@ -387,16 +388,39 @@ def test_both_generations_of_the_database_are_asked(run: Run, docdb: DocDB) -> N
 
 
 def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.MonkeyPatch) -> None:
-    docdb.put(*(record(f"{n:03}") for n in range(25)), record("odd", _id=7))
+    docdb.put(*(record(f"{n:03}") for n in range(25)), record("odd", _id={"z": 1}))
     monkeypatch.setenv("DOCDB_HOST", docdb.host)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(docdb.ca_file))
     live = run_capsule.open_gateway("v1")
-    for size in (1, 5, 10, 25, 26, 27, 100):
+    for size in (2, 5, 10, 25, 26, 27, 100):
         small = run_capsule.Database(live.aggregate, size)
-        query: Record = {"name": {"$gte": "0"}} if size > 1 else {"name": {"$lt": "odd"}}
-        found = run_capsule.fetch_records(small, query, run_capsule.ASSET_FIELDS)
-        assert len(found) == (26 if size > 1 else 25)
-        assert len({str(r["_id"]) for r in found}) == len(found)
+        pages = list(run_capsule.fetch_records(small, {}, run_capsule.ASSET_FIELDS))
+        found = [repr(record["_id"]) for page in pages for record in page]
+        assert sorted(found) == sorted([*(f"'id-{n:03}'" for n in range(25)), "{'z': 1}"])
+        docdb.requests.clear()
+
+
+def test_a_page_that_is_repeated_ends_the_run() -> None:
+    page = [record(f"{n:03}") for n in range(5)]
+    stuck = run_capsule.Database(lambda _: page, 5)
+    with pytest.raises(run_capsule.FailedRun, match="do not go on"):
+        list(run_capsule.fetch_records(stuck, {}, run_capsule.ASSET_FIELDS))
+
+
+def test_a_gateway_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("DOCDB_HOST", f"localhost:{silent.getsockname()[1]}")
+        monkeypatch.setattr(run_capsule, "TIMEOUT", (0.2, 0.2))
+        with pytest.raises(run_capsule.FailedRun, match="timed out"):
+            run_capsule.open_gateway("v1").aggregate([])
+
+
+def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    docdb.faults.append((429, {"Retry-After": "2"}, b""))
+    assert run("--query={}").status == 0
+    first, second = docdb.requests
+    assert second.time - first.time >= 2
 
 
 def test_a_page_that_is_too_large_is_halved(run: Run, docdb: DocDB) -> None:
@@ -479,10 +503,10 @@ def test_a_filter_the_snapshot_cannot_evaluate_is_bad_input(run: Run, tmp_path: 
     ("text", "words"),
     [
         ("", "nothing to dispatch: 0 records matched"),
-        ('{"_id": "a"}\n{"_id": "b"\n', "line 2"),
+        ('{"_id": "a"}\n{"_id": "b"\n', "line 3 column 1"),
         ('{"_id": "a"}\n[1]\n', "record 2"),
         ('[{"_id": "a"}, {"name": "b"}]', "record 2"),
-        ('{"_id": "a"}\n{"_id": "a"}\n', "records 1 and 2"),
+        ('{"_id": "a"}\n{"_id": "a"}\n', "2 records have the _id"),
         ('{"_id": 7}', "record 1"),
         ('{"_id": "a", "b": ' + "[" * 200 + "]" * 200 + "}", "record 1 is nested"),
     ],
@@ -553,6 +577,7 @@ def test_odd_records_keep_their_place_or_are_named(run: Run, docdb: DocDB) -> No
         {"_id": "nameless", "location": f"s3://{BUCKET}/x/"},
         record("half \ud800", _id="half"),
         record("number", _id=12),
+        record("nowhere\n\u202e", location="here\nthere"),
     )
     result = run("--query={}")
     assert result.status == 0, result.log
@@ -566,6 +591,7 @@ def test_odd_records_keep_their_place_or_are_named(run: Run, docdb: DocDB) -> No
     ]
     assert result.tasks()[0]["s3_location"] == [f"s3://{BUCKET}/x"]
     assert "record id is not a text: number" in result.log
+    assert all(re.match(r"\d\d:\d\d:\d\d [A-Z]+ ", line) for line in result.log.splitlines())
     assert "a field is not valid text: half \\ud800" in result.log
 
 
@@ -607,14 +633,15 @@ def test_tasks_validate_and_have_the_keys_in_order(run: Run, docdb: DocDB, s3: S
     )
 
 
-def test_a_long_query_is_left_out_of_the_tasks(run: Run, docdb: DocDB) -> None:
+@pytest.mark.parametrize("length", [8_000, 8_001])
+def test_a_query_past_8000_characters_is_left_out(length: int, run: Run, docdb: DocDB) -> None:
     docdb.put(record("a"))
-    query = {"name": {"$in": ["a", *("x" * 100 for _ in range(300))]}}
-    assert len(json.dumps(query)) > 20_000
+    query = {"name": {"$in": ["a", ""]}}
+    query["name"]["$in"][1] = "x" * (length - len(json.dumps(query, separators=(",", ":"))))
     result = run(f"--query={json.dumps(query)}")
     assert result.status == 0, result.log
-    assert "query" not in result.tasks()[0]
-    assert "left out of the tasks" in result.log
+    assert ("query" in result.tasks()[0]) == (length == 8_000)
+    assert ("left out of the tasks" in result.log) == (length == 8_001)
 
 
 GROUPING = """
@@ -654,6 +681,9 @@ def test_an_edited_group_assets_makes_one_task_per_group(
     assert "--split_files has no effect" in result.log
     assert "left out by group_assets: e" in result.log
     assert "3 skipped" in result.error
+    alone = ('--query={"name": "b"}', "--file_extension=nwb", "--overwrite=1")
+    [one_asset] = run(*alone, program=edited).tasks()
+    assert one_asset["file_location"] == two["file_location"]
 
 
 # ------------------------------------------------------------------------- output and exit status
@@ -728,7 +758,7 @@ def test_a_run_that_was_killed_while_moving_is_cleaned_up_after(
 def test_a_failing_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = [[(f"{uuid.uuid4()}.json", "{}")], [(f"{uuid.uuid4()}.json", "{}")]]
+    old = [[(f"{uuid.uuid4()}.json", b"{}")], [(f"{uuid.uuid4()}.json", b"{}")]]
     run_capsule.write_workers(old, tmp_path / "out", overwrite=False)
     before = sorted(tmp_path.rglob("*"))
     rename = Path.rename
@@ -741,7 +771,7 @@ def test_a_failing_write_leaves_what_was_there(
             return rename(self, target)
 
         monkeypatch.setattr(Path, "rename", break_once)
-        new = [[(f"{uuid.uuid4()}.json", "{}")] for _ in range(2)]
+        new = [[(f"{uuid.uuid4()}.json", b"{}")] for _ in range(2)]
         if failing < 5:
             with pytest.raises(OSError, match="no space"):
                 run_capsule.write_workers(new, tmp_path / "out", overwrite=True)
@@ -775,7 +805,7 @@ def test_a_failing_write_leaves_what_was_there(
         (['--query={"a": 1, "a": 2,}'], "'a' twice"),
         (["--query={1: 2}"], "key 1"),
         (['--query={"a":' + '{"a":' * 120 + "1" + "}" * 121], "100 deep"),
-        (['--query={"a":' + '{"a":' * 980 + "1" + "}" * 981], "deep"),
+        (['--query={"a":' + '{"a":' * 980 + "1" + "}" * 981], "--query"),
         (["--query={}", "--docdb_snapshot=s", "--input_directory=" + "x" * 300], "'s'"),
         (["--use_data_asset_csv=1", "--input_directory=" + "x" * 300], "data_asset_input.csv"),
         (["--query={}", "--output_directory=/dev/null"], "/dev/null is not a folder"),
@@ -909,3 +939,44 @@ def test_the_example_in_the_readme_is_what_the_program_writes(
     [path] = result.output.glob("*/*.json")
     assert path.read_text() == textwrap.dedent(shown[1])
     assert {"s3_location", "asset_id", "asset_name", "file_location"} <= set(task)
+
+
+def test_the_log_level_is_that_of_the_environment(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"), record("b", location="nowhere"))
+    for level, words in (("WARNING", "WARNING skipped"), ("ERROR", ""), ("nonsense", "INFO disp")):
+        result = run("--query={}", "--overwrite=1", env={"LOG_LEVEL": level})
+        assert result.status == 0
+        assert words in result.log
+        assert ("INFO" in result.log) == (level == "nonsense")
+
+
+def test_a_folder_that_another_dispatch_writes_into_is_left_to_it(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    (tmp_path / "results").mkdir()
+    with run_capsule.lock(tmp_path / "results"):
+        result = run("--query={}")
+    assert result.status == 2
+    assert "another dispatch" in result.error
+    assert result.files() == {}
+    assert run("--query={}").status == 0
+
+
+def test_a_task_that_the_model_refuses_is_not_written() -> None:
+    task = {name: ["x"] for name in ("s3_location", "asset_id", "asset_name")}
+    with pytest.raises(ValueError, match="docdb_record_id"):
+        run_capsule.render_tasks([task])
+
+
+def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:
+    docdb.put(*({"_id": f"{n:05}"} for n in range(12_000)))
+    asked: list[int] = []
+
+    def aggregate(pipeline: list[Record]) -> list[Record]:
+        asked.append(pipeline[2]["$limit"])
+        return list(docdb.collections["v1"].aggregate(pipeline))
+
+    pages = run_capsule.fetch_records(run_capsule.Database(aggregate, 5_000), {}, ["_id"])
+    assert sum(map(len, pages)) == 12_000
+    assert asked == [1_000, 5_000, 5_000, 5_000, 5_000]

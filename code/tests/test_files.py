@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -36,8 +38,12 @@ def test_the_matcher_finds_what_brute_force_finds(keys: set[str], extension: str
     assert found == expected_files([f"top/{key}" for key in keys], "top", extension)
 
 
+Find = Callable[[str, str], set[str]]
+
+
 @pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
+def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
+    """Return a function from a prefix and an extension to the files found, below the prefix."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3.url,
         "AWS_ACCESS_KEY_ID": KEY_ID,
@@ -45,78 +51,122 @@ def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
     }.items():
         monkeypatch.setenv(name, value)
     s3.put(BUCKET, [])
-    return run_capsule.open_buckets([BUCKET])[BUCKET]
+    with ThreadPoolExecutor(4) as pool:
+        access = pool.submit(run_capsule.S3)
+
+        def find(prefix: str, extension: str) -> set[str]:
+            location = f"s3://{BUCKET}/{prefix}"
+            listing = run_capsule.Listing(pool, extension)
+            listing.s3 = access
+            listing.add(location, "example")
+            [(at, files)] = listing.files().items()
+            assert at == location
+            assert files == sorted(set(files))
+            return {file.removeprefix(f"{location}/") for file in files}
+
+        yield find
 
 
+@pytest.mark.parametrize(("in_a_row", "per_folder"), [(1_000, 1), (1, 1), (1, 2), (2, 3)])
 def test_a_server_with_small_pages_gives_what_brute_force_finds(
-    s3: S3, bucket: Any, monkeypatch: pytest.MonkeyPatch
+    in_a_row: int, per_folder: int, s3: S3, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.page = 3
     monkeypatch.setattr(run_capsule, "KEYS_PER_PAGE", 3)
+    monkeypatch.setattr(run_capsule, "PAGES_IN_A_ROW", in_a_row)
+    monkeypatch.setattr(run_capsule, "KEYS_PER_FOLDER", per_folder)
     # moto has no route for a line break; S3 itself takes any text
     names_in_url = names.filter(lambda name: not set("\n\r") & set(name))
-    tree = st.sets(st.lists(names_in_url, min_size=1, max_size=4).map("/".join), max_size=25)
+    tree = st.sets(st.lists(names_in_url, min_size=1, max_size=5).map("/".join), max_size=40)
 
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
     @given(keys=tree, extension=extensions)
     def check(keys: set[str], extension: str) -> None:
         s3.backend.buckets[BUCKET].keys.clear()
         all_keys = {f"top/{key}" for key in keys} | {"top_other/a.nwb", "top", "to/a.nwb"}
         s3.put(BUCKET, all_keys)
         s3.requests.clear()
-        found = run_capsule.list_keys(bucket, "top", extension)
-        assert found == expected_files(all_keys, "top", extension)
-        if (
-            len(s3.listings()) > -(-len(keys) // 3) + 1
-        ):  # more than pages: only where s3fs took over
-            assert any(
-                part in ("", ".", "..") or not part.isprintable()
-                for key in keys
-                for part in key.split("/")
-            )
+        assert find("top", extension) == expected_files(all_keys, "top", extension)
+        odd = any(
+            part in ("", ".", "..") or not part.isprintable()
+            for key in keys
+            for part in key.split("/")
+        )
+        if in_a_row == 1_000 and not odd:
+            assert len(s3.listings()) <= len(keys) // 3 + 1
 
     check()
 
 
-def test_odd_keys_that_obstore_refuses_are_listed_by_s3fs(s3: S3, bucket: Any) -> None:
+def test_odd_keys_that_obstore_refuses_are_listed_by_s3fs(s3: S3, find: Find) -> None:
     keys = {
         "a/x//y.nwb", "a/./z.nwb", "a/../w.nwb", "a/tab\there.nwb", "a/bell\x07.nwb/0",
         "a/fine.nwb", "a/marker.nwb/", "a/deep.zarr//no.nwb", "a//lead.nwb", "ab/other.nwb",
     }  # fmt: skip
     s3.put(BUCKET, keys)
-    found = run_capsule.list_keys(bucket, "a", ".nwb")
+    found = find("a", ".nwb")
     assert found == expected_files(keys, "a", ".nwb")
     assert "marker.nwb" in found
     assert len(found) == 8
 
 
-def test_a_location_that_is_no_path_for_obstore_is_listed(s3: S3, bucket: Any) -> None:
+def test_a_location_that_is_no_path_for_obstore_is_listed(s3: S3, find: Find) -> None:
     s3.put(BUCKET, ["a//b/x.nwb", "a/../b/y.nwb"])
-    assert run_capsule.list_keys(bucket, "a//b", ".nwb") == {"x.nwb"}
-    assert run_capsule.list_keys(bucket, "a/../b", ".nwb") == {"y.nwb"}
+    assert find("a//b", ".nwb") == {"x.nwb"}
+    assert find("a/../b", ".nwb") == {"y.nwb"}
 
 
-def test_pages_of_a_store_are_jumped_over(s3: S3, bucket: Any) -> None:
-    stores = [f"asset/ecephys/{name}.zarr" for name in "abcdefgh"]
-    chunks = [f"{store}/traces/{n}" for store in stores for n in range(1500)]
+def test_pages_of_a_store_are_jumped_over(s3: S3, find: Find) -> None:
+    stores = [f"asset/ecephys/{name}.zarr" for name in "abc"]
+    chunks = [f"{store}/traces/{n}" for store in stores for n in range(2500)]
     s3.put(BUCKET, [*chunks, "asset/ecephys/z.nwb"])
+    for extension, files in ((".nwb", {"ecephys/z.nwb"}), (".zarr", {s[6:] for s in stores})):
+        s3.requests.clear()
+        assert find("asset", extension) == files
+        assert len(s3.listings()) == 4  # where plain listing takes 8
+
+
+def test_many_stores_are_found_in_a_request_for_their_folder(s3: S3, find: Find) -> None:
+    stores = [f"asset/ecephys/{n:02}.zarr" for n in range(20)]
+    s3.put(BUCKET, [f"{store}/traces/{n}" for store in stores for n in range(1000)])
     s3.requests.clear()
-    assert run_capsule.list_keys(bucket, "asset", ".nwb") == {"ecephys/z.nwb"}
-    jumping = len(s3.listings())
-    assert run_capsule.list_keys(bucket, "asset", ".zarr") == {
-        store.removeprefix("asset/") for store in stores
-    }
-    assert jumping <= 9
-    assert len(s3.listings()) <= 2 * jumping  # where plain listing takes 13
+    assert find("asset", ".zarr") == {store[6:] for store in stores}
+    assert len(s3.listings()) == 4 + 2
 
 
-def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, bucket: Any) -> None:
+def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, find: Find) -> None:
     keys = [f"asset/a.zarr/{n:04}" for n in range(1200)]
     behind = ["asset/a.zarr.nwb", "asset/a.zarr0", "asset/a.zarr0.nwb", "asset/a.zarr0/b.nwb"]
     s3.put(BUCKET, [*keys, *behind])
     for extension in (".nwb", ".zarr0", "0", ".zarr"):
-        found = run_capsule.list_keys(bucket, "asset", extension)
+        found = find("asset", extension)
         assert found == expected_files([*keys, *behind], "asset", extension)
+
+
+def test_a_huge_asset_is_split_by_folder(s3: S3, find: Find) -> None:
+    keys = [f"asset/images/{n:03}/{m:04}.tif" for n in range(20) for m in range(1000)]
+    more = ["asset/zebra/1.tif", "asset/subject.json"]
+    s3.put(BUCKET, [*keys, *more])
+    s3.requests.clear()
+    assert len(find("asset", ".tif")) == 20_001
+    listings = s3.listings()
+    assert len(listings) <= 4 + 2 + 16 + 2  # a row of pages, a request a level, the folders ahead
+    assert len({request.query["prefix"] for request in listings}) > 16
+
+
+def test_tiny_folders_are_listed_in_pages(s3: S3, find: Find) -> None:
+    s3.put(BUCKET, [f"asset/tiles/{n:04}/{m}.json" for n in range(4000) for m in range(5)])
+    s3.requests.clear()
+    assert len(find("asset", "4.json")) == 4000
+    assert len(s3.listings()) <= 22  # where plain listing takes 20
+
+
+def test_one_connection_is_enough(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, [f"asset{n}/{m}/file.nwb" for n in range(3) for m in range(10)])
+    docdb.put(*(record(f"asset{n}") for n in range(3)))
+    result = run("--query", "{}", "--file_extension", "nwb", "--max_connections=1")
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 30
 
 
 def test_an_asset_of_one_page_costs_one_request(run: Run, docdb: DocDB, s3: S3) -> None:
@@ -310,8 +360,8 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
     for extension in (".nwb", ".zarr"):
         expected = expected_files({f"top/{key}" for key in keys}, "top", extension)
         found = run_capsule.find_local_files((tmp_path / "top").as_uri(), extension)
-        assert found == [(tmp_path / "top" / path).as_uri() for path in sorted(expected)]
-    assert run_capsule.find_local_files((tmp_path / "gone").as_uri(), ".nwb") == []
+        assert set(found) == expected
+    assert list(run_capsule.find_local_files((tmp_path / "gone").as_uri(), ".nwb")) == []
 
 
 def test_a_setting_that_obstore_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:
