@@ -43,7 +43,7 @@ from functools import cache, partial
 from itertools import chain, pairwise
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import unquote
 
@@ -780,7 +780,7 @@ class Listing:
         if part.location.startswith("file://"):
             return set(find_local_files(part.location, self.extension)), []
         name, prefix = split_location(part.location)
-        return list_part(self.buckets[name].result(), prefix, part, self.extension)
+        return list_in_bucket(self.buckets[name].result(), prefix, part, self.extension)
 
     def collect(self) -> str:
         """Wait for the next part, and queue what it leaves; return its asset's location."""
@@ -875,16 +875,14 @@ class S3:
         from botocore.session import Session
         from obstore.auth.boto3 import Boto3CredentialProvider
 
+        self.lock = Lock()
         try:
             core = Session()
             self.session = boto3.session.Session(botocore_session=core)
             self.signed = self.session.get_credentials() is not None
             # botocore renews credentials 10 minutes before they end, obstore 5 before the ttl
-            self.provider = (
-                Boto3CredentialProvider(self.session, ttl=timedelta(minutes=10))
-                if self.signed
-                else None
-            )
+            ttl = timedelta(minutes=10)
+            self.provider = Boto3CredentialProvider(self.session, ttl=ttl) if self.signed else None
             version = None if self.signed else UNSIGNED
             self.config = Config(signature_version=version, read_timeout=30)
             self.client = self.session.client(
@@ -906,7 +904,9 @@ class S3:
 
         try:
             region = self.region_of(name)
-            endpoint = self.session.client("s3", region, config=self.config).meta.endpoint_url
+            with self.lock:  # sessions may not make two clients at the same time
+                client = self.session.client("s3", region, config=self.config)
+            endpoint = client.meta.endpoint_url
             allow_http = endpoint.startswith("http://")
             store = S3Store(
                 name,
@@ -938,7 +938,7 @@ class S3:
         return str(headers.get("x-amz-bucket-region") or self.client.meta.region_name)
 
 
-def list_part(
+def list_in_bucket(
     bucket: Bucket, prefix: str, part: Part, extension: str
 ) -> tuple[set[str], list[Part]]:
     """Return the files of a part, as paths below the asset's prefix, and what parts it leaves."""
@@ -1321,7 +1321,7 @@ def dispatch(settings: Settings) -> None:
             if listing:
                 listing.open_s3()  # while DocDB answers
         assets, skipped, matched = choose_assets(settings, database, listing)
-        Thread(target=task_model, daemon=True).start()  # while S3 answers
+        Thread(target=task_model).start()  # while S3 answers
         groups = group_assets(assets)
         files = listing.files() if listing else None
     finally:
@@ -1334,11 +1334,12 @@ def dispatch(settings: Settings) -> None:
         raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
     workers = deal(rendered, settings.max_jobs)
     write_workers(workers, settings.output_directory, settings.overwrite)
+    listed_at = {asset.location for asset in chain(*groups)}
     log.info(
         "dispatched to %s: %s, %s, %s, %s, %.1f s",
         settings.output_directory,
         summarise(matched, skipped),
-        "no files looked for" if files is None else count(sum(map(len, files.values())), "file"),
+        count(sum(len(files[at]) for at in listed_at), "file") if files else "no files looked for",
         count(len(rendered), "task"),
         count(len(workers), "worker"),
         time.monotonic() - started,
@@ -1434,9 +1435,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if log.isEnabledFor(logging.DEBUG):
             traceback.print_exc()
-        fault = str(error)
-        if not isinstance(error, BadInput | FailedRun):
+        fault = str(error) or "interrupted"
+        if not isinstance(error, BadInput | FailedRun | KeyboardInterrupt):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
+        logging.disable()  # what still ends in another thread says nothing behind the last line
         print(f"error: {one_line(fault)}", file=sys.stderr)
         return {BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1)
 

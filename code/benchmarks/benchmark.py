@@ -184,9 +184,7 @@ def print_table(title: str, shape: str, assets: int, methods: list[str]) -> None
     """Measure one workload with every method, and print what it took."""
     floor = least_requests(shape) * assets / THREADS * LATENCY
     print(f"\n{title}: at least {least_requests(shape) * assets:,} requests, {floor:.2f} s\n")
-    print(
-        "| method | seconds | times the floor | requests | peak memory | as fast as glob, times |"
-    )
+    print("| method | seconds | ratio to the floor | requests | peak memory | times faster |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     with services(shape, assets) as environment:
         run_method("this program, listing alone", shape, assets, environment)  # makes the pages

@@ -6,7 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import textwrap
 import uuid
 from collections.abc import Callable
@@ -980,3 +983,19 @@ def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:
     pages = run_capsule.fetch_records(run_capsule.Database(aggregate, 5_000), {}, ["_id"])
     assert sum(map(len, pages)) == 12_000
     assert asked == [1_000, 5_000, 5_000, 5_000, 5_000]
+
+
+def test_an_interrupted_run_writes_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [sys.executable, PROGRAM, "--query={}", f"--output_directory={tmp_path / 'results'}"],
+            env={"PATH": "", "DOCDB_HOST": f"localhost:{silent.getsockname()[1]}"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.accept()
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert log.endswith("error: interrupted\n")
+    assert not (tmp_path / "results").exists()

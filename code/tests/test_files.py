@@ -169,12 +169,54 @@ def test_one_connection_is_enough(run: Run, docdb: DocDB, s3: S3) -> None:
     assert len(result.tasks()) == 30
 
 
-def test_an_asset_of_one_page_costs_one_request(run: Run, docdb: DocDB, s3: S3) -> None:
-    s3.put(BUCKET, [f"asset{n}/file{m}.nwb" for n in range(20) for m in range(10)])
-    docdb.put(*(record(f"asset{n}") for n in range(20)))
-    assert run("--query", "{}", "--file_extension", "nwb").status == 0
-    assert len(s3.listings()) == 20
+# The benchmark's workloads, scaled down: assets, what each holds, the extension, LIST requests.
+WORKLOADS: dict[str, tuple[int, list[str], str, int]] = {
+    "sessions": (20, ["s.nwb", *(f"videos/{n}.mp4" for n in range(119))], "nwb", 20),
+    "zarr stores": (2, [f"e/{p}.zarr/0/{n}" for p in range(3) for n in range(1500)], "zarr", 2 * 4),
+    "tiny folders": (
+        1,
+        [f"t/{n:04}/{m}.json" for n in range(2000) for m in range(5)],
+        "4.json",
+        11,
+    ),
+    "images": (
+        1,
+        [f"i/{n:03}/{m:04}.tif" for n in range(8) for m in range(1000)],
+        "9.tif",
+        4 + 2 + 5,
+    ),
+    "small": (200, ["s.nwb", *(f"videos/{n}.mp4" for n in range(19))], "nwb", 200),
+}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_workload_takes_so_many_requests(workload: str, run: Run, docdb: DocDB, s3: S3) -> None:
+    assets, keys, extension, lists = WORKLOADS[workload]
+    s3.put(BUCKET, [f"asset{n}/{key}" for n in range(assets) for key in keys])
+    docdb.put(*(record(f"asset{n}") for n in range(assets)))
+    result = run(
+        "--query={}", f"--file_extension={extension}", "--split_files=0",
+        env={"AWS_DEFAULT_REGION": "us-west-2"},
+    )  # fmt: skip
+    assert result.status == 0, result.log
+    expected = len(expected_files([f"a/{key}" for key in keys], "a", run_capsule.suffix(extension)))
+    assert {len(task["file_location"]) for task in result.tasks()} == {expected}
+    assert len(s3.listings()) == lists
     assert len(docdb.requests) == 1
+    assert sum(request.method == "HEAD" for request in s3.requests) == 1
+
+
+def test_the_parts_of_a_huge_asset_queue_behind_the_other_assets(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    s3.put(BUCKET, [f"asset0/i/{n:03}/{m:04}.tif" for n in range(8) for m in range(1000)])
+    s3.put(BUCKET, [f"asset{n}/0.tif" for n in range(1, 9)])
+    docdb.put(*(record(f"asset{n}") for n in range(9)))
+    result = run("--query", "{}", "--file_extension=tif", "--max_connections=1")
+    assert result.status == 0, result.log
+    order = [request.query["prefix"] for request in s3.listings()]
+    last_small = max(order.index(f"asset{n}/") for n in range(1, 9))
+    assert [order.index(f"asset0/i/{n:03}/") > last_small for n in range(4, 8)] == [True] * 4
 
 
 def record(name: str, bucket: str = BUCKET, **more: Any) -> dict[str, Any]:
