@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    import requests
     from obstore.store import ClientConfig, S3Store
     from pydantic import BaseModel
 
@@ -363,40 +364,19 @@ class Database:
 
 
 def open_gateway(version: str | None) -> Database:
-    """Return the live database behind its REST interface.
+    """Return the live database behind its REST interface; raise BadInput.
 
     $DOCDB_DATABASE and $DOCDB_COLLECTION are not read: pipelines set them for the store of
     results.
     """
     import requests
     from aind_data_access_api.document_db import MetadataDbClient
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-
-    class LoggedRetry(Retry):
-        def increment(self, *args: Any, **kwargs: Any) -> Self:
-            left = super().increment(*args, **kwargs)
-            log.warning("no answer from DocDB yet, trying again (tries left: %s)", left.total)
-            return left
 
     host = os.environ.get("DOCDB_HOST", "").strip() or DOCDB_HOST
     host = host.removeprefix("https://").rstrip("/")
     if "/" in host:
         raise BadInput(f"$DOCDB_HOST must be the name of a host, not {host!r}")
-    retries = LoggedRetry(
-        total=4,
-        allowed_methods=None,  # all: the POST of an aggregation only reads
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-        backoff_factor=0.5,
-        backoff_jitter=0.5,
-        retry_after_max=60,
-    )
-    session = requests.Session()
-    session.mount("https://", HTTPAdapter(max_retries=retries))
-    # the client sets no timeout, and would wait for ever
-    session.request = partial(session.request, timeout=TIMEOUT)  # type: ignore[method-assign]
-    client = MetadataDbClient(host=host, version=version, session=session)
+    client = MetadataDbClient(host=host, version=version, session=patient_session())
     log.info("asking DocDB %s at %s", version, host)
 
     def aggregate(pipeline: list[Record]) -> list[Record] | None:
@@ -421,6 +401,34 @@ def open_gateway(version: str | None) -> Database:
         return records
 
     return Database(aggregate, RECORDS_PER_PAGE)
+
+
+def patient_session() -> requests.Session:
+    """Return an HTTP session that waits, tries again, says so, and gives up in the end."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    class LoggedRetry(Retry):
+        def increment(self, *args: Any, **kwargs: Any) -> Self:
+            left = super().increment(*args, **kwargs)
+            log.warning("no answer from DocDB yet, trying again (tries left: %s)", left.total)
+            return left
+
+    retries = LoggedRetry(
+        total=4,
+        allowed_methods=None,  # all: the POST of an aggregation only reads
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+        backoff_factor=0.5,
+        backoff_jitter=0.5,
+        retry_after_max=60,
+    )
+    session = requests.Session()
+    session.mount("https://", HTTPAdapter(max_retries=retries))
+    # the client sets no timeout, and would wait for ever
+    session.request = partial(session.request, timeout=TIMEOUT)  # type: ignore[method-assign]
+    return session
 
 
 def open_snapshot(path: Path) -> Database:
