@@ -631,12 +631,12 @@ def choose_assets(
     """
     wanted = (*ASSET_FIELDS, *GROUP_FIELDS)
     fields = [name for name in wanted if not name.startswith(tuple(f"{top}." for top in wanted))]
-    skipped: list[Skip] = []
-    if settings.use_data_asset_csv:
+    ids: list[str] | None = None
+    if settings.query is None:
         ids = read_asset_ids(settings.input_directory)
         pages = fetch_records_by_asset_id(database, ids, fields)
     else:
-        pages = fetch_records(database, settings.query or {}, fields)
+        pages = fetch_records(database, settings.query, fields)
     entries: list[tuple[Record, Asset | Skip]] = []
     for record in chain.from_iterable(pages):
         asset = read_asset(record, database.folder)
@@ -644,10 +644,10 @@ def choose_assets(
         if listing and isinstance(asset, Asset):
             listing.add(asset.location, asset.name)
     entries.sort(key=lambda entry: (name_of(entry[0]), str(entry[0].get("_id"))))
-    if settings.use_data_asset_csv:
+    chosen = [asset for _, asset in entries]
+    skipped: list[Skip] = []
+    if ids is not None:
         chosen, skipped = pick_by_id(ids, entries)
-    else:
-        chosen = [asset for _, asset in entries]
     skipped += [asset for asset in chosen if isinstance(asset, Skip)]
     return [asset for asset in chosen if isinstance(asset, Asset)], skipped, len(entries)
 
@@ -1256,7 +1256,7 @@ def write_worker(folder: Path, files: Sequence[tuple[str, bytes]]) -> None:
     """Write the folder of one worker."""
     folder.mkdir()
     for name, content in files:
-        with open(f"{folder}/{name}", "xb", buffering=0) as file:
+        with open(f"{folder}/{name}", "xb") as file:  # buffered: an unbuffered write may be partial
             file.write(content)
 
 
@@ -1329,7 +1329,8 @@ def dispatch(settings: Settings) -> None:
             if listing:
                 listing.open_s3()  # while DocDB answers
         assets, skipped, matched = choose_assets(settings, database, listing)
-        Thread(target=task_model).start()  # while S3 answers
+        if listing:
+            Thread(target=task_model).start()  # while S3 answers
         groups = group_assets(assets)
         files = listing.files() if listing else None
     finally:

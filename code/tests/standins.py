@@ -30,11 +30,23 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 REQUEST_LINE = 8_192
 ANSWER = 6_000_000
 ACCOUNT = "123456789012"
+BUCKET = "example-bucket"
 KEY_ID = "AKIDEXAMPLE"
 SECRET = "example-secret"  # noqa: S105
 
 ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>{}</Code><Message>{}</Message></Error>"""
+
+
+def record(name: str, bucket: str = BUCKET, **more: Any) -> dict[str, Any]:
+    """Return a small record of a data asset."""
+    return {
+        "_id": f"id-{name}",
+        "name": name,
+        "location": f"s3://{bucket}/{name}",
+        "external_links": {"Code Ocean": [f"co-{name}"]},
+        **more,
+    }
 
 
 @dataclass

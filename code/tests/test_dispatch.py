@@ -24,20 +24,9 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import PROGRAM, ROOT, Result, Run
 from reference import expected_files
-from standins import S3, DocDB
+from standins import BUCKET, S3, DocDB, record
 
 Record = dict[str, Any]
-BUCKET = "example-bucket"
-
-
-def record(name: str, **more: Any) -> Record:
-    return {
-        "_id": f"id-{name}",
-        "name": name,
-        "location": f"s3://{BUCKET}/{name}",
-        "external_links": {"Code Ocean": [f"co-{name}"]},
-        **more,
-    }
 
 
 def ids_of(record: Record) -> list[str]:

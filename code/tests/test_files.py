@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import Run
 from reference import expected_files
-from standins import KEY_ID, S3, SECRET, DocDB
-
-BUCKET = "example-bucket"
+from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 # Short names over a small alphabet, so that folders share, nest, match and end alike; and odd ones.
 names = st.one_of(
@@ -217,16 +215,6 @@ def test_the_parts_of_a_huge_asset_queue_behind_the_other_assets(
     order = [request.query["prefix"] for request in s3.listings()]
     last_small = max(order.index(f"asset{n}/") for n in range(1, 9))
     assert [order.index(f"asset0/i/{n:03}/") > last_small for n in range(4, 8)] == [True] * 4
-
-
-def record(name: str, bucket: str = BUCKET, **more: Any) -> dict[str, Any]:
-    return {
-        "_id": f"id-{name}",
-        "name": name,
-        "location": f"s3://{bucket}/{name}",
-        "external_links": {"Code Ocean": [f"co-{name}"]},
-        **more,
-    }
 
 
 def test_each_bucket_is_asked_in_its_own_region(run: Run, docdb: DocDB, s3: S3) -> None:
