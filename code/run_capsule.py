@@ -5,11 +5,12 @@ Read this file from top to bottom, in the order in which the data flows:
 
     settings   the flags become one Settings
     records    DocDB, or a snapshot of it, says which records match
-    assets     a record becomes an Asset; assets are put into groups (edit group_assets)
+    assets     a record becomes an Asset; group_assets, for you to edit, says what shares a task
+    groups     older assets leave, the others get the values that they are grouped by
     files      the objects and folders of each asset that have the extension, from S3
-    tasks      a group with its files becomes one task, or one task per file
+    tasks      a group with its files becomes one task, or one task per file, per parameter set
     workers    tasks become JSON files in numbered folders, one folder per worker
-    main       the six steps in a row, the closing line, the exit status
+    main       the steps in a row, the closing line, the exit status
 
 Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed. What a step cannot do it raises
 as BadInput or FailedRun, and main alone turns that into one line and a status. Packages that are
@@ -38,9 +39,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from itertools import chain, pairwise
+from heapq import heapreplace
+from itertools import chain, pairwise, product
+from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -89,11 +92,47 @@ def switch(text: str) -> bool:
     return text == "1"
 
 
-def positive(text: str) -> int:
+def positive(text: str, least: int = 1) -> int:
     """Convert a whole number from 1."""
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise ValueError("must be a whole number from 1 to 999999999")
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        raise ValueError(f"must be a whole number from {least} to 999999999")
     return int(text)
+
+
+def whole(text: str) -> int:
+    """Convert a whole number from 0."""
+    return positive(text, 0)
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Convert values that are separated by commas; repeated ones count once."""
+    found = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    if not found:
+        raise ValueError("must be one or more values, separated by commas")
+    return found
+
+
+def field_list(text: str) -> tuple[str, ...]:
+    """Convert names of fields of a record, separated by commas."""
+    found = name_list(text)
+    if not all(re.fullmatch(r"[^.$][^.]*(\.[^.$][^.]*)*", name) for name in found):
+        raise ValueError("must be fields such as subject.subject_id, separated by commas")
+    if len({key_of(name) for name in found}) < len(found):
+        raise ValueError("must be fields that differ in more than . and __")
+    return found
+
+
+def key_of(field: str) -> str:
+    """Return the key of a field in group_metadata."""
+    return field.replace(".", "__")
+
+
+def field_name(text: str) -> str:
+    """Convert the name of a field of a record."""
+    found = field_list(text)
+    if len(found) > 1:
+        raise ValueError("must be one field, such as created")
+    return found[0]
 
 
 def suffix(text: str) -> str:
@@ -103,11 +142,20 @@ def suffix(text: str) -> str:
     return f".{text}" if text[0].isalnum() and "." not in text else text
 
 
-def version(text: str) -> str:
-    """Convert the name of a generation of the metadata database."""
-    if text not in ("v1", "v2"):
-        raise ValueError("must be v1 or v2")
-    return text
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a converter that takes these values alone."""
+
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be {' or '.join(choices)}")
+        return text
+
+    return convert
+
+
+version = one_of("v1", "v2")
+level = one_of("raw", "derived")
+measure = one_of("count", "size")
 
 
 # The command line, the app panel and the README are made from this table. Its headings are theirs.
@@ -118,14 +166,39 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
         ("--query --docdb_query", str, None, "FILTER",
          "Which records: a DocDB filter as a JSON object or Python dict, or the path of a JSON file"
          " (relative to the working folder, else to the input folder)."),
+        ("--project_name", str, None, "NAME",
+         "Only assets of this project. This and the next three are combined by AND, with each other"
+         " and with the query."),
+        ("--subject_id", name_list, None, "ID,ID",
+         "Only assets of these subjects, separated by commas."),
+        ("--modality", name_list, None, "NAME,NAME",
+         "Only assets with any of these modalities, by their abbreviations, such as ecephys."),
+        ("--data_level", level, None, "raw|derived",
+         "Only raw, or only derived assets."),
         ("--use_data_asset_csv", switch, 0, "0|1",
          "1: the assets are those whose Code Ocean ids are listed in the column asset_id of"
-         " data_asset_input.csv in the input folder; a query is not used then."),
+         " data_asset_input.csv in the input folder; --query and the flags above are not used"
+         " then."),
         ("--docdb_version", version, None, "v1|v2",
          "Generation of the metadata database. Blank: $DOCDB_VERSION, else v1."),
         ("--docdb_snapshot", str, None, "FILE",
          "A file of records (JSON array or JSON lines) to query instead of the live database;"
          " looked for like a query file."),
+        ("--filter_latest", field_name, None, "FIELD",
+         "Of the assets that agree in all fields of --filter_by, only the one with the greatest"
+         " value here, such as created."),
+        ("--filter_by", field_list, None, "FIELD,FIELD",
+         "The fields for --filter_latest, such as subject.subject_id,session.session_start_time."),
+    ],
+    "Group the assets": [
+        ("--group_by", field_list, None, "FIELD,FIELD",
+         "One task for all assets that agree in these fields, such as subject.subject_id."),
+        ("--unwind_list_fields", field_list, None, "FIELD,FIELD",
+         "An asset whose value here is a list counts once for each element, for --group_by and"
+         " --filter_by, such as data_description.modality.abbreviation."),
+        ("--drop_null_groups", switch, 1, "0|1",
+         "1: skip assets that lack a field to group or filter by. 0: keep them as a group of their"
+         " own."),
     ],
     "Find the files": [
         ("--file_extension", suffix, None, "SUFFIX",
@@ -138,12 +211,19 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
          "The most requests to S3 at the same time."),
     ],
     "Share out the work": [
+        ("--max_tasks --max_number_of_tasks_dispatched", whole, 0, "N",
+         "Only the first N tasks, to try an analysis. 0: all."),
         ("--max_jobs --num_parallel_workers", positive, 50, "N",
          "The most worker folders."),
+        ("--tasks_per_job", positive, 1, "N",
+         "The fewest tasks of a worker: fewer workers start where there are fewer tasks."),
+        ("--balance_by", measure, "count", "count|size",
+         "What is shared out evenly. count: the tasks, in their order. size: the bytes of their"
+         " files; needs --file_extension."),
     ],
     "Folders and safety": [
         ("--input_directory", Path, ROOT / "data", "FOLDER",
-         "Where the CSV, query and snapshot files are looked for."),
+         "Where the CSV, query, parameter and snapshot files are looked for."),
         ("--output_directory", Path, ROOT / "results", "FOLDER",
          "Where the worker folders are written."),
         ("--overwrite", switch, 0, "0|1",
@@ -157,16 +237,24 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run is asked to do: the flags, with the query read and the version filled in."""
+    """What one run is asked to do: the flags, with those that choose records made one filter."""
 
     query: Record | None  # None: the assets come from the CSV
     use_data_asset_csv: bool
-    docdb_version: str | None  # None: not in use
+    docdb_version: str
     docdb_snapshot: Path | None
+    filter_latest: str | None
+    filter_by: tuple[str, ...]
+    group_by: tuple[str, ...]
+    unwind_list_fields: tuple[str, ...]
+    drop_null_groups: bool
     file_extension: str | None
     split_files: bool
     max_connections: int
+    max_tasks: int  # 0: all
     max_jobs: int
+    tasks_per_job: int
+    balance_by: str
     input_directory: Path
     output_directory: Path
     overwrite: bool
@@ -221,24 +309,55 @@ class Parser(argparse.ArgumentParser):
 def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     """Return the settings that the flags and the environment ask for; raise BadInput."""
     chosen = vars(Parser().parse_args(argv))
-    query, snapshot, folder = chosen["query"], chosen["docdb_snapshot"], chosen["input_directory"]
-    if chosen["use_data_asset_csv"]:
-        if query:
-            log.warning("--query is not used: --use_data_asset_csv 1 says which assets")
-        query = None
-    elif not query:
-        raise BadInput("no assets chosen: give --query, or --use_data_asset_csv 1")
-    if not chosen["docdb_version"] and not snapshot:
+    snapshot, folder = chosen["docdb_snapshot"], chosen["input_directory"]
+    if not chosen["docdb_version"]:
         name = os.environ.get("DOCDB_VERSION", "").strip() or "v1"
         try:
             chosen["docdb_version"] = version(name)
         except ValueError as error:
             raise BadInput(f"$DOCDB_VERSION {error}, not {name!r}") from None
-    chosen["query"] = query and read_query(query, folder)
+    given = [name for name in QUERY_FLAGS if chosen[name]]
+    query = None
+    if chosen["use_data_asset_csv"]:
+        for name in given:
+            log.warning("--%s is not used: --use_data_asset_csv 1 says which assets", name)
+    elif given:
+        query = combine(chosen)
+    else:
+        raise BadInput(
+            f"no assets chosen: give --{', --'.join(QUERY_FLAGS)}, or --use_data_asset_csv 1"
+        )
     chosen["docdb_snapshot"] = snapshot and find_file(snapshot, folder)
     if snapshot and not chosen["docdb_snapshot"]:
         raise BadInput(f"--docdb_snapshot: there is no file {snapshot!r}, here or in {folder}")
-    return Settings(**chosen)
+    if bool(chosen["filter_latest"]) != bool(chosen["filter_by"]):
+        raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
+    if chosen["balance_by"] == "size" and not chosen["file_extension"]:
+        raise BadInput("--balance_by size needs --file_extension, which says whose bytes count")
+    for name in ("filter_by", "group_by", "unwind_list_fields"):
+        chosen[name] = chosen[name] or ()
+    others = {name: value for name, value in chosen.items() if name not in QUERY_FLAGS}
+    return Settings(query=query, **others)
+
+
+QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
+
+
+def combine(chosen: dict[str, Any]) -> Record:
+    """Return the filter that the flags ask for, all of their conditions; raise BadInput."""
+    modality = {"v1": "modality", "v2": "modalities"}[chosen["docdb_version"]]
+    subjects, modalities = chosen["subject_id"], chosen["modality"]
+    conditions = {
+        "data_description.project_name": chosen["project_name"],
+        "subject.subject_id": subjects and {"$in": list(subjects)},
+        f"data_description.{modality}.abbreviation": modalities and {"$in": list(modalities)},
+        "data_description.data_level": chosen["data_level"],
+    }
+    conditions = {name: value for name, value in conditions.items() if value}
+    query = read_query(chosen["query"], chosen["input_directory"]) if chosen["query"] else {}
+    if query.keys() & conditions.keys():
+        return {"$and": [query, conditions]}
+    return {**query, **conditions}
 
 
 def find_file(name: str, folder: Path) -> Path | None:
@@ -337,6 +456,12 @@ def is_deeper(value: Any, levels: int = DEPTH) -> bool:
 def compact(value: Any) -> str:
     """Return JSON without spaces."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def pasteable(query: Record) -> str:
+    """Return a query as JSON that the log leaves as it is."""
+    text = compact(query)
+    return text if text.isprintable() else json.dumps(query)
 
 
 def excerpt(text: str, length: int = 60) -> str:
@@ -529,6 +654,8 @@ def read_asset_ids(folder: Path) -> list[str]:
     import pandas
 
     path = find_input("data_asset_input.csv", folder)
+    if not path:
+        raise BadInput(f"there is no data_asset_input.csv in {folder}, nor one folder down")
     try:
         with warnings.catch_warnings(action="ignore"):  # of rows with a comma at the end, whose
             table = pandas.read_csv(  # ids would become an index if index_col did not forbid it
@@ -547,16 +674,14 @@ def read_asset_ids(folder: Path) -> list[str]:
     return ids
 
 
-def find_input(name: str, folder: Path) -> Path:
+def find_input(name: str, folder: Path) -> Path | None:
     """Return an input file that lies in a folder or one folder down, where pipelines stage it."""
     if os.path.isfile(folder / name):
         return folder / name
     found = sorted(glob.glob(os.path.join(glob.escape(str(folder)), "*", name)))
-    if not found:
-        raise BadInput(f"there is no {name} in {folder}, nor one folder down")
     if len(found) > 1:
         raise BadInput(f"which {name}? There are {' and '.join(found)}")
-    return Path(found[0])
+    return Path(found[0]) if found else None
 
 
 def fetch_records_by_asset_id(
@@ -587,7 +712,8 @@ class Asset:
     id: str  # the Code Ocean id, "" where there is none
     name: str
     record_id: str
-    record: Record = field(repr=False)  # ASSET_FIELDS and GROUP_FIELDS of it
+    record: Record = field(repr=False)  # ASSET_FIELDS, GROUP_FIELDS, and those the flags name
+    group: Record = field(default_factory=dict)  # values of the --group_by fields, . written as __
 
 
 @dataclass(frozen=True, slots=True)
@@ -596,29 +722,40 @@ class Skip:
 
     reason: str
     name: str
+    asked: bool = False  # the user asked for it
 
 
-# Edit here to analyse several assets in one task. GROUP_FIELDS names the fields of the record that
-# your grouping reads (dots reach inside), group_assets returns the assets in groups: one task per
-# group. For one task per subject:
+# Edit here to analyse several assets in one task, where --group_by does not say it. GROUP_FIELDS
+# names the fields of the record that your grouping reads (dots reach inside), group_assets returns
+# the assets in groups: one task per group. For one task per subject and day:
 #
-#     GROUP_FIELDS = ("subject.subject_id",)
+#     GROUP_FIELDS = ("subject.subject_id", "session.session_start_time")
 #
 #
 #     def group_assets(assets: list[Asset]) -> list[list[Asset]]:
-#         """Return the assets of each subject."""
+#         """Return the assets of each subject and day."""
 #         groups = defaultdict(list)
 #         for asset in assets:
 #             subject = asset.record.get("subject") or {}
-#             groups[subject.get("subject_id")].append(asset)
+#             session = asset.record.get("session") or {}
+#             day = str(session.get("session_start_time"))[:10]
+#             groups[subject.get("subject_id"), day].append(asset)
 #         return list(groups.values())
 
 GROUP_FIELDS: tuple[str, ...] = ()
 
 
 def group_assets(assets: list[Asset]) -> list[list[Asset]]:
-    """Return the assets in groups, here each asset alone."""
-    return [[asset] for asset in assets]
+    """Return the assets in groups: those that agree in the fields of --group_by, else each alone.
+
+    Groups are ordered by their values, the assets of each by name.
+    """
+    if not any(asset.group for asset in assets):
+        return [[asset] for asset in assets]
+    groups: defaultdict[Any, list[Asset]] = defaultdict(list)
+    for asset in assets:
+        groups[rank(list(asset.group.values()))].append(asset)
+    return [sorted(groups[key], key=attrgetter("name", "record_id")) for key in sorted(groups)]
 
 
 def choose_assets(
@@ -629,7 +766,7 @@ def choose_assets(
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
-    wanted = (*ASSET_FIELDS, *GROUP_FIELDS)
+    wanted = dict.fromkeys((*ASSET_FIELDS, *GROUP_FIELDS, *fields_in_use(settings)))
     fields = [name for name in wanted if not name.startswith(tuple(f"{top}." for top in wanted))]
     ids: list[str] | None = None
     if settings.query is None:
@@ -650,6 +787,16 @@ def choose_assets(
         chosen, skipped = pick_by_id(ids, entries)
     skipped += [asset for asset in chosen if isinstance(asset, Skip)]
     return [asset for asset in chosen if isinstance(asset, Asset)], skipped, len(entries)
+
+
+def fields_in_use(settings: Settings) -> tuple[str, ...]:
+    """Return the fields of a record that the flags for filtering and grouping read."""
+    latest = (settings.filter_latest,) if settings.filter_latest else ()
+    used = (*latest, *settings.filter_by, *settings.group_by)
+    for unwound in settings.unwind_list_fields:
+        if not any(is_in(name, unwound) for name in used):
+            log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", unwound)
+    return used
 
 
 def code_ocean_ids(record: Record) -> Iterator[str]:
@@ -731,6 +878,138 @@ def local_url(location: str, folder: Path) -> str:
     return Path(os.path.abspath(path)).as_uri() if path.startswith("/") else location
 
 
+# ------------------------------------------------------------------------------------ groups
+
+MISSING = object()
+
+
+def keep_latest(assets: list[Asset], settings: Settings) -> tuple[list[Asset], list[Skip]]:
+    """Return the assets of which --filter_latest asks for no later one, and the others.
+
+    An asset stays if it is the latest one for any of the values that it has in --filter_by.
+    """
+    if not settings.filter_latest:
+        return assets, []
+    names = (settings.filter_latest, *settings.filter_by)
+    rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
+    lacking = {}
+    for asset in assets:
+        entries = values_of(asset, names, settings)
+        if isinstance(entries, Skip):
+            lacking[asset.record_id] = entries
+            continue
+        for value, *shared in entries:
+            rivals[rank(shared)].append((value, asset.record_id))
+    kept = {latest(entries) for entries in rivals.values()}
+    older = f"not the latest by {settings.filter_latest}"
+    skipped = [
+        lacking.get(asset.record_id) or Skip(older, asset.name, asked=True)
+        for asset in assets
+        if asset.record_id not in kept
+    ]
+    return [asset for asset in assets if asset.record_id in kept], skipped
+
+
+def latest(entries: list[tuple[Any, str]]) -> str:
+    """Return the id that comes with the greatest value, of equal values the last id.
+
+    Where all values are times, in the form of ISO 8601, they are compared as times, whatever zones
+    they are in; else as the database compares values.
+    """
+    times = [instant(value) for value, _ in entries]
+    ranks = [rank(value) for value, _ in entries] if None in times else times
+    return max(zip(ranks, (record_id for _, record_id in entries), strict=True))[1]
+
+
+def instant(value: Any) -> datetime | None:
+    """Return the time that a text tells, in UTC if it names no zone; None if it tells none."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d([T ]|$)", value):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def set_groups(assets: list[Asset], settings: Settings) -> tuple[list[Asset], list[Skip]]:
+    """Return the assets with their values in --group_by, once for each, and those without any."""
+    if not settings.group_by:
+        return assets, []
+    keys = [key_of(name) for name in settings.group_by]
+    found, skipped = [], []
+    for asset in assets:
+        entries = values_of(asset, settings.group_by, settings)
+        if isinstance(entries, Skip):
+            skipped.append(entries)
+            continue
+        groups = (dict(zip(keys, values, strict=True)) for values in entries)
+        found += [replace(asset, group=group) for group in groups]
+    return found, skipped
+
+
+def values_of(asset: Asset, fields: Sequence[str], settings: Settings) -> list[list[Any]] | Skip:
+    """Return what an asset has in these fields, or why it cannot be grouped or filtered by them.
+
+    Where a field lies in --unwind_list_fields and the value there is a list, there is one entry
+    for each element, with several such fields one for each combination; equal ones count once.
+    """
+    lists = settings.unwind_list_fields
+    tops = [max((top for top in lists if is_in(name, top)), key=len, default="") for name in fields]
+    elements = {top: as_list(value_at(asset.record, top)) or [None] for top in tops}
+    entries: dict[Any, list[Any]] = {}
+    for some in product(*elements.values()):
+        at = dict(zip(elements, some, strict=True))
+        found = [
+            value_at(at[top], name.removeprefix(top).lstrip("."))
+            for top, name in zip(tops, fields, strict=True)
+        ]
+        values = [None if value is MISSING else value for value in found]
+        entries.setdefault(rank(values), values)
+    whole = [key for key in entries if rank(None) not in key[1]]
+    if settings.drop_null_groups and not whole:
+        lacking = [name for name, value in zip(fields, values, strict=True) if value is None]
+        return Skip(f"no {' or '.join(lacking)}", asset.name)
+    try:
+        json.dumps(list(entries.values()), ensure_ascii=False).encode()
+    except UnicodeError:
+        return Skip(f"no valid text in {' or '.join(fields)}", asset.name)
+    return [entries[key] for key in (whole if settings.drop_null_groups else entries)]
+
+
+def is_in(field: str, top: str) -> bool:
+    """Return whether a field is another one or lies in it."""
+    return f"{field}.".startswith(f"{top}.")
+
+
+def value_at(value: Any, path: str) -> Any:
+    """Return what lies at a dotted path as MongoDB's aggregation has it, MISSING if nothing does.
+
+    Of a list, it is the list of what lies there in each of its objects.
+    """
+    names = path.split(".") if path else []
+    for number, name in enumerate(names):
+        if isinstance(value, list):
+            rest = ".".join(names[number:])
+            found = (value_at(item, rest) for item in value if isinstance(item, dict))
+            return [item for item in found if item is not MISSING]
+        if not isinstance(value, dict) or name not in value:
+            return MISSING
+        value = value[name]
+    return value
+
+
+def rank(value: Any) -> Any:
+    """Return what compares, sorts and hashes as MongoDB orders values; NaN is null here."""
+    if value is None or value != value:
+        return (0,)
+    if isinstance(value, dict):
+        return 3, tuple((key, rank(value[key])) for key in sorted(value))
+    if isinstance(value, list):
+        return 4, tuple(map(rank, value))
+    return {int: 1, float: 1, str: 2, bool: 5}[type(value)], value
+
+
 # ------------------------------------------------------------------------------------- files
 
 
@@ -741,6 +1020,13 @@ class Part:
     location: str  # of the asset
     folder: str  # a prefix in the bucket, without the slash at its end
     offset: str | None = None
+    file: str | None = None  # the folder is this file of the asset, and listed for its size
+
+
+Found = Counter[str]  # bytes by path below the asset; a folder ends in /, its bytes are not in it
+Files = dict[str, dict[str, int]]  # bytes by URL, by location of the asset
+# of a path below the asset: the file that it belongs to, and the closed folder that it lies in
+Match = Callable[[str], tuple[str | None, str | None]]
 
 
 class Listing:
@@ -750,14 +1036,15 @@ class Listing:
     queue up behind them.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, extension: str) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, extension: str, weigh: bool = False) -> None:
         self.pool, self.extension = pool, extension
+        self.weigh = weigh  # the folders that match
         self.names: dict[str, str] = {}  # of the assets, by location
-        self.found: dict[str, set[str]] = {}  # paths below the asset, by location
+        self.found: dict[str, Found] = {}  # by location
         self.s3: Future[S3] | None = None
         self.buckets: dict[str, Future[Bucket]] = {}
-        self.parts: dict[Future[tuple[set[str], list[Part]]], Part] = {}  # under way
-        self.finished: SimpleQueue[Future[tuple[set[str], list[Part]]]] = SimpleQueue()
+        self.parts: dict[Future[tuple[Found, list[Part]]], Part] = {}  # under way
+        self.finished: SimpleQueue[Future[tuple[Found, list[Part]]]] = SimpleQueue()
 
     def open_s3(self) -> Future[S3]:
         """Begin to look for credentials, region and endpoint, if that has not begun."""
@@ -768,7 +1055,7 @@ class Listing:
         """List an asset, unless one with the same location is listed already."""
         if location in self.found:
             return
-        self.names[location], self.found[location] = name, set()
+        self.names[location], self.found[location] = name, Counter()
         bucket, folder = split_location(location)
         if location.startswith("s3://") and bucket not in self.buckets:
             s3 = self.open_s3()  # queues before the bucket, and that before its assets
@@ -783,12 +1070,17 @@ class Listing:
         self.parts[future] = part
         future.add_done_callback(self.finished.put)
 
-    def list_part(self, part: Part) -> tuple[set[str], list[Part]]:
+    def list_part(self, part: Part) -> tuple[Found, list[Part]]:
         """Return the files of a part, and the parts that it leaves to be listed."""
         if part.location.startswith("file://"):
-            return set(find_local_files(part.location, self.extension)), []
+            files = find_local_files(part.location, self.extension)
+            top = local_path(part.location)
+            return Counter({f: size_on_disk(top / f) if self.weigh else 0 for f in files}), []
         name, prefix = split_location(part.location)
-        return list_in_bucket(self.buckets[name].result(), prefix, part, self.extension)
+        match: Match = partial(file_of, extension=self.extension)
+        if part.file:
+            match = lambda _: (part.file, None)  # noqa: E731
+        return list_in_bucket(self.buckets[name].result(), prefix, part, match)
 
     def collect(self) -> str:
         """Wait for the next part, and queue what it leaves; return its asset's location."""
@@ -803,13 +1095,18 @@ class Listing:
                 f"cannot list {part.location} of asset {self.names[part.location]}:"
                 f" {list_fault(error)}"
             ) from error
-        self.found[part.location] |= found
+        known = self.found[part.location]
+        if self.weigh:
+            prefix = split_location(part.location)[1]
+            folders = [path[:-1] for path in found if path.endswith("/") and path not in known]
+            parts += [Part(part.location, f"{prefix}/{file}", file=file) for file in folders]
+        known.update(found)
         for new in parts:
             self.start(new)
         return part.location
 
-    def files(self) -> dict[str, list[str]]:
-        """Wait for all assets; return the URLs of the files of each, ordered, by location."""
+    def files(self) -> Files:
+        """Wait for all assets; return their files, ordered."""
         with progress_bar(len(self.found)) as advance:
             open_parts = Counter(part.location for part in self.parts.values())
             advance(len(self.found) - len(open_parts))
@@ -818,10 +1115,13 @@ class Listing:
                 location = self.collect()
                 open_parts[location] += len(self.parts) - before
                 advance(open_parts[location] == 0)
-        return {
-            location: [file_url(location, path) for path in sorted(paths)]
-            for location, paths in self.found.items()
-        }
+        files: Files = {}
+        for location, found in self.found.items():
+            sizes: Counter[str] = Counter()
+            for path, size in found.items():
+                sizes[path.rstrip("/")] += size
+            files[location] = {file_url(location, path): sizes[path] for path in sorted(sizes)}
+        return files
 
 
 @contextmanager
@@ -947,21 +1247,21 @@ class S3:
 
 
 def list_in_bucket(
-    bucket: Bucket, prefix: str, part: Part, extension: str
-) -> tuple[set[str], list[Part]]:
+    bucket: Bucket, prefix: str, part: Part, match: Match
+) -> tuple[Found, list[Part]]:
     """Return the files of a part, as paths below the asset's prefix, and what parts it leaves."""
     from obstore.exceptions import InvalidPathError
 
     try:
-        return list_with_obstore(bucket.store, f"{prefix}/", part, extension)
+        return list_with_obstore(bucket.store, f"{prefix}/", part, match)
     except (InvalidPathError, ValueError):  # a key, or the prefix itself, is no path for obstore
         log.debug("s3://%s/%s: listing with s3fs", bucket.name, part.folder)
-        return list_with_s3fs(bucket, f"{prefix}/", part.folder, extension), []
+        return list_with_s3fs(bucket, f"{prefix}/", part, match), []
 
 
 def list_with_obstore(
-    store: S3Store, top: str, part: Part, extension: str
-) -> tuple[set[str], list[Part]]:
+    store: S3Store, top: str, part: Part, match: Match
+) -> tuple[Found, list[Part]]:
     """Return the files of a part, page by page, jumping over closed folders.
 
     When a page ends inside a folder that is one file or a Zarr store, whatever else lies in there
@@ -972,26 +1272,24 @@ def list_with_obstore(
     """
     import obstore
 
-    found: set[str] = set()
+    found: Found = Counter()
     offset = part.offset
     pages = 0
     while True:
         for page in obstore.list(store, part.folder, offset=offset, chunk_size=KEYS_PER_PAGE):
             closed = None
             paths = [meta["path"] for meta in page]
-            for path in paths:
+            for path, meta in zip(paths, page, strict=True):
                 if path.startswith(top):  # all but the marker of the folder itself
-                    file, closed = file_of(path[len(top) :], extension)
-                    if file:
-                        found.add(file)
+                    closed = add_file(found, match, path[len(top) :], meta["size"])
             pages += 1
             if len(paths) == KEYS_PER_PAGE and pages >= PAGES_IN_A_ROW:
-                rest = split(store, top, part, paths, extension)
-                if rest:
-                    return found | rest[0], rest[1]
+                parts = split(store, top, part, paths, match, found)
+                if parts is not None:
+                    return found, parts
             # "0" follows "/": the first key behind the folder. It is passed over itself, so stay
             # when it could be a match.
-            if len(paths) == KEYS_PER_PAGE and closed and not f"{closed}0".endswith(extension):
+            if len(paths) == KEYS_PER_PAGE and closed and not match(f"{closed}0")[0]:
                 offset = f"{top}{closed}0"
                 break
         else:
@@ -999,9 +1297,9 @@ def list_with_obstore(
 
 
 def split(
-    store: S3Store, top: str, part: Part, paths: list[str], extension: str
-) -> tuple[set[str], list[Part]] | None:
-    """Return the files ahead of a page that need no listing, and the parts that are left to list.
+    store: S3Store, top: str, part: Part, paths: list[str], match: Match, found: Found
+) -> list[Part] | None:
+    """Add the files ahead of a page that need no listing; return the parts that are left to list.
 
     From the folder of the part down to the last key of the page, `paths` being all its keys, the
     subfolders ahead are asked for, one request a level, and become parts; the last part goes on
@@ -1010,7 +1308,6 @@ def split(
     """
     import obstore
 
-    found: set[str] = set()
     parts: list[Part] = []
     folder, last = f"{part.folder}/", paths[-1]
     while True:
@@ -1020,31 +1317,42 @@ def split(
             break
         level = obstore.list_with_delimiter(store, folder)
         subfolders = [f"{path}/" for path in level["common_prefixes"]]
-        objects = [meta["path"] for meta in level["objects"]]
-        for path in objects + subfolders:
-            if path > last:
-                file, closed = file_of(path[len(top) :], extension)
-                if file:
-                    found.add(file)
-                elif path.endswith("/") and not closed:
-                    parts.append(Part(part.location, path[:-1]))
+        for meta in level["objects"]:
+            if meta["path"] > last:
+                add_file(found, match, meta["path"][len(top) :], meta["size"])
+        parts += [
+            replace(part, folder=path[:-1], offset=None)
+            for path in subfolders
+            if path > last and not add_file(found, match, path[len(top) :], 0)
+        ]
         folder = next((path for path in subfolders if last.startswith(path)), "")
-        if not folder or file_of(folder[len(top) :], extension)[1]:
-            return found, parts
+        if not folder or match(folder[len(top) :])[1]:
+            return parts
     if folder == f"{part.folder}/":
         return None
-    return found, [*parts, Part(part.location, folder[:-1], last)]
+    return [*parts, replace(part, folder=folder[:-1], offset=last)]
 
 
-def list_with_s3fs(bucket: Bucket, top: str, folder: str, extension: str) -> set[str]:
-    """Return the files under a folder, whatever its keys are made of."""
+def add_file(found: Found, match: Match, path: str, size: int) -> str | None:
+    """Count an object to the file that it belongs to; return the closed folder that it lies in."""
+    file, closed = match(path)
+    if file:
+        found[f"{file}/" if closed else file] += 0 if closed else size
+    return closed
+
+
+def list_with_s3fs(bucket: Bucket, top: str, part: Part, match: Match) -> Found:
+    """Return the files of a part, whatever its keys are made of."""
     import s3fs
 
     filesystem = s3fs.S3FileSystem(**bucket.s3fs_options)
-    top = f"{bucket.name}/{top}"
-    paths = filesystem.find(f"{bucket.name}/{folder}", withdirs=True)
-    matches = (file_of(path[len(top) :], extension)[0] for path in paths if path.startswith(top))
-    return {file for file in matches if file}
+    listed = filesystem.find(f"{bucket.name}/{part.folder}", withdirs=True, detail=True)
+    found: Found = Counter()
+    for path, meta in listed.items():
+        key = path[len(bucket.name) + 1 :]
+        if key.startswith(top) and key > (part.offset or ""):
+            add_file(found, match, key[len(top) :], meta["size"] or 0)
+    return found
 
 
 def local_path(location: str) -> Path:
@@ -1069,6 +1377,18 @@ def find_local_files(location: str, extension: str) -> Iterator[str]:
 
     top = local_path(location)
     return walk(str(top), "", set()) if top.is_dir() else iter(())
+
+
+def size_on_disk(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    files = [path]
+    if path.is_dir():
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    size = 0
+    for file in files:
+        with suppress(OSError):  # a link that leads nowhere
+            size += file.stat().st_size
+    return size
 
 
 def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
@@ -1098,36 +1418,87 @@ def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
 # ------------------------------------------------------------------------------------- tasks
 
 
+def read_parameters(folder: Path) -> list[Record]:
+    """Return the sets of parameters that every task is to be dispatched with; raise BadInput.
+
+    They are the distributed_parameters of analysis_parameters.json, in its order. Its
+    fixed_parameters are for the consumer.
+    """
+    path = find_input("analysis_parameters.json", folder)
+    if not path:
+        return []
+    try:
+        found = json.loads(read_text(path), object_pairs_hook=unique_keys)
+        compact(found).encode()  # which NaN, and halves of characters, are not
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is no JSON: {describe(error)}") from None
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} is a {type(found).__name__}, not an object")
+    unknown = found.keys() - {"fixed_parameters", "distributed_parameters"}
+    if unknown:
+        raise BadInput(
+            f"{path}: unknown key {listed(sorted(unknown))}: there are fixed_parameters and"
+            " distributed_parameters"
+        )
+    if not isinstance(found.get("fixed_parameters", {}), dict):
+        raise BadInput(f"{path}: fixed_parameters must be an object")
+    sets = found.get("distributed_parameters")
+    sets = [] if sets is None else sets
+    if not isinstance(sets, list) or not all(isinstance(some, dict) for some in sets):
+        raise BadInput(f"{path}: distributed_parameters must be a list of objects")
+    if sets:
+        log.info("%s: every task comes %s", path, count(len(sets), "time"))
+    return sets
+
+
 def make_tasks(
     groups: list[list[Asset]],
-    files: dict[str, list[str]] | None,
-    split_files: bool,
-    query: str | None,
+    files: Files | None,
+    settings: Settings,
+    parameters: list[Record],
 ) -> Iterator[Record]:
     """Yield the tasks: one for each group, or where no assets are grouped one for each file.
 
-    `files` are those of each location, None where none were looked for; an asset without any is
-    left out. The lists of a task hold the same asset at the same position.
+    `files` is None where none were looked for; an asset without any is left out. The lists of a
+    task hold the same asset at the same position. Every task comes once per set of parameters.
     """
-    if GROUP_FIELDS or any(len(group) > 1 for group in groups):
+    split_files = settings.split_files
+    if settings.group_by or GROUP_FIELDS or any(len(group) > 1 for group in groups):
         split_files = False
         log.info("assets are grouped: one task per group, so --split_files has no effect")
+    query = provenance(settings.query)
     for group in groups:
         some = [asset for asset in group if files is None or files[asset.location]]
         parts: list[Any] = [None if files is None else [f for a in some for f in files[a.location]]]
         if split_files and files is not None:
             parts = [[file] for file in parts[0]]
-        for part in parts if some else []:
+        more = [{"distributed_parameters": one} for one in parameters] or [{}]
+        for part, varied in product(parts if some else [], more):
             task: Record = {
                 "s3_location": [asset.location for asset in some],
                 "asset_id": [asset.id for asset in some],
                 "asset_name": [asset.name for asset in some],
                 "docdb_record_id": [asset.record_id for asset in some],
                 "file_location": part,
+                **varied,
             }
+            if shared := in_common([asset.group for asset in some]):
+                task["group_metadata"] = shared
             if query:
                 task["query"] = query
             yield task
+
+
+def in_common(groups: list[Record]) -> Record:
+    """Return what is the same in all of these."""
+    first, *others = groups
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and rank(other[key]) == rank(value) for other in others)
+    }
 
 
 def provenance(query: Record | None) -> str | None:
@@ -1150,26 +1521,38 @@ def task_model() -> type[BaseModel]:
     return DispatchModel
 
 
-def render_tasks(tasks: Iterable[Record]) -> list[tuple[str, bytes]]:
-    """Return the file name and the JSON of every task, equal ones once.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it is written."""
 
-    The tasks are checked against the model that consumers read them with. The name is made from
+    id: str
+    content: bytes
+    size: int  # bytes of its files
+
+
+def render_tasks(tasks: Iterable[Record], files: Files | None) -> list[Task]:
+    """Return every task with its JSON, equal ones once.
+
+    The tasks are checked against the model that consumers read them with. The id is made from
     the content, so that the same input gives the same files and a pipeline's cache holds.
     """
     from pydantic_core import to_json
 
     validate = task_model().model_validate
-    rendered: dict[str, bytes] = {}
+    sizes = {url: size for found in (files or {}).values() for url, size in found.items()}
+    rendered: dict[str, Task] = {}
     repeated = 0
     for task in tasks:
         validate(task)
-        content = to_json(task, indent=4) + b"\n"
-        name = f"{uuid.uuid5(uuid.NAMESPACE_OID, content.decode())}.json"
-        repeated += name in rendered
-        rendered[name] = content
+        # NaN in a record would be no JSON
+        content = to_json(task, indent=4, inf_nan_mode="null") + b"\n"
+        task_id = str(uuid.uuid5(uuid.NAMESPACE_OID, content.decode()))
+        repeated += task_id in rendered
+        size = sum(sizes[url] for url in task["file_location"] or ())
+        rendered.setdefault(task_id, Task(task_id, content, size))
     if repeated:
         log.info("%s not repeated, equal to another one", count(repeated, "task"))
-    return list(rendered.items())
+    return list(rendered.values())
 
 
 # ----------------------------------------------------------------------------------- workers
@@ -1178,11 +1561,44 @@ STAGING = ".dispatch-staging-"
 MARKER = ".dispatch-moving"  # lies beside the worker folders while they are moved into place
 
 
-def deal(tasks: Sequence[T], max_jobs: int) -> list[Sequence[T]]:
-    """Return the tasks in contiguous runs, at most `max_jobs`, whose lengths differ by one."""
-    workers = min(max_jobs, len(tasks))
+def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
+    """Return the tasks of each worker, shared out by number or by size."""
+    workers = min(settings.max_jobs, max(1, len(tasks) // settings.tasks_per_job))
+    return (deal_by_size if settings.balance_by == "size" else deal_in_order)(tasks, workers)
+
+
+def deal_in_order(tasks: Sequence[T], workers: int) -> list[list[T]]:
+    """Return the tasks in so many contiguous runs, whose lengths differ by one at most."""
     ends = [len(tasks) * number // workers for number in range(workers + 1)]
-    return [tasks[start:end] for start, end in pairwise(ends)]
+    return [list(tasks[start:end]) for start, end in pairwise(ends)]
+
+
+def deal_by_size(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
+    """Return the tasks in so many shares, each of the largest first given to the least loaded.
+
+    No worker gets more than 4/3 of what the heaviest one has in the best of all shares (Graham,
+    Bounds on multiprocessing timing anomalies, 1969). Within a share, tasks keep their order.
+    """
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    loads = [(0, 0, worker) for worker in range(workers)]  # bytes, tasks: empty ones spread, too
+    for number in sorted(range(len(tasks)), key=lambda number: -tasks[number].size):
+        size, held, worker = loads[0]
+        heapreplace(loads, (size + tasks[number].size, held + 1, worker))
+        shares[worker].append(number)
+    return [[tasks[number] for number in sorted(share)] for share in shares]
+
+
+def heaviest(workers: Sequence[Sequence[Task]], balance_by: str) -> str:
+    """Return how much more than the mean the heaviest worker has to do, in words."""
+    loads = [len(tasks) for tasks in workers]
+    shown = count(max(loads), "task")
+    if balance_by == "size":
+        from tqdm import tqdm
+
+        loads = [sum(task.size for task in tasks) for tasks in workers]
+        shown = tqdm.format_sizeof(max(loads), "B")
+    times = max(loads) * len(loads) / (sum(loads) or 1)
+    return f"the heaviest with {shown}, {times:.2f} times the mean"
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -1221,9 +1637,7 @@ def is_worker(path: Path) -> bool:
     )
 
 
-def write_workers(
-    workers: Sequence[Sequence[tuple[str, bytes]]], output: Path, overwrite: bool
-) -> None:
+def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bool) -> None:
     """Write one folder of files per worker, all of them or none.
 
     They are written into a hidden folder and moved into place at the end. What an earlier run
@@ -1238,8 +1652,8 @@ def write_workers(
         try:
             old.mkdir()
             new.mkdir()
-            for number, files in enumerate(workers):
-                write_worker(new / str(number), files)
+            for number, tasks in enumerate(workers):
+                write_worker(new / str(number), tasks)
             (staging / "marker").write_text(json.dumps([staging.name, len(workers)]))
             (staging / "marker").rename(output / MARKER)
             for path in [path for path in output.iterdir() if not path.name.startswith(".")]:
@@ -1252,12 +1666,12 @@ def write_workers(
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_worker(folder: Path, files: Sequence[tuple[str, bytes]]) -> None:
+def write_worker(folder: Path, tasks: Sequence[Task]) -> None:
     """Write the folder of one worker."""
     folder.mkdir()
-    for name, content in files:
-        with open(f"{folder}/{name}", "xb") as file:  # buffered: an unbuffered write may be partial
-            file.write(content)
+    for task in tasks:  # buffered: an unbuffered write may be partial
+        with open(f"{folder}/{task.id}.json", "xb") as file:
+            file.write(task.content)
 
 
 @contextmanager
@@ -1319,52 +1733,65 @@ def dispatch(settings: Settings) -> None:
         with lock(settings.output_directory):
             clean_up(settings.output_directory)
     check_output(settings.output_directory, settings.overwrite)
+    parameters = read_parameters(settings.input_directory)
+    if settings.query is not None:
+        log.info("the filter: %s", pasteable(settings.query))
     pool = ThreadPoolExecutor(settings.max_connections)
     try:
-        listing = Listing(pool, settings.file_extension) if settings.file_extension else None
+        listing = None
+        if settings.file_extension:
+            listing = Listing(pool, settings.file_extension, settings.balance_by == "size")
         if settings.docdb_snapshot:
             database = open_snapshot(settings.docdb_snapshot)
         else:
             database = open_gateway(settings.docdb_version)
             if listing:
                 listing.open_s3()  # while DocDB answers
-        assets, skipped, matched = choose_assets(settings, database, listing)
-        if listing:
-            Thread(target=task_model).start()  # while S3 answers
+        narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
+        assets, skipped, matched = choose_assets(settings, database, None if narrowed else listing)
+        assets, older = keep_latest(assets, settings)
+        assets, lacking = set_groups(assets, settings)
         groups = group_assets(assets)
-        files = listing.files() if listing else None
+        files = None
+        if listing:
+            for asset in assets:
+                listing.add(asset.location, asset.name)
+            Thread(target=task_model).start()  # while S3 answers
+            files = listing.files()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    skipped += without_task(assets, groups, files, settings.file_extension)
+    skipped += [*older, *lacking, *without_task(assets, groups, files, settings.file_extension)]
     report_skipped(skipped, settings.strict)
-    tasks = make_tasks(groups, files, settings.split_files, provenance(settings.query))
-    rendered = render_tasks(tasks)
-    if not rendered:
+    tasks = render_tasks(make_tasks(groups, files, settings, parameters), files)
+    if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
-    workers = deal(rendered, settings.max_jobs)
+    left_out = len(tasks) - settings.max_tasks if settings.max_tasks else 0
+    if left_out > 0:
+        log.warning("--max_tasks %d: %s left out", settings.max_tasks, count(left_out, "task"))
+        tasks = tasks[: settings.max_tasks]
+    workers = deal(tasks, settings)
     write_workers(workers, settings.output_directory, settings.overwrite)
     listed_at = {asset.location for asset in chain(*groups)}
     log.info(
-        "dispatched to %s: %s, %s, %s, %s, %.1f s",
+        "dispatched to %s: %s, %s, %s%s, %s, %s, %.1f s",
         settings.output_directory,
         summarise(matched, skipped),
         count(sum(len(files[at]) for at in listed_at), "file") if files else "no files looked for",
-        count(len(rendered), "task"),
+        count(len(tasks), "task"),
+        f" ({left_out} more left out)" if left_out > 0 else "",
         count(len(workers), "worker"),
+        heaviest(workers, settings.balance_by),
         time.monotonic() - started,
     )
 
 
 def without_task(
-    assets: list[Asset],
-    groups: list[list[Asset]],
-    files: dict[str, list[str]] | None,
-    extension: str | None,
+    assets: list[Asset], groups: list[list[Asset]], files: Files | None, extension: str | None
 ) -> list[Skip]:
     """Return the assets that no task will stand for."""
     grouped = {asset.record_id for asset in chain(*groups)}
     skipped = []
-    for asset in assets:
+    for asset in {asset.record_id: asset for asset in assets}.values():
         if asset.record_id not in grouped:
             skipped.append(Skip("left out by group_assets", asset.name))
         elif files is not None and not files[asset.location]:
@@ -1374,18 +1801,19 @@ def without_task(
 
 def report_skipped(skipped: list[Skip], strict: bool) -> None:
     """Log what is skipped by name; raise FailedRun if nothing may be."""
-    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    by_reason: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
     for skip in skipped:
-        by_reason[skip.reason].append(skip.name)
-    for reason, names in by_reason.items():
+        by_reason[logging.INFO if skip.asked else logging.WARNING, skip.reason].append(skip.name)
+    for (level, reason), names in by_reason.items():
         for name in names[:NAMES_IN_LOG]:
-            log.warning("skipped, %s: %s", reason, name)
+            log.log(level, "skipped, %s: %s", reason, name)
         if len(names) > NAMES_IN_LOG:
-            log.warning("skipped, %s: and %d more", reason, len(names) - NAMES_IN_LOG)
-    if skipped and strict:
+            log.log(level, "skipped, %s: and %d more", reason, len(names) - NAMES_IN_LOG)
+    faults = [skip for skip in skipped if not skip.asked]
+    if faults and strict:
         raise FailedRun(
-            f"--strict 1: {len(skipped)} would be skipped, first {skipped[0].name}:"
-            f" {skipped[0].reason}"
+            f"--strict 1: {len(faults)} would be skipped, first {faults[0].name}:"
+            f" {faults[0].reason}"
         )
 
 

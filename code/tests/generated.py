@@ -23,6 +23,7 @@ import run_capsule  # noqa: E402
 NOT_IN_PANEL = ("--input_directory", "--output_directory", "--overwrite")
 ICONS = {
     "Choose the assets": "🔎",
+    "Group the assets": "🧺",
     "Find the files": "🗂️",
     "Share out the work": "👥",
     "Folders and safety": "🛟",
@@ -30,7 +31,13 @@ ICONS = {
 LIMITS: dict[Any, dict[str, Any]] = {
     run_capsule.switch: {"value_type": "integer", "minimum": 0, "maximum": 1},
     run_capsule.positive: {"value_type": "integer", "minimum": 1},
+    run_capsule.whole: {"value_type": "integer", "minimum": 0},
     run_capsule.version: {"value_type": "string", "pattern": "^(v1|v2)?$"},
+    run_capsule.level: {"value_type": "string", "pattern": "^(raw|derived)?$"},
+    run_capsule.measure: {"value_type": "string", "pattern": "^(count|size)?$"},
+    run_capsule.name_list: {"value_type": "string"},
+    run_capsule.field_list: {"value_type": "string"},
+    run_capsule.field_name: {"value_type": "string", "pattern": "^[^,]*$"},
     run_capsule.suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
     str: {"value_type": "string"},
 }

@@ -592,7 +592,7 @@ def test_odd_records_keep_their_place_or_are_named(run: Run, docdb: DocDB) -> No
 
 @given(tasks=st.lists(st.integers(), min_size=1, max_size=300), max_jobs=st.integers(1, 400))
 def test_dealing_gives_every_task_once_in_order_and_evenly(tasks: list[int], max_jobs: int) -> None:
-    workers = run_capsule.deal(tasks, max_jobs)
+    workers = run_capsule.deal_in_order(tasks, min(max_jobs, len(tasks)))
     assert [task for worker in workers for task in worker] == tasks
     assert len(workers) == min(max_jobs, len(tasks))
     lengths = [len(worker) for worker in workers]
@@ -750,7 +750,7 @@ def test_a_run_that_was_killed_while_moving_is_cleaned_up_after(
 def test_a_failing_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = [[(f"{uuid.uuid4()}.json", b"{}")], [(f"{uuid.uuid4()}.json", b"{}")]]
+    old = [[run_capsule.Task(str(uuid.uuid4()), b"{}", 0)] for _ in range(2)]
     run_capsule.write_workers(old, tmp_path / "out", overwrite=False)
     before = sorted(tmp_path.rglob("*"))
     rename = Path.rename
@@ -763,7 +763,7 @@ def test_a_failing_write_leaves_what_was_there(
             return rename(self, target)
 
         monkeypatch.setattr(Path, "rename", break_once)
-        new = [[(f"{uuid.uuid4()}.json", b"{}")] for _ in range(2)]
+        new = [[run_capsule.Task(str(uuid.uuid4()), b"{}", 0)] for _ in range(2)]
         if failing < 5:
             with pytest.raises(OSError, match="no space"):
                 run_capsule.write_workers(new, tmp_path / "out", overwrite=True)
@@ -958,7 +958,7 @@ def test_a_folder_that_another_dispatch_writes_into_is_left_to_it(
 def test_a_task_that_the_model_refuses_is_not_written() -> None:
     task = {name: ["x"] for name in ("s3_location", "asset_id", "asset_name")}
     with pytest.raises(ValueError, match="docdb_record_id"):
-        run_capsule.render_tasks([task])
+        run_capsule.render_tasks([task], None)
 
 
 def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:

@@ -59,7 +59,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
             listing.add(location, "example")
             [(at, files)] = listing.files().items()
             assert at == location
-            assert files == sorted(set(files))
+            assert list(files) == sorted(files)
             return {file.removeprefix(f"{location}/") for file in files}
 
         yield find

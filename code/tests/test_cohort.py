@@ -1,0 +1,623 @@
+"""The cohort, the groups, the parameters and the balance, against references of a few lines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mongomock
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import run_capsule
+from conftest import Run
+from standins import BUCKET, S3, DocDB, record
+
+Record = dict[str, Any]
+Tasks = list[Record]
+Dispatch = Callable[..., Tasks]
+
+
+@pytest.fixture(scope="module")
+def dispatch(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
+    """Return a function that dispatches records from a snapshot, in this process."""
+    numbers = itertools.count()
+
+    def dispatch(records: list[Record], *flags: str) -> Tasks:
+        folder = tmp_path_factory.mktemp(f"run{next(numbers)}")
+        (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+        flags = (
+            "--query={}",
+            f"--docdb_snapshot={folder / 'records.jsonl'}",
+            f"--input_directory={folder}",
+            f"--output_directory={folder / 'results'}",
+            "--max_jobs=1000",
+            *flags,
+        )
+        try:
+            run_capsule.dispatch(run_capsule.parse_settings(flags))
+        except run_capsule.FailedRun as error:
+            assert str(error).startswith("nothing to dispatch")  # noqa: PT017
+            return []
+        folders = sorted((folder / "results").glob("[0-9]*"), key=lambda path: int(path.name))
+        return [json.loads(path.read_text()) for folder in folders for path in folder.iterdir()]
+
+    return dispatch
+
+
+# --------------------------------------------------------------------------- queries from flags
+
+COHORTS: list[tuple[list[str], Record]] = [
+    (["--project_name=MSMA Platform"], {"data_description.project_name": "MSMA Platform"}),
+    (["--subject_id=774212, 755252,834691,"],
+     {"subject.subject_id": {"$in": ["774212", "755252", "834691"]}}),
+    (["--subject_id=755252"], {"subject.subject_id": {"$in": ["755252"]}}),
+    (["--modality=ecephys"], {"data_description.modality.abbreviation": {"$in": ["ecephys"]}}),
+    (["--modality=behavior,SPIM", "--data_level=raw"],
+     {"data_description.modality.abbreviation": {"$in": ["behavior", "SPIM"]},
+      "data_description.data_level": "raw"}),
+    (["--modality=behavior", "--docdb_version=v2"],
+     {"data_description.modalities.abbreviation": {"$in": ["behavior"]}}),
+    (["--query={'session': {'$ne': None}}", "--data_level=raw"],
+     {"session": {"$ne": None}, "data_description.data_level": "raw"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "query"), COHORTS)
+@pytest.mark.parametrize("live", [True, False])
+def test_flags_choose_what_the_same_query_written_by_hand_chooses(
+    flags: list[str], query: Record, live: bool, run: Run, docdb: DocDB, real_records: list[Record],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    docdb.put(*real_records)
+    docdb.put(*real_records, version="v2")
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
+    where = [] if live else ["--docdb_snapshot=records.jsonl"]
+    version = [flag for flag in flags if "version" in flag]
+    by_flags = run(*flags, *where)
+    by_hand = run(f"--query={json.dumps(query)}", *version, *where, "--overwrite=1")
+    assert by_flags.status == by_hand.status == 0, by_flags.log
+    [shown] = re.findall("the filter: (.*)", by_flags.log)
+    assert json.loads(shown) == query
+    assert len(by_hand.tasks()) not in (0, len(real_records))
+    pasted = run(f"--query={shown}", *version, *where, "--overwrite=1")
+    assert by_flags.tasks() == by_hand.tasks() == pasted.tasks()
+
+
+def test_a_flag_adds_to_a_query_about_the_same_field(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n}", subject={"subject_id": str(n)}) for n in range(5)))
+    result = run('--query={"subject.subject_id": {"$gt": "1"}}', "--subject_id=0,1,2,3")
+    assert [task["asset_name"] for task in result.tasks()] == [["2"], ["3"]]
+    assert '{"$and":[{"subject.subject_id":{"$gt":"1"}},' in result.log
+
+
+def test_the_filter_in_the_log_is_json_whatever_it_holds(run: Run, docdb: DocDB) -> None:
+    name = 'Tåg\u202e\x85"x" \U000e0001'
+    docdb.put(record("a", data_description={"project_name": name}))
+    result = run(f"--project_name={name}")
+    [shown] = re.findall("the filter: (.*)", result.log)
+    assert json.loads(shown) == {"data_description.project_name": name}
+
+
+def test_the_csv_wins_over_the_flags_that_make_a_query(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"))
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\nco-b\n")
+    result = run("--use_data_asset_csv=1", "--project_name=none", "--query={wrong")
+    assert [task["asset_name"] for task in result.tasks()] == [["b"]]
+    assert "--project_name is not used" in result.log
+
+
+# ---------------------------------------------------------------------- only the latest, and groups
+
+
+def reach(value: Any, path: list[str]) -> list[Any]:
+    """Return what lies at a path, in a list of one, or an empty one."""
+    if not path:
+        return [value]
+    if isinstance(value, list):
+        return [[x for item in value if isinstance(item, dict) for x in reach(item, path)]]
+    return reach(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
+
+
+def combinations(real: Record, fields: list[str], unwound: list[str]) -> list[tuple[str, ...]]:
+    """Return the values of the fields as JSON, one for each element of unwound lists."""
+    choices = []
+    for name in fields:
+        value = (reach(real, name.split(".")) or [None])[0]
+        some = (value or [None]) if name in unwound and isinstance(value, list) else [value]
+        choices.append([json.dumps(x, sort_keys=True) for x in some])
+    return list(dict.fromkeys(itertools.product(*choices)))
+
+
+def reference_latest(
+    records: list[Record], latest: str, by: list[str], unwound: list[str], drop: bool
+) -> list[Record]:
+    """Return the records that --filter_latest keeps, by sorting."""
+    best: dict[Any, str] = {}
+    for real in sorted(records, key=lambda r: (order(reach(r, latest.split("."))), r["_id"])):
+        for newest, *shared in combinations(real, [latest, *by], unwound):
+            if not (drop and "null" in (newest, *shared)):
+                best[tuple(shared)] = real["_id"]
+    return [real for real in records if real["_id"] in best.values()]
+
+
+def order(found: list[Any]) -> Any:
+    value = found[0] if found else None
+    kinds: list[type] = [type(None), int, str]
+    return (kinds.index(type(value)), value if value is not None else 0)
+
+
+def reference_groups(
+    records: list[Record], by: list[str], unwound: list[str], drop: bool
+) -> dict[str, list[str]]:
+    """Return the ids of each group, by the JSON of its metadata."""
+    groups = defaultdict(list)
+    for real in sorted(records, key=lambda r: (r["name"], r["_id"])):
+        for values in combinations(real, by, unwound):
+            if not (drop and "null" in values):
+                keys = [name.replace(".", "__") for name in by]
+                metadata = dict(zip(keys, map(json.loads, values), strict=True))
+                groups[json.dumps(metadata, sort_keys=True)].append(real["_id"])
+    return groups
+
+
+def groups_of(tasks: Tasks) -> dict[str, list[str]]:
+    return {
+        json.dumps(task["group_metadata"], sort_keys=True): task["docdb_record_id"]
+        for task in tasks
+    }
+
+
+SUBJECT, START = "subject.subject_id", "session.session_start_time"
+MODALITY = "data_description.modality.abbreviation"
+
+
+@pytest.mark.parametrize("drop", [True, False])
+@pytest.mark.parametrize("unwound", ["", MODALITY])
+@pytest.mark.parametrize("by", [[SUBJECT], [MODALITY], [SUBJECT, MODALITY], ["session.rig_id"]])
+def test_real_records_are_grouped_as_the_reference_groups_them(
+    by: list[str], unwound: str, drop: bool, dispatch: Dispatch, real_records: list[Record]
+) -> None:
+    tasks = dispatch(
+        real_records,
+        f"--group_by={','.join(by)}",
+        f"--unwind_list_fields={unwound}",
+        f"--drop_null_groups={int(drop)}",
+    )
+    expected = reference_groups(real_records, by, [unwound], drop)
+    assert groups_of(tasks) == expected
+    assert len(tasks) == len(expected) > 1
+    keys = [tuple(task["group_metadata"].values()) for task in tasks]
+    if not any(isinstance(value, list) or value is None for key in keys for value in key):
+        assert keys == sorted(keys)
+    by_id = {real["_id"]: real for real in real_records}
+    for task in tasks:
+        some = [by_id[record_id] for record_id in task["docdb_record_id"]]
+        assert task["asset_name"] == [real["name"] for real in some]
+        assert task["s3_location"] == [real["location"] for real in some]
+        assert list(task)[-2:] == ["group_metadata", "query"]
+
+
+@pytest.mark.parametrize("drop", [True, False])
+@pytest.mark.parametrize("unwound", ["", MODALITY])
+@pytest.mark.parametrize("latest", ["created", "data_description.creation_time"])
+@pytest.mark.parametrize("by", [[SUBJECT], [SUBJECT, START], [MODALITY], [START, MODALITY]])
+def test_of_real_records_the_latest_are_those_of_the_reference(
+    by: list[str], latest: str, unwound: str, drop: bool, dispatch: Dispatch,
+    real_records: list[Record],
+) -> None:  # fmt: skip
+    tasks = dispatch(
+        real_records,
+        f"--filter_latest={latest}",
+        f"--filter_by={','.join(by)}",
+        f"--unwind_list_fields={unwound}",
+        f"--drop_null_groups={int(drop)}",
+    )
+    expected = reference_latest(real_records, latest, by, [unwound], drop)
+    kept = [real["_id"] for real in sorted(expected, key=lambda r: (r["name"], r["_id"]))]
+    assert [task["docdb_record_id"] for task in tasks] == [[record_id] for record_id in kept]
+    assert len(kept) > 1
+
+
+SCALARS = st.sampled_from([None, 1, 2, "1", "a", "b", "2025-01-01", ""])
+LISTS = st.lists(SCALARS, max_size=3)
+OBJECTS = st.fixed_dictionaries({}, optional={"x": SCALARS | LISTS, "y": SCALARS})
+
+
+def records_with(p: st.SearchStrategy[Any], q: st.SearchStrategy[Any]) -> Any:
+    times = st.sampled_from([None, 1, 2, "2025-01-01", "2025-01-02", "z"])
+    named = {"name": st.sampled_from("abcde")}
+    fields = st.fixed_dictionaries(named, optional={"p": p, "q": q, "t": times})
+    return st.lists(fields, max_size=12)
+
+
+RECORDS = records_with(
+    SCALARS | LISTS | OBJECTS, SCALARS | OBJECTS | st.lists(OBJECTS | SCALARS, max_size=3)
+)
+# mongomock finds nothing at all in a list where MongoDB passes over an element without the field
+FULL = st.fixed_dictionaries({"x": SCALARS | LISTS, "y": SCALARS})
+RECORDS_FOR_MONGOMOCK = records_with(
+    SCALARS | OBJECTS, SCALARS | OBJECTS | st.lists(FULL, max_size=3)
+)
+FIELDS = st.lists(st.sampled_from(["p", "q", "q.x", "q.y", "p.x"]), min_size=1, unique=True)
+
+
+def numbered(records: list[Record]) -> list[Record]:
+    return [
+        {"_id": f"{n:02}", "location": f"s3://{BUCKET}/{n}", **some}
+        for n, some in enumerate(records)
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(RECORDS, FIELDS, st.lists(st.sampled_from(["p", "q.x", "q"])), st.booleans(), st.booleans())
+def test_any_records_are_filtered_and_grouped_as_the_references_do(
+    dispatch: Dispatch, records: list[Record], by: list[str], unwound: list[str], drop: bool,
+    filtered: bool,
+) -> None:  # fmt: skip
+    unwound = [name for name in unwound if name in by]
+    if any(f"{name}." in f"{other}." for name in unwound for other in by if other != name):
+        unwound = []  # a list that a path leads through: a test of its own
+    records = numbered(records)
+    expected = records
+    flags = [f"--unwind_list_fields={','.join(unwound)}", f"--drop_null_groups={int(drop)}"]
+    if filtered:
+        expected = reference_latest(records, "t", by, unwound, drop)
+        flags += ["--filter_latest=t", f"--filter_by={','.join(by)}"]
+    tasks = dispatch(records, f"--group_by={','.join(by)}", *flags)
+    assert groups_of(tasks) == reference_groups(expected, by, unwound, drop)
+
+
+@settings(max_examples=150, deadline=None)
+@given(RECORDS_FOR_MONGOMOCK, FIELDS)
+def test_groups_are_those_of_mongodbs_group_stage(
+    dispatch: Dispatch, records: list[Record], by: list[str]
+) -> None:
+    records = numbered(records)
+    collection: Any = mongomock.MongoClient().db.records
+    if records:
+        collection.insert_many([dict(some) for some in records])
+    key = {name.replace(".", "__"): {"$ifNull": [f"${name}", None]} for name in by}
+    stage = {"$group": {"_id": key, "ids": {"$push": "$_id"}}}
+    expected = {
+        json.dumps(group["_id"], sort_keys=True): sorted(group["ids"])
+        for group in collection.aggregate([stage])
+    }
+    tasks = dispatch(records, f"--group_by={','.join(by)}", "--drop_null_groups=0")
+    found = {
+        json.dumps(task["group_metadata"], sort_keys=True): sorted(task["docdb_record_id"])
+        for task in tasks
+    }
+    assert found == expected
+
+
+def test_the_live_database_groups_as_a_snapshot_does(
+    run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
+) -> None:
+    docdb.put(*real_records)
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
+    flags = [
+        "--query={}",
+        f"--group_by={SUBJECT},{MODALITY}",
+        "--filter_latest=created",
+        f"--filter_by={SUBJECT},{START}",
+        f"--unwind_list_fields={MODALITY}",
+    ]
+    live = run(*flags)
+    snapshot = run(*flags, "--docdb_snapshot=records.jsonl", output=tmp_path / "again")
+    assert live.status == 0, live.log
+    assert live.files() == snapshot.files()
+    [asked, *_] = [request.body[-1]["$project"] for request in docdb.requests]
+    assert {"created", SUBJECT, START, MODALITY} <= asked.keys()
+
+
+def test_times_are_compared_across_zones(dispatch: Dispatch) -> None:
+    times = {
+        "a": "2025-03-01T23:00:00-08:00",
+        "b": "2025-03-02T06:59:59Z",
+        "c": "2025-03-02T06:59:59.5",
+    }
+    records = [record(name, at=time) for name, time in times.items()]
+    [task] = dispatch(records, "--filter_latest=at", "--filter_by=external_links.nothing",
+                      "--drop_null_groups=0")  # fmt: skip
+    assert task["asset_name"] == ["a"]
+    records.append(record("d", at="yesterday"))  # no time: now all are texts
+    [task] = dispatch(records, "--filter_latest=at", "--filter_by=external_links.nothing",
+                      "--drop_null_groups=0")  # fmt: skip
+    assert task["asset_name"] == ["d"]
+
+
+def test_a_list_that_a_path_leads_through_can_be_unwound(dispatch: Dispatch) -> None:
+    both = [{"name": "one", "kind": 1}, {"name": "two", "kind": 2}]
+    records = [record("a", items=both), record("b", items=both[1:]), record("c", items=[])]
+    tasks = dispatch(records, "--group_by=items.name,items.kind", "--unwind_list_fields=items")
+    assert groups_of(tasks) == {
+        '{"items__kind": 1, "items__name": "one"}': ["id-a"],
+        '{"items__kind": 2, "items__name": "two"}': ["id-a", "id-b"],
+    }
+
+
+def test_what_filters_and_groups_leave_out_is_named(
+    run: Run, docdb: DocDB, real_records: list[Record]
+) -> None:
+    docdb.put(*real_records)
+    result = run("--query={}", "--filter_latest=created", f"--filter_by={SUBJECT}",
+                 "--group_by=session.rig_id", "--max_jobs=1000")  # fmt: skip
+    latest = reference_latest(real_records, "created", [SUBJECT], [], True)
+    written = {record_id for task in result.tasks() for record_id in task["docdb_record_id"]}
+    no_rig = [r["name"] for r in latest if not (r.get("session") or {}).get("rig_id")]
+    assert written == {r["_id"] for r in latest if r["name"] not in no_rig}
+    assert all(f"skipped, no session.rig_id: {name}" in result.log for name in no_rig[:20])
+    older = len(real_records) - len(latest) - 1  # one has no field created at all
+    assert f"not the latest by created: {older}" in result.error
+    assert f"no session.rig_id: {len(no_rig)}" in result.error
+    assert "no created: 1" in result.error
+    strict = run("--query={}", "--filter_latest=created", f"--filter_by={SUBJECT}", "--strict=1",
+                 "--drop_null_groups=0", "--overwrite=1")  # fmt: skip
+    assert strict.status == 0, strict.log  # older ones are left out because that was asked for
+
+
+def test_an_asset_that_is_replaced_is_not_listed(run: Run, docdb: DocDB, s3: S3) -> None:
+    docdb.put(record("a", created="1", s="x"), record("b", created="2", s="x"), record("c", s="x"))
+    s3.put(BUCKET, ["a/1.nwb", "b/1.nwb", "c/1.nwb"])
+    s3.refused["a/"] = (403, "AccessDenied")
+    result = run("--query={}", "--file_extension=nwb", "--filter_latest=created", "--filter_by=s")
+    assert [task["asset_name"] for task in result.tasks()] == [["b"]]
+    assert len(s3.listings()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--filter_latest=created"], "--filter_by"),
+        (["--filter_by=created"], "--filter_latest"),
+        (["--filter_latest=a,b", "--filter_by=c"], "one field"),
+        (["--group_by=a..b"], "'a..b'"),
+        (["--group_by=$a"], "'$a'"),
+        (["--group_by=a.b,a__b"], "__"),
+        (["--group_by=,"], "','"),
+        (["--drop_null_groups=2"], "'2'"),
+        (["--data_level=cooked"], "raw or derived"),
+        (["--max_tasks=-1"], "'-1'"),
+        (["--tasks_per_job=0"], "'0'"),
+        (["--balance_by=weight"], "count or size"),
+        (["--balance_by=size"], "--file_extension"),
+    ],
+)
+def test_bad_cohort_flags_are_told_in_one_line(flags: list[str], words: str, run: Run) -> None:
+    result = run("--query={}", *flags)
+    assert result.status == 2
+    assert words in result.error
+    assert not result.output.exists()
+
+
+# ------------------------------------------------------------------------------------- parameters
+
+
+def test_every_task_comes_once_for_each_set_of_parameters(
+    run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"))
+    s3.put(BUCKET, ["a/1.nwb", "a/2.nwb", "b/1.nwb"])
+    plain = run("--query={}", "--file_extension=nwb").tasks()
+    sets = [{"w": 2, "deep": {"x": [1, None]}}, {"w": 1}, {}]
+    text = json.dumps({"fixed_parameters": {"unit": "s"}, "distributed_parameters": sets})
+    staged = tmp_path / "data" / "input_files"
+    staged.mkdir()
+    (staged / "analysis_parameters.json").write_text(text)
+    result = run("--query={}", "--file_extension=nwb", "--overwrite=1")
+    assert result.status == 0, result.log
+    expected = [{**task, "distributed_parameters": one} for task in plain for one in sets]
+    assert result.tasks() == expected
+    assert list(result.tasks()[0])[-2:] == ["distributed_parameters", "query"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        '{"distributed_parameters": []}',
+        '{"distributed_parameters": null}',
+        '\ufeff{"fixed_parameters": {"a": 1}}',
+    ],
+)
+def test_no_sets_of_parameters_change_nothing(
+    content: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    before = run("--query={}").files()
+    (tmp_path / "data" / "analysis_parameters.json").write_text(content)
+    assert run("--query={}", "--overwrite=1").files() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "line 1"),
+        ("{", "line 1"),
+        ("[]", "a list, not an object"),
+        ('{"distributed_parameters": {}', "line 1"),
+        ('{"distributed_parameters": {"a": 1}}', "distributed_parameters"),
+        ('{"distributed_parameters": {}}', "distributed_parameters"),
+        ('{"distributed_parameters": 0}', "distributed_parameters"),
+        ('{"distributed_parameters": [{}, 1]}', "distributed_parameters"),
+        ('{"fixed_parameters": [1]}', "fixed_parameters"),
+        ('{"fixed_parameters": null}', "fixed_parameters"),
+        ('{"distributed": []}', "'distributed'"),
+        ('{"distributed_parameters": [{"a": NaN}]}', "nan"),
+        ('{"distributed_parameters": [{"a": 1e999}]}', "no JSON"),
+        ('{"distributed_parameters": [{"a": "\\ud800"}]}', "no JSON"),
+        ('{"distributed_parameters": [{"a": 1, "a": 2}]}', "'a' twice"),
+        ("[" * 100_000, "no JSON"),
+    ],
+)
+def test_parameters_that_cannot_be_used_are_bad_input(
+    content: str, words: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    path = tmp_path / "data" / "analysis_parameters.json"
+    path.write_text(content)
+    result = run("--query={}")
+    assert result.status == 2
+    assert str(path) in result.error
+    assert words in result.error
+    assert not result.output.exists()
+
+
+# -------------------------------------------------------------------------- how many, and how dealt
+
+
+def test_only_so_many_tasks_are_dispatched(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n}") for n in range(9)))
+    whole = run("--query={}").tasks()
+    result = run("--query={}", "--max_number_of_tasks_dispatched=4", "--overwrite=1")
+    assert result.tasks() == whole[:4]
+    assert "5 tasks left out" in result.log
+    assert "4 tasks (5 more left out)" in result.error
+    assert run("--query={}", "--max_tasks=9", "--overwrite=1").tasks() == whole
+    assert "left out" not in run("--query={}", "--max_tasks=0", "--overwrite=1").log
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 50])
+@pytest.mark.parametrize("at_least", [1, 4, 5, 12, 13])
+def test_workers_get_enough_tasks(at_least: int, jobs: int, run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:02}") for n in range(12)))
+    result = run("--query={}", f"--tasks_per_job={at_least}", f"--max_jobs={jobs}")
+    most = [
+        w for w in range(1, jobs + 1) if all(len(range(n, 12, w)) >= at_least for n in range(w))
+    ]
+    assert len(result.workers()) == max(most, default=1)
+    assert sum(map(len, result.workers())) == 12
+
+
+SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=9)
+
+
+def best(sizes: list[int], workers: int) -> int:
+    """Return the load of the heaviest worker in the best of all shares, by trying them all."""
+    states = {(0,) * workers}
+    for size in sizes:
+        states = {
+            tuple(sorted((*state[:n], state[n] + size, *state[n + 1 :])))
+            for state in states
+            for n in range(workers)
+        }
+    return min(state[-1] for state in states)
+
+
+@settings(deadline=None)
+@given(SIZES, st.integers(1, 4))
+def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
+    sizes: list[int], workers: int
+) -> None:
+    workers = min(workers, len(sizes))
+    tasks = [run_capsule.Task(str(n), b"", size) for n, size in enumerate(sizes)]
+    shares = run_capsule.deal_by_size(tasks, workers)
+    assert Counter(task for share in shares for task in share) == Counter(tasks)
+    assert all(shares)
+    assert all(share == sorted(share, key=lambda task: int(task.id)) for share in shares)
+    heaviest = max(sum(task.size for task in share) for share in shares)
+    assert 3 * heaviest <= 4 * best(sizes, workers)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=500), st.integers(1, 60))
+def test_many_tasks_are_near_the_mean_or_the_largest(sizes: list[int], workers: int) -> None:
+    workers = min(workers, len(sizes))
+    tasks = [run_capsule.Task(str(n), b"", size) for n, size in enumerate(sizes)]
+    loads = [sum(task.size for task in s) for s in run_capsule.deal_by_size(tasks, workers)]
+    # the mean, the largest, and two of the tasks that cannot all have a worker of their own
+    pair = sum(sorted(sizes, reverse=True)[workers - 1 : workers + 1]) * (len(sizes) > workers)
+    least = max(sum(sizes) / workers, *sizes, pair)
+    assert max(loads) <= 4 / 3 * least
+
+
+def test_sizes_are_those_of_files_and_of_what_lies_in_folders(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    docdb.put(*(record(name) for name in "abcd"))
+    s3.put(BUCKET, ["a/1.nwb/x", "d/odd.nwb//y"])
+    for key, size in {
+        "a/1.nwb/c/0": 300, "a/1.nwb/c/1": 400, "a/2.nwb": 10, "b/1.nwb": 500, "c/1.nwb": 150,
+        "c/1.nwb2": 9_999, "d/odd.nwb/a//b": 90, "d/odd.nwb/z": 9,
+    }.items():  # fmt: skip
+        s3.backend.put_object(BUCKET, key, b"x" * size)
+    result = run("--query={}", "--file_extension=nwb", "--balance_by=size", "--max_jobs=2")
+    assert result.status == 0, result.log
+    loads = [sorted(file.split("/", 3)[3] for task in worker for file in task["file_location"])
+             for worker in result.workers()]  # fmt: skip
+    # 700 and then 10; 500, 150 and 99, in the order of the sizes
+    assert loads == [["a/1.nwb", "a/2.nwb"], ["b/1.nwb", "c/1.nwb", "d/odd.nwb"]]
+    assert "2 workers, the heaviest with 749B, 1.03 times the mean" in result.error
+    before = len(s3.listings())
+    run("--query={}", "--file_extension=nwb", "--overwrite=1")
+    assert len(s3.listings()) - before < before  # folders are listed for their size alone
+
+
+def test_a_store_of_many_pages_is_weighed_whole(run: Run, docdb: DocDB, s3: S3) -> None:
+    docdb.put(record("a"), record("b"))
+    s3.put(BUCKET, [])
+    for n in range(4):
+        for m in range(1_500):
+            s3.backend.put_object(BUCKET, f"a/x.zarr/{n}/{m:04}", b"xx")
+    s3.backend.put_object(BUCKET, "b/x.zarr/0", b"x" * 4_000)
+    result = run("--query={}", "--file_extension=zarr", "--balance_by=size")
+    assert "2 workers, the heaviest with 12.0kB, 1.50 times the mean" in result.error
+
+
+def test_local_files_have_their_size(tmp_path: Path, run: Run) -> None:
+    for path, size in {"a/x.nwb/1": 3_000, "a/x.nwb/2/3": 4_000, "b/x.nwb": 1_000}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"x" * size)
+    (tmp_path / "a" / "x.nwb" / "link").symlink_to("nowhere")
+    records = [{"_id": name, "name": name, "location": name} for name in "ab"]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    result = run("--query={}", "--docdb_snapshot=records.json", "--file_extension=nwb",
+                 "--balance_by=size")  # fmt: skip
+    assert "the heaviest with 7.00kB, 1.75 times the mean" in result.error
+
+
+def test_all_of_it_combines(
+    run: Run, docdb: DocDB, s3: S3, real_records: list[Record], tmp_path: Path
+) -> None:
+    docdb.put(*real_records)
+    for real in real_records:
+        bucket, _, prefix = real["location"].removeprefix("s3://").partition("/")
+        s3.put(bucket, [f"{prefix}/x.nwb", f"{prefix}/y/z.nwb/0"])
+    sets = [{"w": 1}, {"w": 2}]
+    (tmp_path / "data" / "analysis_parameters.json").write_text(
+        json.dumps({"distributed_parameters": sets})
+    )
+    flags = [
+        "--query={}", "--data_level=raw", "--filter_latest=created", f"--filter_by={SUBJECT}",
+        f"--group_by={MODALITY}", f"--unwind_list_fields={MODALITY}", "--file_extension=nwb",
+        "--max_tasks=5", "--tasks_per_job=2", "--balance_by=size",
+    ]  # fmt: skip
+    result = run(*flags)
+    assert result.status == 0, result.log
+    raw = [r for r in real_records if r["data_description"]["data_level"] == "raw"]
+    latest = reference_latest(raw, "created", [SUBJECT], [], True)
+    by_id = {real["_id"]: real for real in real_records}
+    files = ("x.nwb", "y/z.nwb")
+    groups = sorted(reference_groups(latest, [MODALITY], [MODALITY], True).items())
+    expected = [
+        (metadata, ids, one, [f"{by_id[i]['location']}/{f}" for i in ids for f in files])
+        for metadata, ids in groups
+        for one in sets
+    ]  # fmt: skip
+    found = [
+        (json.dumps(task["group_metadata"], sort_keys=True), task["docdb_record_id"],
+         task["distributed_parameters"], task["file_location"])
+        for task in result.tasks()
+    ]  # fmt: skip
+    assert sorted(found, key=str) == sorted(expected[:5], key=str)
+    assert len(expected) > 5
+    assert result.names() == ["0", "1"]
