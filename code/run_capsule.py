@@ -12,9 +12,9 @@ Read this file from top to bottom, in the order in which the data flows:
     workers    tasks become JSON files in numbered folders, one folder per worker
     main       the steps in a row, the closing line, the exit status
 
-Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed. What a step cannot do it raises
-as BadInput or FailedRun, and main alone turns that into one line and a status. Packages that are
-slow to import are imported where they are used.
+Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed, 130 and 143 a signal ended it.
+What a step cannot do it raises as BadInput or FailedRun, and main alone turns that into one line
+and a status. Packages that are slow to import are imported where they are used.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ import glob
 import json
 import logging
 import os
+import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -46,13 +48,12 @@ from itertools import chain, pairwise, product
 from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    import requests
-    from obstore.store import ClientConfig, S3Store
+    from obstore.store import ClientConfig, RetryConfig, S3Store
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
@@ -65,7 +66,9 @@ PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be spli
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 NAMES_IN_LOG = 20
-TIMEOUT = (10, 60)  # of a request to DocDB, in seconds: to connect, and to go on with an answer
+TRIES = 5  # of a request to DocDB
+PAUSES = (1, 3)  # seconds before a listing that fails in spite of obstore's retries is tried again
+LONGEST_PAUSE = 60  # that DocDB can ask for with Retry-After, in seconds
 DEPTH = 100  # of nesting, as in MongoDB
 
 log = logging.getLogger("dispatch")
@@ -80,6 +83,10 @@ class BadInput(Exception):
 
 class FailedRun(Exception):
     """The input is fine, but the run cannot be completed."""
+
+
+class Stopped(BaseException):
+    """A signal ends the run; what it is raised with is the signal's number."""
 
 
 # ---------------------------------------------------------------------------------- settings
@@ -209,6 +216,9 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
          " extension, or for grouped assets, it has no effect."),
         ("--max_connections", positive, 64, "N",
          "The most requests to S3 at the same time."),
+        ("--timeout", positive, 60, "SECONDS",
+         "How long one attempt at a request to DocDB or S3 may take; then it is tried again, a few"
+         " times."),
     ],
     "Share out the work": [
         ("--max_tasks --max_number_of_tasks_dispatched", whole, 0, "N",
@@ -251,6 +261,7 @@ class Settings:
     file_extension: str | None
     split_files: bool
     max_connections: int
+    timeout: int  # seconds
     max_tasks: int  # 0: all
     max_jobs: int
     tasks_per_job: int
@@ -488,7 +499,7 @@ class Database:
     folder: Path | None = None  # of the snapshot; None: live, so no location may be a local path
 
 
-def open_gateway(version: str | None) -> Database:
+def open_gateway(version: str, timeout: int) -> Database:
     """Return the live database behind its REST interface; raise BadInput.
 
     $DOCDB_DATABASE and $DOCDB_COLLECTION are not read: pipelines set them for the store of
@@ -499,61 +510,90 @@ def open_gateway(version: str | None) -> Database:
 
     host = os.environ.get("DOCDB_HOST", "").strip() or DOCDB_HOST
     host = host.removeprefix("https://").rstrip("/")
-    if "/" in host:
-        raise BadInput(f"$DOCDB_HOST must be the name of a host, not {host!r}")
-    client = MetadataDbClient(host=host, version=version, session=patient_session())
+    if not re.fullmatch(r"[\w.:\[\]-]+", host):
+        raise BadInput("$DOCDB_HOST must be the name of a host, without path, user and password")
+    session = requests.Session()
+    # the client sets no timeout, and would wait for ever
+    session.request = partial(session.request, timeout=timeout + 1)  # type: ignore[method-assign]
+    client = MetadataDbClient(host=host, version=version, session=session)
     log.info("asking DocDB %s at %s", version, host)
+    ask = client.aggregate_docdb_records
+    return Database(partial(ask_patiently, ask, f"DocDB at {host}", timeout), RECORDS_PER_PAGE)
 
-    def aggregate(pipeline: list[Record]) -> list[Record] | None:
+
+def ask_patiently(
+    ask: Callable[[list[Record]], Any], name: str, timeout: int, pipeline: list[Record]
+) -> list[Record] | None:
+    """Return the records that a service answers with, None if they are too much for one answer.
+
+    What may pass is tried again, after a pause that grows, or as long as the service asks for.
+    Raise BadInput for a query that it refuses, FailedRun where it does not answer.
+    """
+    from requests.exceptions import HTTPError
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    started = time.monotonic()
+    for attempt in range(1, TRIES + 1):
+        pause = random.uniform(0.5, 1) * 2 ** (attempt - 2)  # noqa: S311
         try:
-            records = client.aggregate_docdb_records(pipeline)
-        except requests.exceptions.HTTPError as error:
+            return records_in(within(timeout, ask, pipeline))
+        except HTTPError as error:
             response = error.response
             if response.status_code == 413:
                 return None
-            answer = f"{response.status_code} {response.reason}: {excerpt(response.text, 300)}"
+            fault = f"{response.status_code} {response.reason}: {excerpt(response.text, 300)}"
             if response.status_code == 400:
-                raise BadInput(f"DocDB at {host} refuses the query: {answer}") from None
-            raise FailedRun(f"DocDB at {host} answers {answer}") from None
+                raise BadInput(f"{name} refuses the query: {fault}") from None
+            if response.status_code not in (429, 500, 502, 503, 504):
+                raise FailedRun(f"{name} answers {fault}") from None
+            if asked := response.headers.get("Retry-After"):
+                with suppress(InvalidHeader):
+                    pause = Retry().parse_retry_after(asked)
+        except TimeoutError:
+            fault = f"nothing within {timeout} s (--timeout)"
         except (OSError, ValueError) as error:  # requests' own, and those for odd hosts and files
-            cause = str(getattr(error.args[0], "reason", error) if error.args else error)
-            cause = cause.partition("): ")[2] or cause  # without the name of a Python class
-            raise FailedRun(f"no usable answer from DocDB at {host}: {cause}") from None
-        if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-            raise FailedRun(
-                f"DocDB at {host} answers with no list of records: {excerpt(str(records), 300)}"
-            )
-        return records
+            fault = describe_request(error)
+            if "CERTIFICATE_VERIFY_FAILED" in fault:
+                break
+        if attempt < TRIES:
+            pause = min(pause, LONGEST_PAUSE)
+            log.warning("%s: %s; trying again in %.0f s", name, fault, pause)
+            time.sleep(pause)
+    tried = f"{count(attempt, 'attempt')} in {time.monotonic() - started:.0f} s"
+    raise FailedRun(f"no usable answer from {name} ({tried}): {fault}")
 
-    return Database(aggregate, RECORDS_PER_PAGE)
+
+def records_in(answer: Any) -> list[Record]:
+    """Return an answer that is a list of records; raise ValueError."""
+    if not isinstance(answer, list) or not all(isinstance(record, dict) for record in answer):
+        raise ValueError(f"no list of records, but {excerpt(str(answer), 300)}")
+    return answer
 
 
-def patient_session() -> requests.Session:
-    """Return an HTTP session that waits, tries again, says so, and gives up in the end."""
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
+def describe_request(error: Exception) -> str:
+    """Return why a request failed, without the names of Python's classes around it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON ({describe(error)}), but {excerpt(error.doc, 300)}"
+    cause = str(getattr(error.args[0], "reason", error.args[0]) if error.args else error)
+    return cause.partition("): ")[2] or cause
 
-    class LoggedRetry(Retry):
-        def increment(self, *args: Any, **kwargs: Any) -> Self:
-            left = super().increment(*args, **kwargs)
-            log.warning("no answer from DocDB yet, trying again (tries left: %s)", left.total)
-            return left
 
-    retries = LoggedRetry(
-        total=4,
-        allowed_methods=None,  # all: the POST of an aggregation only reads
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-        backoff_factor=0.5,
-        backoff_jitter=0.5,
-        retry_after_max=60,
-    )
-    session = requests.Session()
-    session.mount("https://", HTTPAdapter(max_retries=retries))
-    # the client sets no timeout, and would wait for ever
-    session.request = partial(session.request, timeout=TIMEOUT)  # type: ignore[method-assign]
-    return session
+def within(seconds: float, call: Callable[..., T], *values: Any) -> T:
+    """Return what a call returns; raise TimeoutError if that takes longer.
+
+    It runs in a thread, which is given up then: a socket's own timeout begins anew with every byte.
+    """
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(call(*values))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return answer.result(seconds)
 
 
 def open_snapshot(path: Path) -> Database:
@@ -632,6 +672,10 @@ def fetch_records(
             most = page_size = page_size // 2
             log.debug("answer too large: asking for %d records at a time", page_size)
             continue
+        texts = [record["_id"] for record in page if isinstance(record.get("_id"), str)]
+        behind = [last, *texts] if last else texts
+        if any(one >= other for one, other in pairwise(behind)) or (match is others and texts):
+            raise FailedRun(f"DocDB's pages do not go on after the record {last!r}: ask again")
         if len(page) < page_size:
             yield page
             if last is None or match is others:
@@ -642,10 +686,8 @@ def fetch_records(
         if last is None and not isinstance(end, str):  # begin anew, with the texts alone
             last, match = "", {"$and": [query, {"_id": {"$gte": ""}}]}
             continue
-        if not isinstance(end, str) or end <= (last or ""):
-            raise FailedRun(f"DocDB's pages do not go on after the record {end!r}")
         yield [record for record in page if isinstance(record.get("_id"), str)]
-        last, page_size = end, most
+        last, page_size = texts[-1], most
         match = {"$and": [query, {"_id": {"$gt": last}}]}
 
 
@@ -1036,8 +1078,10 @@ class Listing:
     queue up behind them.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, extension: str, weigh: bool = False) -> None:
-        self.pool, self.extension = pool, extension
+    def __init__(
+        self, pool: ThreadPoolExecutor, extension: str, weigh: bool = False, timeout: int = 60
+    ) -> None:
+        self.pool, self.extension, self.timeout = pool, extension, timeout
         self.weigh = weigh  # the folders that match
         self.names: dict[str, str] = {}  # of the assets, by location
         self.found: dict[str, Found] = {}  # by location
@@ -1048,7 +1092,7 @@ class Listing:
 
     def open_s3(self) -> Future[S3]:
         """Begin to look for credentials, region and endpoint, if that has not begun."""
-        self.s3 = self.s3 or self.pool.submit(S3)
+        self.s3 = self.s3 or self.pool.submit(S3, self.timeout)
         return self.s3
 
     def add(self, location: str, name: str) -> None:
@@ -1080,7 +1124,17 @@ class Listing:
         match: Match = partial(file_of, extension=self.extension)
         if part.file:
             match = lambda _: (part.file, None)  # noqa: E731
-        return list_in_bucket(self.buckets[name].result(), prefix, part, match)
+        bucket = self.buckets[name].result()
+        for pause in PAUSES:
+            try:
+                return list_in_bucket(bucket, prefix, part, match)
+            except Exception as error:
+                if is_final(error):
+                    raise
+                fault = list_fault(error)
+                log.warning("%s: %s; trying again in %d s", part.location, fault, pause)
+            time.sleep(pause)
+        return list_in_bucket(bucket, prefix, part, match)
 
     def collect(self) -> str:
         """Wait for the next part, and queue what it leaves; return its asset's location."""
@@ -1093,7 +1147,7 @@ class Listing:
         except Exception as error:
             raise FailedRun(
                 f"cannot list {part.location} of asset {self.names[part.location]}:"
-                f" {list_fault(error)}"
+                f" {list_fault(error)}{advice(error)}"
             ) from error
         known = self.found[part.location]
         if self.weigh:
@@ -1136,15 +1190,25 @@ def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
+def is_final(error: Exception) -> bool:
+    """Return whether a listing would fail with this error again."""
+    ours = (FailedRun, PermissionError, FileNotFoundError)  # the last two come from s3fs
+    return isinstance(error, ours) or bool(re.search(r"status code: 40[1-7]", str(error)))
+
+
 def list_fault(error: Exception) -> str:
-    """Return what S3 said, and what to do about it."""
+    """Return what S3 said."""
     text = str(error).partition("\n\nDebug source")[0]  # obstore appends its own structures
     code = re.search(r"<Code>(\w+)</Code>.*<Message>([^<]*)</Message>", text, re.DOTALL)
-    if code:
-        text = f"{code[1]}: {code[2]}"
-    if re.search("Access ?Denied|Forbidden|InvalidAccessKeyId|SignatureDoesNot|ExpiredToken", text):
-        text += "; check the AWS credentials, and that they may list this bucket"
-    return text
+    return f"{code[1]}: {code[2]}" if code else text.removeprefix("Generic S3 error: ")
+
+
+def advice(error: Exception) -> str:
+    """Return what to do about what S3 said, where that is known."""
+    refused = "Access ?Denied|Forbidden|InvalidAccessKeyId|SignatureDoesNot|ExpiredToken"
+    if re.search(refused, str(error)):
+        return "; check the AWS credentials, and that they may list this bucket"
+    return ""
 
 
 def split_location(location: str) -> tuple[str, str]:
@@ -1162,10 +1226,11 @@ def file_url(location: str, path: str) -> str:
 
 @dataclass(frozen=True)
 class Bucket:
-    """An S3 bucket, and the two ways to list it."""
+    """An S3 bucket, and the ways to list it."""
 
     name: str
     store: S3Store
+    client: Any  # boto3's
     s3fs_options: dict[str, Any]
 
 
@@ -1175,7 +1240,7 @@ class S3:
     boto3 is the one that decides, so that this program sees what every other AWS tool sees.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: int) -> None:
         import boto3
         from botocore import UNSIGNED
         from botocore.config import Config
@@ -1188,15 +1253,23 @@ class S3:
             core = Session()
             self.session = boto3.session.Session(botocore_session=core)
             self.signed = self.session.get_credentials() is not None
-            # botocore renews credentials 10 minutes before they end, obstore 5 before the ttl
-            ttl = timedelta(minutes=10)
+            # botocore renews credentials in time if it is asked: obstore asks 5 minutes before the
+            # ttl, so that here it does every second
+            ttl = timedelta(minutes=5, seconds=1)
             self.provider = Boto3CredentialProvider(self.session, ttl=ttl) if self.signed else None
             version = None if self.signed else UNSIGNED
-            self.config = Config(signature_version=version, read_timeout=30)
+            self.limits: dict[str, Any] = {
+                "connect_timeout": timeout,
+                "read_timeout": timeout,
+                "retries": {"mode": "standard", "max_attempts": TRIES},
+            }
+            self.config = Config(signature_version=version, **self.limits)
             self.client = self.session.client(
                 "s3", self.session.region_name or "us-east-1", config=self.config
             )
-            self.client_options: ClientConfig = {}
+            seconds = timedelta(seconds=timeout)
+            self.client_options: ClientConfig = {"timeout": seconds, "connect_timeout": seconds}
+            self.retries: RetryConfig = {"max_retries": 8, "retry_timeout": seconds}
             bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
             if bundle:
                 self.client_options["root_certificate"] = Path(bundle).read_bytes()
@@ -1206,6 +1279,7 @@ class S3:
 
     def open(self, name: str) -> Bucket:
         """Return a bucket, in its own region."""
+        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
@@ -1213,7 +1287,8 @@ class S3:
         try:
             region = self.region_of(name)
             with self.lock:  # sessions may not make two clients at the same time
-                client = self.session.client("s3", region, config=self.config)
+                few = Config(retries={"mode": "standard", "max_attempts": 2})  # as we try again
+                client = self.session.client("s3", region, config=self.config.merge(few))
             endpoint = client.meta.endpoint_url
             allow_http = endpoint.startswith("http://")
             store = S3Store(
@@ -1224,11 +1299,17 @@ class S3:
                 skip_signature=not self.signed,
                 credential_provider=self.provider,
                 client_options={**self.client_options, "allow_http": allow_http},
+                retry_config=self.retries,
             )
         except (BotoCoreError, ClientError, BaseError, ValueError) as error:
-            raise FailedRun(f"AWS: {list_fault(error)}") from error
-        s3fs_options = {"anon": not self.signed, "endpoint_url": endpoint}
-        return Bucket(name, store, s3fs_options | {"client_kwargs": {"region_name": region}})
+            raise FailedRun(f"AWS: {list_fault(error)}{advice(error)}") from error
+        s3fs_options = {
+            "anon": not self.signed,
+            "endpoint_url": endpoint,
+            "client_kwargs": {"region_name": region},
+            "config_kwargs": self.limits,
+        }
+        return Bucket(name, store, client, s3fs_options)
 
     def region_of(self, name: str) -> str:
         """Return the region of a bucket, which S3 tells even where it refuses all else."""
@@ -1240,8 +1321,11 @@ class S3:
             if error.operation_name != "HeadBucket":  # a role could not be assumed
                 raise
             answer = error.response
-            if answer["ResponseMetadata"].get("HTTPStatusCode") == 404:
+            status = answer["ResponseMetadata"].get("HTTPStatusCode", 500)
+            if status == 404:
                 raise FailedRun(f"there is no S3 bucket {name!r}") from None
+            if status >= 500:
+                raise
         headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
         return str(headers.get("x-amz-bucket-region") or self.client.meta.region_name)
 
@@ -1253,14 +1337,14 @@ def list_in_bucket(
     from obstore.exceptions import InvalidPathError
 
     try:
-        return list_with_obstore(bucket.store, f"{prefix}/", part, match)
+        return list_with_obstore(bucket, f"{prefix}/", part, match)
     except (InvalidPathError, ValueError):  # a key, or the prefix itself, is no path for obstore
         log.debug("s3://%s/%s: listing with s3fs", bucket.name, part.folder)
         return list_with_s3fs(bucket, f"{prefix}/", part, match), []
 
 
 def list_with_obstore(
-    store: S3Store, top: str, part: Part, match: Match
+    bucket: Bucket, top: str, part: Part, match: Match
 ) -> tuple[Found, list[Part]]:
     """Return the files of a part, page by page, jumping over closed folders.
 
@@ -1276,24 +1360,39 @@ def list_with_obstore(
     offset = part.offset
     pages = 0
     while True:
-        for page in obstore.list(store, part.folder, offset=offset, chunk_size=KEYS_PER_PAGE):
+        rest = obstore.list(bucket.store, part.folder, offset=offset, chunk_size=KEYS_PER_PAGE)
+        for page in rest:
             closed = None
             paths = [meta["path"] for meta in page]
+            full = len(paths) == KEYS_PER_PAGE
             for path, meta in zip(paths, page, strict=True):
                 if path.startswith(top):  # all but the marker of the folder itself
                     closed = add_file(found, match, path[len(top) :], meta["size"])
             pages += 1
-            if len(paths) == KEYS_PER_PAGE and pages >= PAGES_IN_A_ROW:
-                parts = split(store, top, part, paths, match, found)
+            if full and pages >= PAGES_IN_A_ROW:
+                parts = split(bucket.store, top, part, paths, match, found)
                 if parts is not None:
                     return found, parts
             # "0" follows "/": the first key behind the folder. It is passed over itself, so stay
             # when it could be a match.
-            if len(paths) == KEYS_PER_PAGE and closed and not match(f"{closed}0")[0]:
+            if full and closed and not match(f"{closed}0")[0]:
                 offset = f"{top}{closed}0"
                 break
         else:
+            if not pages and not part.offset:
+                check_empty(bucket, part.folder)
             return found, []
+
+
+def check_empty(bucket: Bucket, folder: str) -> None:
+    """Raise OSError unless S3 says that a folder holds nothing.
+
+    obstore takes an answer that is no listing, a proxy's page for instance, as an empty one, which
+    botocore tells apart.
+    """
+    answer = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=f"{folder}/", MaxKeys=1)
+    if answer.get("KeyCount") != 0:
+        raise OSError("what S3 answers is not a listing")
 
 
 def split(
@@ -1559,6 +1658,7 @@ def render_tasks(tasks: Iterable[Record], files: Files | None) -> list[Task]:
 
 STAGING = ".dispatch-staging-"
 MARKER = ".dispatch-moving"  # lies beside the worker folders while they are moved into place
+PLACED = Event()  # from then on the run is as good as done, and no signal stops it
 
 
 def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
@@ -1655,6 +1755,7 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
             for number, tasks in enumerate(workers):
                 write_worker(new / str(number), tasks)
             (staging / "marker").write_text(json.dumps([staging.name, len(workers)]))
+            PLACED.set()
             (staging / "marker").rename(output / MARKER)
             for path in [path for path in output.iterdir() if not path.name.startswith(".")]:
                 path.rename(old / path.name)
@@ -1740,11 +1841,12 @@ def dispatch(settings: Settings) -> None:
     try:
         listing = None
         if settings.file_extension:
-            listing = Listing(pool, settings.file_extension, settings.balance_by == "size")
+            weigh = settings.balance_by == "size"
+            listing = Listing(pool, settings.file_extension, weigh, settings.timeout)
         if settings.docdb_snapshot:
             database = open_snapshot(settings.docdb_snapshot)
         else:
-            database = open_gateway(settings.docdb_version)
+            database = open_gateway(settings.docdb_version, settings.timeout)
             if listing:
                 listing.open_s3()  # while DocDB answers
         narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
@@ -1770,7 +1872,10 @@ def dispatch(settings: Settings) -> None:
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, count(left_out, "task"))
         tasks = tasks[: settings.max_tasks]
     workers = deal(tasks, settings)
-    write_workers(workers, settings.output_directory, settings.overwrite)
+    try:
+        write_workers(workers, settings.output_directory, settings.overwrite)
+    except OSError as error:
+        raise FailedRun(f"cannot write into {settings.output_directory}: {error}") from error
     listed_at = {asset.location for asset in chain(*groups)}
     log.info(
         "dispatched to %s: %s, %s, %s%s, %s, %s, %.1f s",
@@ -1835,8 +1940,14 @@ def listed(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + more
 
 
+def without_secrets(text: str) -> str:
+    """Return a text without the user and password that a URL in it has."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "...@", text)
+
+
 def one_line(text: str) -> str:
     """Return a text with everything that is not printed as itself written as an escape."""
+    text = without_secrets(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -1866,19 +1977,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:  # closed by the caller
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     configure_log()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop)
     try:
         dispatch(parse_settings(argv))
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)  # done: a signal may not change the status
         return 0
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, Stopped) as error:
         if log.isEnabledFor(logging.DEBUG):
-            traceback.print_exc()
-        fault = str(error) or "interrupted"
-        if not isinstance(error, BadInput | FailedRun | KeyboardInterrupt):
+            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+        fault = str(error)
+        if isinstance(error, Stopped):
+            fault = f"stopped by {signal.Signals(error.args[0]).name}, nothing is dispatched"
+        elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         logging.disable()  # what still ends in another thread says nothing behind the last line
         print(f"error: {one_line(fault)}", file=sys.stderr)
-        return {BadInput: 2, KeyboardInterrupt: 130}.get(type(error), 1)
+        if isinstance(error, Stopped):
+            return 128 + int(error.args[0])
+        return 2 if isinstance(error, BadInput) else 1
+
+
+def stop(number: int, _: object) -> None:
+    """Handle a signal: end the run, unless it is as good as done."""
+    if not PLACED.is_set():
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)  # a second one would stop the cleaning up
+        raise Stopped(number)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status:
+        os._exit(status)  # else requests that are under way in other threads would hold the exit

@@ -83,12 +83,13 @@ class Result:
         }
 
 
+Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(tmp_path: Path, docdb: DocDB, s3: S3) -> Run:
-    """Return a function that runs the program as a subprocess, with the stand-ins to talk to."""
+def start(tmp_path: Path, docdb: DocDB, s3: S3) -> Start:
+    """Return a function that starts the program as a process, with the stand-ins to talk to."""
     home = tmp_path / "home"
     (tmp_path / "data").mkdir()
     home.mkdir()
@@ -103,15 +104,14 @@ def run(tmp_path: Path, docdb: DocDB, s3: S3) -> Run:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 
-    def run(
+    def start(
         *flags: str,
         env: dict[str, str | None] | None = None,
         program: Path = PROGRAM,
-        output: Path | None = None,
+        output: Path = tmp_path / "results",
         stderr: int = subprocess.PIPE,
         prefix: str = "",
-    ) -> Result:
-        output = output or tmp_path / "results"
+    ) -> subprocess.Popen[str]:
         environment = {**base, **(env or {})}
         command = [
             sys.executable,
@@ -122,17 +122,29 @@ def run(tmp_path: Path, docdb: DocDB, s3: S3) -> Run:
         ]
         if prefix:
             command = ["bash", "-c", prefix + shlex.join(command)]
-        done = subprocess.run(
+        return subprocess.Popen(
             command,
             env={name: value for name, value in environment.items() if value is not None},
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            timeout=120,
-            check=False,
         )
-        return Result(done.returncode, done.stderr or "", done.stdout, output)
+
+    return start
+
+
+@pytest.fixture
+def run(start: Start, tmp_path: Path) -> Run:
+    """Return a function that runs the program to its end."""
+
+    def run(*flags: str, output: Path = tmp_path / "results", **more: Any) -> Result:
+        process = start(*flags, output=output, **more)
+        try:
+            stdout, log = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        return Result(process.returncode, log or "", stdout, output)
 
     return run
 

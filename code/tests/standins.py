@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +49,10 @@ def record(name: str, bucket: str = BUCKET, **more: Any) -> dict[str, Any]:
     }
 
 
+# A status, headers and a body to answer with, or a function that does what it likes.
+Fault = tuple[int, dict[str, str], bytes] | Callable[[BaseHTTPRequestHandler], None]
+
+
 @dataclass
 class Request:
     """A request that a stand-in got."""
@@ -57,7 +61,8 @@ class Request:
     path: str
     query: dict[str, str]
     body: Any = None
-    signed: bool = False
+    signature: str = ""
+    token: str = ""  # of the session
     time: float = field(default_factory=time.monotonic)
 
 
@@ -72,7 +77,9 @@ class DocDB:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.certificate.configure_cert(context)
         self.requests: list[Request] = []
-        self.faults: deque[tuple[int, dict[str, str], bytes]] = deque()  # answers to give first
+        self.faults: deque[Fault] = deque()  # what to do first, instead of answering
+        self.always: Fault | None = None  # what to do each time
+        self.after: Callable[[], None] | None = None  # done behind each answer
         self.max_answer = ANSWER
         self.collections: dict[str, Any] = {}
         self.clear()
@@ -102,6 +109,7 @@ class DocDB:
         self.collections = {v: client[v].data_assets for v in ("v1", "v2")}
         self.requests.clear()
         self.faults.clear()
+        self.always = self.after = None
         self.max_answer = ANSWER
 
     def put(self, *records: dict[str, Any], version: str = "v1") -> None:
@@ -117,8 +125,11 @@ class DocDB:
         headers: dict[str, str]
         if len(handler.requestline) > REQUEST_LINE:
             status, headers, text = 414, {}, b'{"message": "URI too long"}'
-        elif self.faults:
-            status, headers, text = self.faults.popleft()
+        elif fault := self.faults.popleft() if self.faults else self.always:
+            if callable(fault):
+                fault(handler)
+                return
+            status, headers, text = fault
         else:
             headers = {}
             status, text = self.run(url.path, query, body)
@@ -129,6 +140,8 @@ class DocDB:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(text)
+        if self.after:
+            self.after()
 
     def run(self, path: str, query: dict[str, str], body: Any) -> tuple[int, bytes]:
         """Return the status and the body of an answer."""
@@ -163,6 +176,8 @@ class S3:
     public: set[str] = field(default_factory=set)
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # prefix: status, code
     page: int = 1_000
+    # given each request, returns the WSGI application that is to answer it instead, if any
+    fault: Callable[[Request], Any] | None = None
 
     def __post_init__(self) -> None:
         """Start the server."""
@@ -202,6 +217,7 @@ class S3:
         self.requests.clear()
         self.public.clear()
         self.refused.clear()
+        self.fault = None
         self.page = 1_000
 
     def put(
@@ -227,9 +243,11 @@ class S3:
         }
         path = environ["PATH_INFO"]
         signature = environ.get("HTTP_AUTHORIZATION", "")
-        self.requests.append(
-            Request(environ["REQUEST_METHOD"], path, query, signed=bool(signature))
-        )
+        request = Request(environ["REQUEST_METHOD"], path, query, signature=signature)
+        request.token = environ.get("HTTP_X_AMZ_SECURITY_TOKEN", "")
+        self.requests.append(request)
+        if self.fault and (instead := self.fault(request)):
+            return instead(environ, start_response)
         name = path.split("/")[1]
         bucket = self.backend.buckets.get(name)
         fault = bucket and self.refuse(bucket, query.get("prefix", ""), signature)

@@ -50,7 +50,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
         monkeypatch.setenv(name, value)
     s3.put(BUCKET, [])
     with ThreadPoolExecutor(4) as pool:
-        access = pool.submit(run_capsule.S3)
+        access = pool.submit(run_capsule.S3, 60)
 
         def find(prefix: str, extension: str) -> set[str]:
             location = f"s3://{BUCKET}/{prefix}"
@@ -91,7 +91,7 @@ def test_a_server_with_small_pages_gives_what_brute_force_finds(
             for part in key.split("/")
         )
         if in_a_row == 1_000 and not odd:
-            assert len(s3.listings()) <= len(keys) // 3 + 1
+            assert len(s3.listings()) <= len(keys) // 3 + 1 + (not keys)  # nothing is asked twice
 
     check()
 
@@ -231,7 +231,7 @@ def test_each_bucket_is_asked_in_its_own_region(run: Run, docdb: DocDB, s3: S3) 
         "s3://europe-bucket/x/a.nwb",
         "s3://europe-bucket/y/tab\t.nwb",
     }
-    assert all(request.signed for request in s3.listings())
+    assert all(request.signature for request in s3.listings())
 
 
 def test_without_credentials_requests_are_unsigned(run: Run, docdb: DocDB, s3: S3) -> None:
@@ -242,7 +242,7 @@ def test_without_credentials_requests_are_unsigned(run: Run, docdb: DocDB, s3: S
     assert result.status == 0, result.log
     assert len(result.tasks()) == 2
     assert "unsigned" in result.log
-    assert not any(request.signed for request in s3.requests)
+    assert not any(request.signature for request in s3.requests)
 
 
 def test_profile_credentials_and_endpoint_are_used(run: Run, docdb: DocDB, s3: S3) -> None:

@@ -64,6 +64,13 @@ def test_the_readme_has_a_section_per_group_of_flags() -> None:
     )
 
 
+def test_the_tests_that_the_readme_names_exist() -> None:
+    named = set(re.findall("`(test_[a-z0-9_]+)`", (ROOT / "README.md").read_text()))
+    tests = "".join(path.read_text() for path in (ROOT / "code" / "tests").glob("test_*.py"))
+    assert len(named) > 10
+    assert named <= set(re.findall("^def (test_.*?)\\(", tests, re.MULTILINE))
+
+
 def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
     readme = (ROOT / "README.md").read_text()
     [example] = re.findall("```python\n(GROUP_FIELDS.*?)```", readme, re.DOTALL)

@@ -1,0 +1,645 @@
+"""Whatever fails: the right exit status, one line that says why, and all of the output or none."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Result, Run, Start
+from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
+
+Application = Callable[..., Any]
+FLAGS = ("--query={}", "--file_extension=nwb", "--timeout=2")
+NAMES = [f"{n:02}" for n in range(12)]
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(*map(record, NAMES))
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in NAMES for n in range(3)])
+
+
+@pytest.fixture
+def whole(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> dict[str, bytes]:
+    """Return what a run without faults writes."""
+    request.getfixturevalue("world")
+    result = run(*FLAGS, output=tmp_path / "whole")
+    assert result.status == 0, result.log
+    return result.files()
+
+
+def completes(result: Result, whole: dict[str, bytes]) -> None:
+    assert result.status == 0, result.log
+    assert result.files() == whole
+    assert "Traceback" not in result.log
+    assert "INFO dispatched to" in result.error
+
+
+def fails(result: Result, words: str, status: int = 1) -> None:
+    assert result.status == status, result.log
+    assert words in result.error, result.error
+    assert result.error.startswith("error: ")
+    assert "Traceback" not in result.log
+    assert len(re.findall("^error: ", result.log, re.MULTILINE)) == 1
+    assert result.files() == {}
+
+
+# ------------------------------------------------------------------------------------------- DocDB
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Cut the connection with a reset."""
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    handler.close_connection = True
+
+
+def begin(handler: BaseHTTPRequestHandler, length: int = 1_000) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(length))
+    handler.end_headers()
+    handler.wfile.write(b'[{"_id": "a"')
+    handler.wfile.flush()
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    """Begin a body and cut the connection."""
+    begin(handler)
+    reset(handler)
+
+
+def hang(handler: BaseHTTPRequestHandler) -> None:
+    """Take a request, and say nothing."""
+    time.sleep(6)
+    handler.close_connection = True
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """Send a byte now and then, so that no socket ever times out."""
+    begin(handler)
+    for _ in range(20):
+        time.sleep(0.3)
+        try:
+            handler.wfile.write(b" ")
+        except OSError:
+            break
+    handler.close_connection = True
+
+
+DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
+    "429": ((429, {"Retry-After": "1"}, b""), "429"),
+    "429 until a date": ((429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""), "429"),
+    "429 for nonsense": ((429, {"Retry-After": "soon"}, b""), "429"),
+    **{str(n): ((n, {}, b"<html>\nbusy"), f"{n}") for n in (500, 502, 503, 504)},
+    "reset": (reset, "5 attempts"),
+    "cut": (cut, "5 attempts"),
+    "hang": (hang, "nothing within 1 s (--timeout)"),
+    "drip": (drip, "nothing within 1 s (--timeout)"),
+    "html": ((200, {}, b"<html>maintenance</html>"), "<html>maintenance"),
+    "truncated": ((200, {}, b'[{"_id": "a", "na'), "no JSON"),
+    "empty": ((200, {}, b""), "no JSON"),
+    "object": ((200, {}, b'{"message": "no"}'), "no list of records"),
+}
+
+
+LASTING = ("429", "503", "reset", "drip", "hang", "html", "truncated", "object")
+
+
+@pytest.mark.parametrize("name", DOCDB_FAULTS)
+def test_a_fault_of_docdb_that_passes_is_outlived_and_one_that_stays_ends_the_run(
+    name: str, run: Run, docdb: DocDB, whole: dict[str, bytes]
+) -> None:
+    fault, words = DOCDB_FAULTS[name]
+    docdb.faults.extend([fault, fault])
+    passing = run(*FLAGS, "--timeout=1")
+    completes(passing, whole)
+    assert passing.log.count("trying again in") == 2
+    if name not in LASTING:
+        return
+    docdb.always = fault
+    started = time.monotonic()
+    lasting = run(*FLAGS, "--timeout=1", "--overwrite=1")
+    assert time.monotonic() - started < 25  # five attempts of a second, and the pauses
+    assert lasting.files() == whole
+    shutil.rmtree(lasting.output)
+    fails(lasting, words)
+    assert "no usable answer from DocDB at localhost" in lasting.error
+
+
+@pytest.mark.usefixtures("world")
+def test_docdb_that_cannot_be_reached_or_trusted_ends_the_run(run: Run) -> None:
+    for env in (
+        {"REQUESTS_CA_BUNDLE": None},
+        {"REQUESTS_CA_BUNDLE": "/nowhere"},
+        {"DOCDB_HOST": "localhost:9"},
+        {"DOCDB_HOST": "a..b"},
+        {"DOCDB_HOST": "nowhere.invalid"},
+    ):
+        result = run(*FLAGS, env=env)
+        fails(result, "no usable answer from DocDB at ")
+        assert "HTTPSConnection" not in result.log
+    for host in ("http://localhost", "localhost/v1", "me:hunter2@localhost"):
+        result = run(*FLAGS, env={"DOCDB_HOST": host})
+        fails(result, "$DOCDB_HOST", 2)
+        assert "hunter2" not in result.log
+
+
+def test_a_record_that_comes_between_two_pages_disturbs_no_other(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:04}") for n in range(2_500)))
+    changes = iter(range(100))
+
+    def change() -> None:
+        n = next(changes)
+        docdb.put(record(f"0000-new-{n}"), record(f"0999{'z' * n}-new"), record(f"9{n}-new"))
+        docdb.collections["v1"].update_one({"_id": "id-1500"}, {"$set": {"name": f"moved {n}"}})
+        docdb.collections["v1"].delete_one({"_id": f"id-000{n}"})
+
+    docdb.after = change
+    result = run("--query={}", "--max_jobs=1")
+    assert result.status == 0, result.log
+    written = [task["docdb_record_id"][0] for task in result.tasks()]
+    assert len(written) == len(set(written))
+    assert {f"id-{n:04}" for n in range(10, 2_500)} <= set(written)
+
+
+def test_a_page_that_is_repeated_ends_the_run(run: Run, docdb: DocDB) -> None:
+    page = json.dumps([record(f"{n:04}") for n in range(1_000)]).encode()
+    docdb.always = (200, {}, page)
+    fails(run("--query={}"), "do not go on")
+
+
+def test_a_page_is_halved_until_it_passes(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:04}") for n in range(1_500)))
+    whole = run("--query={}", "--max_jobs=1").files()
+    docdb.max_answer = 20_000
+    result = run("--query={}", "--max_jobs=1", "--overwrite=1")
+    completes(result, whole)
+    docdb.always = (413, {}, b"")
+    shutil.rmtree(result.output)
+    fails(run("--query={}"), "too large")
+
+
+# ---------------------------------------------------------------------------------------------- S3
+
+
+def answer(status: int, code: str) -> Application:
+    """Return an application that answers with an error as S3 words it."""
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        text = ERROR.format(code, f"{code} it is").encode()
+        start_response(f"{status} {code}", [("Content-Length", str(len(text)))])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else text]
+
+    return application
+
+
+def page_of(s3: S3, environ: Any) -> bytes:
+    """Return the page that S3 would answer with."""
+    return b"".join(s3.moto(environ, lambda *_: None))
+
+
+def cut_page(s3: S3, *, framed: bool) -> Application:
+    """Return an application that sends half a page, as if it were whole or not."""
+
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        text = page_of(s3, environ)
+        half = text[: len(text) // 2]
+        start_response("200 OK", [("Content-Length", str(len(half if framed else text)))])
+        yield half
+        if not framed:
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+
+    return application
+
+
+def send(text: bytes) -> Application:
+    def application(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(text)))])
+        return [text]
+
+    return application
+
+
+def drop(environ: Any, _: Any) -> list[bytes]:
+    """Cut the connection instead of answering."""
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionResetError
+
+
+def dripping(s3: S3) -> Application:
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        text = page_of(s3, environ)
+        start_response("200 OK", [("Content-Length", str(len(text)))])
+        for n in range(40):
+            yield text[n : n + 1]
+            time.sleep(0.2)
+
+    return application
+
+
+S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
+    "503": (lambda _: answer(503, "SlowDown"), "SlowDown"),
+    "500": (lambda _: answer(500, "InternalError"), "InternalError"),
+    "reset": (lambda _: drop, "cannot list"),
+    "drip": (dripping, "cannot list"),
+    "cut off": (lambda s3: cut_page(s3, framed=False), "cannot list"),
+    "truncated": (lambda s3: cut_page(s3, framed=True), "cannot list"),
+    "html": (
+        lambda _: send(b"<html><body>log in</body></html>"),
+        "what S3 answers is not a listing",
+    ),
+    "error with 200": (lambda _: send(ERROR.format("InternalError", "x").encode()), "cannot list"),
+    "nothing": (lambda _: send(b""), "cannot list"),
+}
+
+
+def is_listing(request: Request) -> bool:
+    return "list-type" in request.query
+
+
+@pytest.mark.parametrize("name", S3_FAULTS)
+def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
+    name: str, run: Run, s3: S3, whole: dict[str, bytes]
+) -> None:
+    fault, words = S3_FAULTS[name]
+    seen: set[str] = set()
+
+    def once(request: Request) -> Application | None:  # for each asset
+        prefix = request.query.get("prefix", "")
+        if not is_listing(request) or prefix in seen:
+            return None
+        seen.add(prefix)
+        return fault(s3)
+
+    s3.fault = once
+    completes(run(*FLAGS), whole)
+    s3.fault = lambda request: (
+        fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
+    )
+    started = time.monotonic()
+    lasting = run(*FLAGS, "--overwrite=1")
+    assert time.monotonic() - started < 40
+    assert lasting.files() == whole
+    shutil.rmtree(lasting.output)
+    fails(lasting, words)
+    assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
+
+
+def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
+    draw = random.Random(1)  # noqa: S311
+    s3.fault = lambda _: answer(503, "SlowDown") if draw.random() < 0.2 else None
+    completes(run(*FLAGS, "--timeout=20"), whole)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_bucket_whose_region_cannot_be_asked_ends_the_run(status: int, run: Run, s3: S3) -> None:
+    s3.fault = lambda request: None if is_listing(request) else answer(status, "SlowDown")
+    fails(run(*FLAGS), str(status))
+
+
+@pytest.mark.usefixtures("world")
+def test_one_asset_that_is_refused_ends_the_run(run: Run, s3: S3) -> None:
+    s3.refused["07/"] = (403, "AccessDenied")
+    result = run(*FLAGS)
+    fails(result, f"s3://{BUCKET}/07 of asset 07: AccessDenied")
+    assert "check the AWS credentials" in result.error
+    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 1
+
+
+@pytest.mark.usefixtures("world")
+def test_a_bucket_that_is_not_there_ends_the_run(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("lost", bucket="no-such-bucket"))
+    fails(run(*FLAGS), "there is no S3 bucket 'no-such-bucket'")
+
+
+def test_a_bucket_that_answers_from_elsewhere_is_followed(
+    run: Run, s3: S3, whole: dict[str, bytes]
+) -> None:
+    def moved(environ: Any, start_response: Any) -> list[bytes]:
+        text = ERROR.format("PermanentRedirect", "elsewhere").encode()
+        region = [("x-amz-bucket-region", "us-west-2"), ("Content-Length", str(len(text)))]
+        start_response("301 Moved Permanently", region)
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else text]
+
+    s3.fault = lambda request: None if "/us-west-2/s3/" in request.signature else moved
+    completes(run(*FLAGS, env={"AWS_DEFAULT_REGION": "eu-central-1"}), whole)
+
+
+@pytest.mark.usefixtures("world")
+def test_credentials_that_expire_in_the_middle_are_renewed(
+    run: Run, s3: S3, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(*(record(f"more-{n:03}") for n in range(200)))
+    s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(200)])
+    whole = run(*FLAGS, output=tmp_path / "whole").files()
+    # each call gives credentials of its own, for a minute, and S3 takes those of the last second
+    source = tmp_path / "credentials.py"
+    source.write_text(
+        "import datetime, json, time\n"
+        "now = datetime.datetime.now(datetime.UTC)\n"
+        f"print(json.dumps({{'Version': 1, 'AccessKeyId': '{KEY_ID}',"
+        f" 'SecretAccessKey': '{SECRET}', 'SessionToken': str(int(time.time())),"
+        " 'Expiration': (now + datetime.timedelta(minutes=1)).isoformat()}))\n"
+    )
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {sys.executable} {source}\n")
+    began: list[float] = []
+
+    def expired(request: Request) -> Application | None:
+        began.append(time.time())
+        time.sleep(0.1)  # so that the run takes a while
+        too_old = time.time() - float(request.token or time.time()) > 3
+        return answer(400, "ExpiredToken") if too_old else None
+
+    s3.fault = expired
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    env = {**keys, "AWS_CONFIG_FILE": str(config)}
+    result = run(*FLAGS, "--max_connections=2", env=env)
+    assert began[-1] - began[0] > 5
+    assert all(request.token for request in s3.listings()[-10:])
+    completes(result, whole)
+
+
+def test_a_key_that_obstore_refuses_inside_a_large_asset_loses_nothing(
+    run: Run, s3: S3, docdb: DocDB
+) -> None:
+    docdb.put(record("big"))
+    keys = [f"big/{folder}/{n:04}.tif" for folder in "abcdef" for n in range(1_200)]
+    s3.put(BUCKET, [*keys, "big/c//odd.nwb", "big/c/0700/../x.nwb", "big/e/z.nwb", "big/f.nwb/1"])
+    result = run("--query={}", "--file_extension=nwb", "--split_files=0")
+    assert result.status == 0, result.log
+    [task] = result.tasks()
+    found = [file.removeprefix(f"s3://{BUCKET}/big/") for file in task["file_location"]]
+    assert found == ["c//odd.nwb", "c/0700/../x.nwb", "e/z.nwb", "f.nwb"]
+
+
+# ------------------------------------------------------------------------------------- the machine
+
+
+@pytest.fixture
+def many(docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:04}") for n in range(2_000)))
+
+
+def is_whole_or_nothing(output: Path, whole: set[str]) -> None:
+    there = {str(path.relative_to(output)) for path in output.glob("[0-9]*/*")}
+    assert there in (set(), whole)
+
+
+@pytest.mark.usefixtures("many")
+def test_a_kill_at_any_moment_leaves_all_or_nothing(run: Run, start: Start, tmp_path: Path) -> None:
+    started = time.monotonic()
+    complete = run("--query={}", output=tmp_path / "whole")
+    seconds = time.monotonic() - started
+    whole = set(complete.files())
+    draw = random.Random(1)  # noqa: S311
+    killed = 0
+    for turn in range(20):
+        output = tmp_path / f"killed{turn}"
+        process = start("--query={}", output=output)
+        # half of them while the files are written
+        time.sleep(seconds * (draw.random() if turn % 2 else draw.uniform(0.6, 1)))
+        process.kill()
+        process.communicate()
+        killed += process.returncode != 0
+        is_whole_or_nothing(output, whole)
+        again = run("--query={}", "--overwrite=1", output=output)
+        assert again.status == 0, again.log
+        assert again.files() == complete.files()
+        assert {path.name for path in output.iterdir()} == {str(n) for n in range(50)}
+    assert killed > 5
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_at_any_moment_ends_the_run_at_once(
+    number: signal.Signals, status: int, run: Run, start: Start, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    complete = run("--query={}", output=tmp_path / "whole").files()
+    seconds = time.monotonic() - started
+    ended = 0
+    for turn in range(6):
+        output = tmp_path / f"stopped{turn}"
+        process = start("--query={}", output=output)
+        time.sleep(max(0.3, seconds * (0.4 + turn / 10)))
+        process.send_signal(number)
+        sent = time.monotonic()
+        _, log = process.communicate(timeout=20)
+        assert time.monotonic() - sent < 2
+        result = Result(process.returncode, log, "", output)
+        if process.returncode == 0:  # it had ended, or was moving the folders
+            completes(result, complete)
+        else:
+            fails(result, f"stopped by {number.name}", status)
+            ended += 1
+    assert ended > 1
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("service", ["docdb", "s3", "bucket"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_waits_for_a_service(
+    service: str, number: signal.Signals, start: Start, docdb: DocDB, s3: S3,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    waits = threading.Event()
+    over = threading.Event()
+
+    def wait_first(_: Any) -> None:
+        waits.set()
+        over.wait(20)
+
+    def wait(environ: Any, start_response: Any) -> Any:
+        wait_first(environ)
+        return answer(503, "SlowDown")(environ, start_response)
+
+    if service == "docdb":
+        docdb.always = wait_first
+    else:
+        s3.fault = lambda request: wait if is_listing(request) == (service == "s3") else None
+    output = tmp_path / "results"
+    process = start("--query={}", "--file_extension=nwb")
+    assert waits.wait(20)
+    process.send_signal(number)
+    sent = time.monotonic()
+    _, log = process.communicate(timeout=20)
+    over.set()
+    assert time.monotonic() - sent < 2
+    fails(Result(process.returncode, log, "", output), number.name, 128 + number)
+
+
+@pytest.mark.usefixtures("many")
+def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        before = run('--query={"name": "0001"}', output=small)  # a mount point is a folder, too
+        assert before.status == 0, before.log
+        result = run("--query={}", "--overwrite=1", output=small)
+        assert result.status == 1
+        assert str(small) in result.error
+        assert "No space left" in result.error
+        assert "Traceback" not in result.log
+        assert result.files() == before.files()
+        assert [path.name for path in small.iterdir()] == ["0"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_link_to_a_folder_is_a_folder(run: Run, whole: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    completes(run(*FLAGS, output=tmp_path / "link"), whole)
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "broken").symlink_to("nowhere")
+    fails(run(*FLAGS, output=tmp_path / "broken"), "is not a folder", 2)
+
+
+@pytest.mark.usefixtures("many")
+def test_two_dispatches_at_once_do_not_mix(start: Start, run: Run, tmp_path: Path) -> None:
+    complete = run("--query={}", output=tmp_path / "whole").files()
+    for turn in range(4):
+        output = tmp_path / f"shared{turn}"
+        processes = [start("--query={}", output=output) for _ in range(2)]
+        logs = [process.communicate(timeout=60)[1] for process in processes]
+        assert sorted(process.returncode for process in processes) == [0, 2], logs
+        [loser] = [log for log, process in zip(logs, processes, strict=True) if process.returncode]
+        assert re.search("another dispatch is writing|of an earlier run", loser.splitlines()[-1])
+        assert Result(0, "", "", output).files() == complete
+
+
+# --------------------------------------------------------------------------------------- the input
+
+
+def test_a_csv_of_50_megabytes_is_read(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"), record("b"))
+    lines = [f"x{n:06},{'y' * 1_000}" for n in range(50_000)]
+    lines[17], lines[30_000] = "co-b,", "co-a,"
+    path = tmp_path / "data" / "data_asset_input.csv"
+    path.write_text("asset_id,comment\n" + "\n".join(lines))
+    assert path.stat().st_size > 50e6
+    result = run("--use_data_asset_csv=1")
+    assert result.status == 0, result.log
+    assert [task["asset_name"] for task in result.tasks()] == [["b"], ["a"]]
+    assert "no record has this id: 49998" in result.error
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b'asset_id,note\n"co-a","two\nlines"\nco-b,x\n', 0),
+        (b'asset_id\n"co-\na"\nco-b\n', 0),
+        (b"asset_id\nco-a\0\nco-b\n", 0),
+        (b"asset_id\n\0\0\0\nco-b\n", 0),
+        ("asset_id\nco-b\n".encode("utf-16"), 2),
+        (b"\0" * 1_000, 2),
+        (b'asset_id\n"co-b', 2),
+        (b"asset_id\n" + b'"' * 1_001, 2),
+    ],
+)
+def test_an_odd_csv_is_read_or_refused(
+    content: bytes, status: int, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"))
+    (tmp_path / "data" / "data_asset_input.csv").write_bytes(content)
+    result = run("--use_data_asset_csv=1")
+    assert result.status == status, result.log
+    assert "Traceback" not in result.log
+    if status:
+        fails(result, "data_asset_input.csv", 2)
+    else:
+        assert [task["asset_name"] for task in result.tasks()][-1] == ["b"]
+
+
+DEEP = ['{"a":' * 10_000, '{"$and": [' * 10_000, "[" * 100_000, "{1:" * 9_999]
+
+
+@pytest.mark.parametrize("text", DEEP, ids=["json", "and", "list", "literal"])
+def test_a_query_10000_deep_is_bad_input(text: str, run: Run, tmp_path: Path) -> None:
+    fails(run(f"--query={text}"), "--query", 2)
+    closed = '{"a":' * 10_000 + "1" + "}" * 10_000
+    (tmp_path / "data" / "deep.json").write_text(closed)
+    fails(run("--query=deep.json"), "deep.json", 2)
+
+
+ODD = 'two\nlines "quoted" \\ \x1b[31m\x00\u202etfel\u2028\u200b\x7f\r'
+
+
+def test_odd_names_keep_the_log_to_one_line_and_the_json_valid(run: Run, docdb: DocDB) -> None:
+    docdb.put(
+        {**record("x"), "name": ODD},
+        {**record("y"), "name": f"{ODD}!", "location": f"s3://{BUCKET}/{ODD}"},
+        {**record("z"), "name": f"{ODD}?", "location": 5},
+    )
+    result = run("--query={}")
+    assert result.status == 0, result.log
+    assert [task["asset_name"] for task in result.tasks()] == [[ODD], [f"{ODD}!"]]
+    assert all(re.match(r"\d\d:\d\d:\d\d [A-Z]+ ", line) for line in result.log.splitlines())
+    assert result.log.replace("\n", "").isprintable()
+
+
+def test_locations_lead_nowhere_but_to_s3(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["../x/a.nwb", "x/b.nwb", "good/c.nwb"])
+    odd = ["file:///etc", f"s3://{BUCKET}", f"s3://{BUCKET}/", "/etc", "etc", "s3:///x", 5, None,
+           ["s3://a/b"], "", "https://x/y", f"s3://{BUCKET}//x"]  # fmt: skip
+    docdb.put(*({**record(f"odd{n:02}"), "location": at} for n, at in enumerate(odd)))
+    docdb.put({**record("up"), "location": f"s3://{BUCKET}/../x"}, record("good"))
+    docdb.put({**record("number"), "_id": 5}, {**record("list"), "_id": {"a": 1}})
+    result = run("--query={}", "--file_extension=nwb")
+    assert result.status == 0, result.log
+    assert [task["file_location"] for task in result.tasks()] == [
+        [f"s3://{BUCKET}/good/c.nwb"],
+        [f"s3://{BUCKET}/../x/a.nwb"],
+    ]
+    for n in range(len(odd)):
+        assert f"skipped, location is not s3://bucket/prefix: odd{n:02}" in result.log
+    assert "record id is not a text: 2" in result.error
+
+
+# ------------------------------------------------------------------------------------- the secrets
+
+
+@pytest.mark.usefixtures("world")
+def test_no_secret_is_ever_logged(run: Run, docdb: DocDB, s3: S3) -> None:
+    token = "example-session-token"  # noqa: S105
+    env: dict[str, str | None] = {"AWS_SESSION_TOKEN": token, "LOG_LEVEL": "DEBUG"}
+    logs = [run(*FLAGS, env=env).log]
+    s3.refused["07/"] = (403, "AccessDenied")
+    logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
+    s3.refused.clear()
+    s3.put(BUCKET, ["03//odd.nwb"])  # listed by s3fs
+    s3.fault = lambda request: drop if is_listing(request) else None
+    logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
+    s3.fault = None
+    docdb.always = reset
+    logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
+    secretive = {"AWS_ENDPOINT_URL": f"http://me:{SECRET}@localhost:9"}
+    docdb.always = None
+    logs.append(run(*FLAGS, "--overwrite=1", env={**env, **secretive}).log)
+    proxy = {"HTTPS_PROXY": f"http://me:{SECRET}@localhost:9"}
+    logs.append(run(*FLAGS, "--overwrite=1", env={**env, **proxy}).log)
+    assert sum("Traceback" in log for log in logs) == 5
+    for log in logs:
+        for secret in (SECRET, token, "Signature=", "AWS4-HMAC", "Authorization"):
+            assert secret not in log

@@ -1,0 +1,256 @@
+"""What holds for any input: readers raise nothing but BadInput, and no record is ever lost.
+
+The readers are fuzzed for a minute in all, or for $FUZZ_SECONDS.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+import run_capsule
+from conftest import ROOT
+from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request
+
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+
+# ------------------------------------------------------------------------------------ the readers
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+KEYS = st.sampled_from(
+    ["$and", "$in", "$regex", "_id", "name", "location", "external_links", "Code Ocean", "a"]
+) | st.text(max_size=3)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+MARKS = "{}[]()\"'`:,\\\n\t #*.-"
+PIECES = st.sampled_from([*MARKS, "NaN", "1e999", "None", "\\ud800", "\0"])
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, whole: st.SearchStrategy[str]) -> str:
+    """Draw a text, and cut it, or put something into it, somewhere."""
+    text = draw(whole)
+    for _ in range(draw(st.integers(0, 3))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 4)))
+        text = text[:start] + draw(PIECES | st.text(max_size=3)) + text[end:]
+    return text
+
+
+JSON = VALUES.map(json.dumps) | VALUES.map(repr) | st.text(max_size=40)
+PARAMETERS = st.fixed_dictionaries(
+    {}, optional={"fixed_parameters": VALUES, "distributed_parameters": VALUES, "a": VALUES}
+)
+CSV = st.lists(
+    st.lists(st.sampled_from(["asset_id", "x", "", '"', '""', "a\nb", "\ufeff"]), max_size=3)
+    .map(",".join),
+    max_size=6,
+).map("\n".join)  # fmt: skip
+
+
+def read_query(text: str, folder: Path) -> None:
+    run_capsule.compact(run_capsule.read_query(text, folder)).encode()
+
+
+def read_csv(text: str, folder: Path) -> None:
+    (folder / "data_asset_input.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert all(run_capsule.read_asset_ids(folder))
+
+
+def read_parameters(text: str, folder: Path) -> None:
+    path = folder / "analysis_parameters.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for one in run_capsule.read_parameters(folder):
+        run_capsule.compact(one).encode()
+
+
+def read_records(text: str, folder: Path) -> None:
+    """Take a snapshot all the way to the tasks."""
+    (folder / "records.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    database = run_capsule.open_snapshot(folder / "records.json")
+    flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
+    flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
+    chosen = run_capsule.parse_settings(flags)
+    assets, skipped, matched = run_capsule.choose_assets(chosen, database, None)
+    assert len(assets) + len(skipped) == matched
+    kept, older = run_capsule.keep_latest(assets, chosen)
+    assert len(kept) + len(older) == len(assets)
+    entries, lacking = run_capsule.set_groups(kept, chosen)
+    groups = run_capsule.group_assets(entries)
+    tasks = run_capsule.render_tasks(run_capsule.make_tasks(groups, None, chosen, []), None)
+    found = [json.loads(task.content, parse_constant=pytest.fail) for task in tasks]
+    ids = {record_id for task in found for record_id in task["docdb_record_id"]}
+    assert len(ids) + len(lacking) == len(kept)
+
+
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"_id": st.uuids().map(str)},
+        optional={
+            "name": VALUES,
+            "location": VALUES | st.sampled_from(["s3://bucket/x", "s3://b/../x", "x", "file:///etc"]),
+            "external_links": VALUES,
+            "other_identifiers": st.fixed_dictionaries({"Code Ocean": VALUES}),
+            "a": VALUES | st.fixed_dictionaries({"a": VALUES}),
+        },
+    ),
+    max_size=4,
+).map(json.dumps)  # fmt: skip
+READERS: dict[str, tuple[Callable[[str, Path], None], st.SearchStrategy[str]]] = {
+    "query": (read_query, spoilt(JSON)),
+    "csv": (read_csv, spoilt(CSV)),
+    "parameters": (read_parameters, spoilt(PARAMETERS.map(json.dumps))),
+    "records": (read_records, RECORDS | spoilt(RECORDS)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_readers_raise_nothing_but_bad_input(name: str, tmp_path: Path) -> None:
+    reader, texts = READERS[name]
+    end = time.monotonic() + FUZZ_SECONDS / len(READERS)
+    turn = 0
+    while time.monotonic() < end or turn < 1:
+
+        @seed(time.time_ns())
+        @settings(
+            max_examples=200,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(texts)
+        def reads(text: str) -> None:
+            try:
+                reader(text, tmp_path)
+            except run_capsule.BadInput as error:
+                message = run_capsule.one_line(str(error))
+            else:
+                message = ""
+            assert message.isprintable()
+
+        reads()
+        turn += 1
+
+
+# --------------------------------------------------------------------------------- the conservation
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[str], list[str], list[str]]:
+    """Draw records, keys, flags, and faults."""
+    records: list[dict[str, Any]] = []
+    keys: list[str] = []
+    for n in range(draw(st.integers(0, 9))):
+        name = f"asset{n}"
+        at = draw(st.sampled_from([f"s3://{BUCKET}/{name}"] * 6 + ["s3://x", "/etc", None, 5]))
+        records.append(
+            {"_id": draw(st.sampled_from([name] * 9 + [n])), "name": name, "location": at}
+        )
+        for field in ("group", "time"):
+            value = draw(st.sampled_from([1, 2, "x", None, ["x", 1], []]))
+            records[-1] |= {} if draw(st.integers(0, 5)) == 0 else {field: value}
+        files = st.sampled_from(["a.nwb", "b/c.nwb", "d.nwb/0", "d.nwb/1", "e.zarr/f.nwb", "g.txt"])
+        keys += [f"{name}/{file}" for file in draw(st.lists(files, max_size=4))]
+    options = [
+        "--file_extension=nwb", "--split_files=0", "--group_by=group", "--drop_null_groups=0",
+        "--filter_latest=time --filter_by=group", "--unwind_list_fields=group", "--max_jobs=2",
+        "--balance_by=size --file_extension=.nwb",
+    ]  # fmt: skip
+    flags = " ".join(draw(st.lists(st.sampled_from(options), unique=True))).split()
+    faults = draw(st.lists(st.sampled_from(["429", "500", "SlowDown", "AccessDenied"]), max_size=2))
+    return records, keys, flags, faults
+
+
+@pytest.fixture
+def env(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "DOCDB_HOST": docdb.host,
+        "REQUESTS_CA_BUNDLE": str(docdb.ca_file),
+        "AWS_ENDPOINT_URL": s3.url,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(run_capsule, "PAUSES", (0.01, 0.01))
+
+
+def slow_down(_: Any, start_response: Any) -> list[bytes]:
+    start_response("503 SlowDown", [])
+    return [ERROR.format("SlowDown", "wait").encode()]
+
+
+@pytest.mark.usefixtures("env")
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds())
+def test_every_record_that_matches_is_dispatched_or_named(
+    docdb: DocDB, s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture, world: Any
+) -> None:
+    records, keys, flags, faults = world
+    docdb.clear()
+    s3.clear()
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    output = tmp_path / "results"
+    shutil.rmtree(output, ignore_errors=True)
+    if records:
+        docdb.put(*records)
+    s3.put(BUCKET, keys)
+    docdb.faults.extend(
+        (int(fault), {"Retry-After": "0"}, b"") for fault in faults if fault[0] in "45"
+    )
+    slow = faults.count("SlowDown")
+
+    def fault(request: Request) -> Any:
+        nonlocal slow
+        if "list-type" in request.query and slow > 0:
+            slow -= 1
+            return slow_down
+        return None
+
+    s3.fault = fault
+    if "AccessDenied" in faults:
+        s3.refused["asset0/"] = (403, "AccessDenied")
+    message = ""
+    at = [f"--output_directory={output}", f"--input_directory={tmp_path}"]
+    try:
+        run_capsule.dispatch(run_capsule.parse_settings(["--query={}", *at, *flags]))
+    except run_capsule.FailedRun as error:
+        message = str(error)
+    assert output.exists() == (not message)
+    if "AccessDenied" in message:
+        return
+    assert not message or "nothing to dispatch" in message
+    tasks = [json.loads(path.read_text()) for path in output.glob("*/*.json")]
+    written = {record_id for task in tasks for record_id in task["docdb_record_id"]}
+    named = [entry for entry in caplog.records if str(entry.msg).startswith("skipped, ")]
+    assert len(written) + len(named) == len(records)
+    by_id = {record["_id"]: record["name"] for record in records}
+    text = [entry.getMessage() for entry in named]
+    missing = {record["name"] for record in records} - {by_id[record_id] for record_id in written}
+    assert all(any(name in line for line in text) for name in missing)
+
+
+# ----------------------------------------------------------------------------------------- the exit
+
+
+def test_the_program_exits_with_0_every_time() -> None:
+    command = [sys.executable, str(ROOT / "code" / "benchmarks" / "exits.py"), "--runs=20"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "exit statuses: {0: 20}" in done.stdout
