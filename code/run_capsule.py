@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import fcntl
 import glob
 import json
@@ -55,7 +56,9 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Store
     from pydantic import BaseModel
+    from tqdm import tqdm
 
+VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
 DOCDB_HOST = "api.allenneuraldynamics.org"
 RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
@@ -66,6 +69,8 @@ PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be spli
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 NAMES_IN_LOG = 20
+SECONDS_PER_LINE = 10  # of the log, while nothing but progress is to be said
+SECONDS_PER_FRAME = 0.1  # of the line on a terminal
 TRIES = 5  # of a request to DocDB
 PAUSES = (1, 3)  # seconds before a listing that fails in spite of obstore's retries is tried again
 LONGEST_PAUSE = 60  # that DocDB can ask for with Retry-After, in seconds
@@ -99,16 +104,28 @@ def switch(text: str) -> bool:
     return text == "1"
 
 
-def positive(text: str, least: int = 1) -> int:
-    """Convert a whole number from 1."""
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
-        raise ValueError(f"must be a whole number from {least} to 999999999")
-    return int(text)
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a converter of whole numbers from so many."""
+
+    def convert(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+            raise ValueError(f"must be a whole number from {least} to 999999999")
+        return int(text)
+
+    return convert
 
 
-def whole(text: str) -> int:
-    """Convert a whole number from 0."""
-    return positive(text, 0)
+positive = at_least(1)
+whole = at_least(0)
+
+
+def valid_text(text: str) -> str:
+    """Convert text that can be sent; what a terminal passes need not be valid."""
+    try:
+        text.encode()
+    except UnicodeError:
+        raise ValueError("must be valid UTF-8") from None
+    return text
 
 
 def name_list(text: str) -> tuple[str, ...]:
@@ -116,7 +133,7 @@ def name_list(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
     if not found:
         raise ValueError("must be one or more values, separated by commas")
-    return found
+    return tuple(map(valid_text, found))
 
 
 def field_list(text: str) -> tuple[str, ...]:
@@ -124,8 +141,6 @@ def field_list(text: str) -> tuple[str, ...]:
     found = name_list(text)
     if not all(re.fullmatch(r"[^.$][^.]*(\.[^.$][^.]*)*", name) for name in found):
         raise ValueError("must be fields such as subject.subject_id, separated by commas")
-    if len({key_of(name) for name in found}) < len(found):
-        raise ValueError("must be fields that differ in more than . and __")
     return found
 
 
@@ -173,7 +188,7 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
         ("--query --docdb_query", str, None, "FILTER",
          "Which records: a DocDB filter as a JSON object or Python dict, or the path of a JSON file"
          " (relative to the working folder, else to the input folder)."),
-        ("--project_name", str, None, "NAME",
+        ("--project_name", valid_text, None, "NAME",
          "Only assets of this project. This and the next three are combined by AND, with each other"
          " and with the query."),
         ("--subject_id", name_list, None, "ID,ID",
@@ -201,8 +216,8 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
         ("--group_by", field_list, None, "FIELD,FIELD",
          "One task for all assets that agree in these fields, such as subject.subject_id."),
         ("--unwind_list_fields", field_list, None, "FIELD,FIELD",
-         "An asset whose value here is a list counts once for each element, for --group_by and"
-         " --filter_by, such as data_description.modality.abbreviation."),
+         "An asset whose value here is a list counts once for each element, in --group_by,"
+         " --filter_by and --filter_latest, such as data_description.modality.abbreviation."),
         ("--drop_null_groups", switch, 1, "0|1",
          "1: skip assets that lack a field to group or filter by. 0: keep them as a group of their"
          " own."),
@@ -226,7 +241,7 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
         ("--max_jobs --num_parallel_workers", positive, 50, "N",
          "The most worker folders."),
         ("--tasks_per_job", positive, 1, "N",
-         "The fewest tasks of a worker: fewer workers start where there are fewer tasks."),
+         "So few workers that each gets at least N tasks; with --balance_by size, on the average."),
         ("--balance_by", measure, "count", "count|size",
          "What is shared out evenly. count: the tasks, in their order. size: the bytes of their"
          " files; needs --file_extension."),
@@ -271,6 +286,12 @@ class Settings:
     overwrite: bool
     strict: bool
 
+    @property
+    def fields_in_use(self) -> tuple[str, ...]:
+        """The fields of a record that the flags for filtering and grouping read."""
+        latest = (self.filter_latest,) if self.filter_latest else ()
+        return (*latest, *self.filter_by, *self.group_by)
+
 
 class Flag(argparse.Action):
     """A flag with one value; a blank one, as app panels pass for an empty field, is no value."""
@@ -288,6 +309,22 @@ class Flag(argparse.Action):
                 raise argparse.ArgumentError(self, f"{error}, not {values!r}") from None
 
 
+EPILOG = """\
+examples:
+  every .nwb file of a subject's assets, one task per file, for at most 50 workers:
+    run_capsule.py --query '{"subject.subject_id": "774659"}' --file_extension .nwb
+
+  the latest sorting of each session of a project, one task per subject, only looked at:
+    run_capsule.py --project_name "Dynamic Routing" --data_level derived --group_by \\
+      subject.subject_id --filter_latest created --filter_by session.session_start_time --dry_run 1
+
+  the assets listed in data_asset_input.csv, shared out among 20 workers by the size of their files:
+    run_capsule.py --use_data_asset_csv 1 --file_extension .zarr --max_jobs 20 --balance_by size
+
+A blank value (--flag=) means the default. Environment: AWS_* as for every AWS tool, DOCDB_HOST,
+DOCDB_VERSION, LOG_LEVEL."""
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of all flags; what is wrong with them is BadInput."""
 
@@ -296,9 +333,12 @@ class Parser(argparse.ArgumentParser):
             prog="run_capsule.py",
             description="Find the data assets that match, and their files, and write one JSON file"
             " per task into one folder per worker.",
-            epilog="A blank value (--flag=) means the default. Environment: AWS_* as for every AWS"
-            " tool, DOCDB_HOST, DOCDB_VERSION, LOG_LEVEL.",
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+        )
+        self.add_argument(
+            "--version", action="version", version=f"aind-analysis-job-dispatch {VERSION}"
         )
         for heading, flags in FLAGS.items():
             group = self.add_argument_group(heading)
@@ -312,6 +352,16 @@ class Parser(argparse.ArgumentParser):
                     help=text,
                 )
 
+    def parse(self, argv: Sequence[str] | None) -> dict[str, Any]:
+        """Return the value of every flag; raise BadInput, for an unknown one with the nearest."""
+        chosen, unknown = self.parse_known_args(argv)
+        for text in unknown:
+            name = text.partition("=")[0].replace("-", "_")
+            near = difflib.get_close_matches(f"--{name.strip('_')}", self._option_string_actions, 1)
+            hint = f", did you mean {near[0]}?" if near and text.startswith("-") else ""
+            self.error(f"there is no flag {text!r}{hint}")
+        return vars(chosen)
+
     def error(self, message: str) -> NoReturn:
         """Raise BadInput."""
         raise BadInput(f"{message} (--help lists the flags)")
@@ -319,7 +369,7 @@ class Parser(argparse.ArgumentParser):
 
 def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     """Return the settings that the flags and the environment ask for; raise BadInput."""
-    chosen = vars(Parser().parse_args(argv))
+    chosen = Parser().parse(argv)
     snapshot, folder = chosen["docdb_snapshot"], chosen["input_directory"]
     if not chosen["docdb_version"]:
         name = os.environ.get("DOCDB_VERSION", "").strip() or "v1"
@@ -347,8 +397,14 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         raise BadInput("--balance_by size needs --file_extension, which says whose bytes count")
     for name in ("filter_by", "group_by", "unwind_list_fields"):
         chosen[name] = chosen[name] or ()
+    if len(set(map(key_of, chosen["group_by"]))) < len(chosen["group_by"]):
+        raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
     others = {name: value for name, value in chosen.items() if name not in QUERY_FLAGS}
-    return Settings(query=query, **others)
+    settings = Settings(query=query, **others)
+    for path in settings.unwind_list_fields:
+        if not any(is_in(name, path) for name in settings.fields_in_use):
+            log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
+    return settings
 
 
 QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
@@ -452,9 +508,9 @@ def unique_keys(pairs: list[tuple[Any, Any]]) -> Record:
     """Return an object; raise BadInput for a key that is no text, or twice there and once lost."""
     for key, times in Counter(key for key, _ in pairs).items():
         if not isinstance(key, str):
-            raise BadInput(f"the query has the key {key!r}, which is not a text")
+            raise BadInput(f"the key {key!r} is not a text")
         if times > 1:
-            raise BadInput(f"the query has {key!r} twice in one object: combine them with $and")
+            raise BadInput(f"the key {key!r} stands twice in one object; a query can use $and")
     return dict(pairs)
 
 
@@ -475,9 +531,14 @@ def pasteable(query: Record) -> str:
     return text if text.isprintable() else json.dumps(query)
 
 
+def shorten(text: str, length: int = 200) -> str:
+    """Return the beginning of a text."""
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 def excerpt(text: str, length: int = 60) -> str:
     """Return the beginning of a text, quoted."""
-    return repr(text if len(text) <= length else text[:length] + "...")
+    return repr(shorten(text, length))
 
 
 def describe(fault: BaseException) -> str:
@@ -576,7 +637,7 @@ def describe_request(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON ({describe(error)}), but {excerpt(error.doc, 300)}"
     cause = str(getattr(error.args[0], "reason", error.args[0]) if error.args else error)
-    return cause.partition("): ")[2] or cause
+    return without_secrets(cause.partition("): ")[2] or cause)
 
 
 def within(seconds: float, call: Callable[..., T], *values: Any) -> T:
@@ -617,17 +678,33 @@ def open_snapshot(path: Path) -> Database:
     log.info("asking the snapshot %s: %s", path, count(len(records), "record"))
 
     def aggregate(pipeline: list[Record]) -> list[Record]:
-        match, _, _, project = (value for stage in pipeline for value in stage.values())
-        names = {field.partition(".")[0] for field in project}
+        stages = {name: value for stage in pipeline for name, value in stage.items()}
         try:
-            found = [record for record in records if filter_applies(match, record)]
+            found = [record for record in records if filter_applies(stages["$match"], record)]
         except Exception as error:  # mongomock's errors for a wrong filter have no common base
             raise BadInput(
                 f"the query cannot be asked of a snapshot: {type(error).__name__}: {error}"
             ) from error
-        return [{name: record[name] for name in names if name in record} for record in found]
+        if "$count" in stages:
+            return [{stages["$count"]: len(found)}]
+        paths = [name.split(".") for name in stages["$project"]]
+        return [project(record, paths) for record in found]
 
     return Database(aggregate, len(records) + 1, path.absolute().parent)
+
+
+def project(value: Any, paths: list[list[str]]) -> Any:
+    """Return what lies at these paths as MongoDB does: of a list, what the objects in it have."""
+    if isinstance(value, list):
+        return [project(item, paths) for item in value if isinstance(item, dict | list)]
+    kept = {}
+    for name in {path[0]: None for path in paths if path[0] in value}:
+        below = [path[1:] for path in paths if path[0] == name]
+        if [] in below:
+            kept[name] = value[name]
+        elif isinstance(value[name], dict | list):
+            kept[name] = project(value[name], below)
+    return kept
 
 
 def read_snapshot(path: Path) -> list[Any]:
@@ -691,6 +768,18 @@ def fetch_records(
         match = {"$and": [query, {"_id": {"$gt": last}}]}
 
 
+def explain(database: Database, query: Record) -> None:
+    """Log how many records each condition of a query that matches none matches alone."""
+    conditions = [{name: value} for name, value in query.items()]
+    if list(query) == ["$and"] and isinstance(query["$and"], list):
+        conditions = query["$and"]
+    for condition in conditions[:NAMES_IN_LOG] if len(conditions) > 1 else ():
+        with suppress(BadInput, FailedRun):  # the query as a whole could be asked, and was
+            answer = database.aggregate([{"$match": condition}, {"$count": "records"}])
+            alone = count(answer[0]["records"] if answer else 0, "record")
+            log.warning("alone, %s matches %s", shorten(pasteable(condition)), alone)
+
+
 def read_asset_ids(folder: Path) -> list[str]:
     """Return the ids in the CSV of an input folder, each once, in their order; raise BadInput."""
     import pandas
@@ -718,7 +807,7 @@ def read_asset_ids(folder: Path) -> list[str]:
 
 def find_input(name: str, folder: Path) -> Path | None:
     """Return an input file that lies in a folder or one folder down, where pipelines stage it."""
-    if os.path.isfile(folder / name):
+    if os.path.lexists(folder / name):
         return folder / name
     found = sorted(glob.glob(os.path.join(glob.escape(str(folder)), "*", name)))
     if len(found) > 1:
@@ -756,6 +845,11 @@ class Asset:
     record_id: str
     record: Record = field(repr=False)  # ASSET_FIELDS, GROUP_FIELDS, and those the flags name
     group: Record = field(default_factory=dict)  # values of the --group_by fields, . written as __
+
+    @property
+    def label(self) -> str:
+        """What the log calls it."""
+        return f"{self.name} (record {self.record_id})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -801,14 +895,17 @@ def group_assets(assets: list[Asset]) -> list[list[Asset]]:
 
 
 def choose_assets(
-    settings: Settings, database: Database, listing: Listing | None
+    settings: Settings,
+    database: Database,
+    listing: Listing | None,
+    progress: Progress | None = None,
 ) -> tuple[list[Asset], list[Skip], int]:
     """Return the assets that the settings ask for, what is skipped, and how many records matched.
 
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
-    wanted = dict.fromkeys((*ASSET_FIELDS, *GROUP_FIELDS, *fields_in_use(settings)))
+    wanted = dict.fromkeys((*ASSET_FIELDS, *GROUP_FIELDS, *settings.fields_in_use))
     fields = [name for name in wanted if not name.startswith(tuple(f"{top}." for top in wanted))]
     ids: list[str] | None = None
     if settings.query is None:
@@ -822,6 +919,9 @@ def choose_assets(
         entries.append((record, asset))
         if listing and isinstance(asset, Asset):
             listing.add(asset.location, asset.name)
+        if progress:
+            progress.records += 1
+            progress.show()
     entries.sort(key=lambda entry: (name_of(entry[0]), str(entry[0].get("_id"))))
     chosen = [asset for _, asset in entries]
     skipped: list[Skip] = []
@@ -829,16 +929,6 @@ def choose_assets(
         chosen, skipped = pick_by_id(ids, entries)
     skipped += [asset for asset in chosen if isinstance(asset, Skip)]
     return [asset for asset in chosen if isinstance(asset, Asset)], skipped, len(entries)
-
-
-def fields_in_use(settings: Settings) -> tuple[str, ...]:
-    """Return the fields of a record that the flags for filtering and grouping read."""
-    latest = (settings.filter_latest,) if settings.filter_latest else ()
-    used = (*latest, *settings.filter_by, *settings.group_by)
-    for unwound in settings.unwind_list_fields:
-        if not any(is_in(name, unwound) for name in used):
-            log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", unwound)
-    return used
 
 
 def code_ocean_ids(record: Record) -> Iterator[str]:
@@ -945,7 +1035,7 @@ def keep_latest(assets: list[Asset], settings: Settings) -> tuple[list[Asset], l
     kept = {latest(entries) for entries in rivals.values()}
     older = f"not the latest by {settings.filter_latest}"
     skipped = [
-        lacking.get(asset.record_id) or Skip(older, asset.name, asked=True)
+        lacking.get(asset.record_id) or Skip(older, asset.label, asked=True)
         for asset in assets
         if asset.record_id not in kept
     ]
@@ -958,9 +1048,10 @@ def latest(entries: list[tuple[Any, str]]) -> str:
     Where all values are times, in the form of ISO 8601, they are compared as times, whatever zones
     they are in; else as the database compares values.
     """
-    times = [instant(value) for value, _ in entries]
-    ranks = [rank(value) for value, _ in entries] if None in times else times
-    return max(zip(ranks, (record_id for _, record_id in entries), strict=True))[1]
+    known = [entry for entry in entries if not is_null(entry[0])] or entries
+    times = [instant(value) for value, _ in known]
+    ranks = [rank(value) for value, _ in known] if None in times else times
+    return max(zip(ranks, (record_id for _, record_id in known), strict=True))[1]
 
 
 def instant(value: Any) -> datetime | None:
@@ -1008,15 +1099,22 @@ def values_of(asset: Asset, fields: Sequence[str], settings: Settings) -> list[l
         ]
         values = [None if value is MISSING else value for value in found]
         entries.setdefault(rank(values), values)
-    whole = [key for key in entries if rank(None) not in key[1]]
-    if settings.drop_null_groups and not whole:
-        lacking = [name for name, value in zip(fields, values, strict=True) if value is None]
-        return Skip(f"no {' or '.join(lacking)}", asset.name)
+    kept = [values for values in entries.values() if not any(map(is_null, values))]
+    if settings.drop_null_groups and not kept:
+        columns = list(zip(fields, zip(*entries.values(), strict=True), strict=True))
+        lacking = [name for name, column in columns if all(map(is_null, column))]
+        lacking = lacking or [name for name, column in columns if any(map(is_null, column))]
+        return Skip(f"no {' or '.join(lacking)}", asset.label)
     try:
         json.dumps(list(entries.values()), ensure_ascii=False).encode()
     except UnicodeError:
-        return Skip(f"no valid text in {' or '.join(fields)}", asset.name)
-    return [entries[key] for key in (whole if settings.drop_null_groups else entries)]
+        return Skip(f"no valid text in {' or '.join(fields)}", asset.label)
+    return kept if settings.drop_null_groups else list(entries.values())
+
+
+def is_null(value: Any) -> bool:
+    """Return whether a value is null, or NaN, for which JSON has no other word."""
+    return bool(value is None or value != value)
 
 
 def is_in(field: str, top: str) -> bool:
@@ -1043,7 +1141,7 @@ def value_at(value: Any, path: str) -> Any:
 
 def rank(value: Any) -> Any:
     """Return what compares, sorts and hashes as MongoDB orders values; NaN is null here."""
-    if value is None or value != value:
+    if is_null(value):
         return (0,)
     if isinstance(value, dict):
         return 3, tuple((key, rank(value[key])) for key in sorted(value))
@@ -1071,6 +1169,44 @@ Files = dict[str, dict[str, int]]  # bytes by URL, by location of the asset
 Match = Callable[[str], tuple[str | None, str | None]]
 
 
+class Progress:
+    """How far a run is: on a terminal a line that changes, else a line in the log now and then."""
+
+    def __init__(self) -> None:
+        self.records = self.assets = self.listed = self.files = 0
+        self.complete = False  # all records are read, so that all assets are known
+        self.started = self.shown = time.monotonic()
+        self.on_terminal = sys.stderr.isatty()
+        self.bar: tqdm[NoReturn] | None = None
+
+    def show(self) -> None:
+        """Say how far it is, unless that has just been said."""
+        now = time.monotonic()
+        if now - self.shown < (SECONDS_PER_FRAME if self.on_terminal else SECONDS_PER_LINE):
+            return
+        self.shown = now
+        text = f"{self.records:,} records"
+        if self.assets:
+            rate = self.listed / (now - self.started)
+            text += f", {self.listed:,} of {self.assets:,} assets listed, {self.files:,} files"
+            text += f", {rate:,.0f} assets/s"
+            if self.complete and rate:
+                text += f", {(self.assets - self.listed) / rate:,.0f} s left"
+        if not self.on_terminal:
+            log.info("%s", text)
+            return
+        from tqdm import tqdm
+
+        self.bar = self.bar or tqdm(leave=False, bar_format="{desc} {bar:20}")
+        self.bar.total, self.bar.n = self.assets or 1, self.listed
+        self.bar.set_description_str(text)
+
+    def close(self) -> None:
+        """Take the line off the terminal."""
+        if self.bar is not None:
+            self.bar.close()
+
+
 class Listing:
     """The files of assets, listed side by side from the moment that an asset is added.
 
@@ -1078,16 +1214,16 @@ class Listing:
     queue up behind them.
     """
 
-    def __init__(
-        self, pool: ThreadPoolExecutor, extension: str, weigh: bool = False, timeout: int = 60
-    ) -> None:
-        self.pool, self.extension, self.timeout = pool, extension, timeout
-        self.weigh = weigh  # the folders that match
+    def __init__(self, pool: ThreadPoolExecutor, settings: Settings, progress: Progress) -> None:
+        self.pool, self.progress = pool, progress
+        self.extension, self.timeout = settings.file_extension or "", settings.timeout
+        self.weigh = settings.balance_by == "size"  # whether to list what matching folders hold
         self.names: dict[str, str] = {}  # of the assets, by location
         self.found: dict[str, Found] = {}  # by location
         self.s3: Future[S3] | None = None
         self.buckets: dict[str, Future[Bucket]] = {}
         self.parts: dict[Future[tuple[Found, list[Part]]], Part] = {}  # under way
+        self.open_parts: Counter[str] = Counter()  # their number, by location
         self.finished: SimpleQueue[Future[tuple[Found, list[Part]]]] = SimpleQueue()
 
     def open_s3(self) -> Future[S3]:
@@ -1100,6 +1236,7 @@ class Listing:
         if location in self.found:
             return
         self.names[location], self.found[location] = name, Counter()
+        self.progress.assets += 1
         bucket, folder = split_location(location)
         if location.startswith("s3://") and bucket not in self.buckets:
             s3 = self.open_s3()  # queues before the bucket, and that before its assets
@@ -1112,6 +1249,7 @@ class Listing:
         """Queue a part."""
         future = self.pool.submit(self.list_part, part)
         self.parts[future] = part
+        self.open_parts[part.location] += 1
         future.add_done_callback(self.finished.put)
 
     def list_part(self, part: Part) -> tuple[Found, list[Part]]:
@@ -1121,9 +1259,10 @@ class Listing:
             top = local_path(part.location)
             return Counter({f: size_on_disk(top / f) if self.weigh else 0 for f in files}), []
         name, prefix = split_location(part.location)
-        match: Match = partial(file_of, extension=self.extension)
-        if part.file:
-            match = lambda _: (part.file, None)  # noqa: E731
+
+        def match(path: str) -> tuple[str | None, str | None]:
+            return (part.file, None) if part.file else file_of(path, self.extension)
+
         bucket = self.buckets[name].result()
         for pause in PAUSES:
             try:
@@ -1136,8 +1275,8 @@ class Listing:
             time.sleep(pause)
         return list_in_bucket(bucket, prefix, part, match)
 
-    def collect(self) -> str:
-        """Wait for the next part, and queue what it leaves; return its asset's location."""
+    def collect(self) -> None:
+        """Wait for the next part, and queue what it leaves."""
         future = self.finished.get()
         part = self.parts.pop(future)
         try:
@@ -1154,21 +1293,19 @@ class Listing:
             prefix = split_location(part.location)[1]
             folders = [path[:-1] for path in found if path.endswith("/") and path not in known]
             parts += [Part(part.location, f"{prefix}/{file}", file=file) for file in folders]
+        self.progress.files += len(found.keys() - known.keys())
         known.update(found)
         for new in parts:
             self.start(new)
-        return part.location
+        self.open_parts[part.location] -= 1
+        self.progress.listed += not self.open_parts[part.location]
+        self.progress.show()
 
     def files(self) -> Files:
         """Wait for all assets; return their files, ordered."""
-        with progress_bar(len(self.found)) as advance:
-            open_parts = Counter(part.location for part in self.parts.values())
-            advance(len(self.found) - len(open_parts))
-            while self.parts:
-                before = len(self.parts)
-                location = self.collect()
-                open_parts[location] += len(self.parts) - before
-                advance(open_parts[location] == 0)
+        self.progress.complete = True
+        while self.parts:
+            self.collect()
         files: Files = {}
         for location, found in self.found.items():
             sizes: Counter[str] = Counter()
@@ -1176,18 +1313,6 @@ class Listing:
                 sizes[path.rstrip("/")] += size
             files[location] = {file_url(location, path): sizes[path] for path in sorted(sizes)}
         return files
-
-
-@contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[int], object]]:
-    """Yield a function that advances a bar, shown where a person is watching."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(desc="listing", total=total, leave=False, unit="asset") as bar:
-        yield bar.update
 
 
 def is_final(error: Exception) -> bool:
@@ -1200,7 +1325,8 @@ def list_fault(error: Exception) -> str:
     """Return what S3 said."""
     text = str(error).partition("\n\nDebug source")[0]  # obstore appends its own structures
     code = re.search(r"<Code>(\w+)</Code>.*<Message>([^<]*)</Message>", text, re.DOTALL)
-    return f"{code[1]}: {code[2]}" if code else text.removeprefix("Generic S3 error: ")
+    text = f"{code[1]}: {code[2]}" if code else text.removeprefix("Generic S3 error: ")
+    return without_secrets(text)
 
 
 def advice(error: Exception) -> str:
@@ -1526,9 +1652,9 @@ def read_parameters(folder: Path) -> list[Record]:
     path = find_input("analysis_parameters.json", folder)
     if not path:
         return []
+    text = read_text(path)
     try:
-        found = json.loads(read_text(path), object_pairs_hook=unique_keys)
-        compact(found).encode()  # which NaN, and halves of characters, are not
+        found = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is no JSON: {describe(error)}") from None
     except BadInput as error:
@@ -1545,10 +1671,16 @@ def read_parameters(folder: Path) -> list[Record]:
         raise BadInput(f"{path}: fixed_parameters must be an object")
     sets = found.get("distributed_parameters")
     sets = [] if sets is None else sets
-    if not isinstance(sets, list) or not all(isinstance(some, dict) for some in sets):
+    if not isinstance(sets, list) or not all(isinstance(one, dict) for one in sets):
         raise BadInput(f"{path}: distributed_parameters must be a list of objects")
+    if is_deeper(sets):
+        raise BadInput(f"{path}: distributed_parameters are nested more than {DEPTH} deep")
+    try:
+        compact(sets).encode()  # which NaN, and halves of characters, are not
+    except ValueError as error:
+        raise BadInput(f"{path}: distributed_parameters cannot be sent: {error}") from None
     if sets:
-        log.info("%s: every task comes %s", path, count(len(sets), "time"))
+        log.info("%s: every task is dispatched with %s", path, count(len(sets), "parameter set"))
     return sets
 
 
@@ -1565,16 +1697,19 @@ def make_tasks(
     """
     split_files = settings.split_files
     if settings.group_by or GROUP_FIELDS or any(len(group) > 1 for group in groups):
+        if split_files and files is not None:
+            log.info("assets are grouped: one task per group, so --split_files has no effect")
         split_files = False
-        log.info("assets are grouped: one task per group, so --split_files has no effect")
     query = provenance(settings.query)
     for group in groups:
-        some = [asset for asset in group if files is None or files[asset.location]]
-        parts: list[Any] = [None if files is None else [f for a in some for f in files[a.location]]]
-        if split_files and files is not None:
-            parts = [[file] for file in parts[0]]
-        more = [{"distributed_parameters": one} for one in parameters] or [{}]
-        for part, varied in product(parts if some else [], more):
+        once = {asset.record_id: asset for asset in group}.values()
+        some = [asset for asset in once if files is None or files[asset.location]]
+        parts: list[Any] = [None]
+        if files is not None:  # two assets of a group can be at one location
+            parts = [list(dict.fromkeys(url for asset in some for url in files[asset.location]))]
+            parts = [[url] for url in parts[0]] if split_files else parts
+        sets = [{"distributed_parameters": one} for one in parameters] or [{}]
+        for part, varied in product(parts if some else [], sets):
             task: Record = {
                 "s3_location": [asset.location for asset in some],
                 "asset_id": [asset.id for asset in some],
@@ -1697,7 +1832,7 @@ def heaviest(workers: Sequence[Sequence[Task]], balance_by: str) -> str:
 
         loads = [sum(task.size for task in tasks) for tasks in workers]
         shown = tqdm.format_sizeof(max(loads), "B")
-    times = max(loads) * len(loads) / (sum(loads) or 1)
+    times = max(loads) * len(loads) / sum(loads) if any(loads) else 1
     return f"the heaviest with {shown}, {times:.2f} times the mean"
 
 
@@ -1827,22 +1962,60 @@ def undo_moves(output: Path) -> bool:
 # -------------------------------------------------------------------------------------- main
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is dispatched, and what is not."""
+
+    matched: int  # records
+    skipped: list[Skip]
+    assets: list[Asset]  # that groups are made of
+    files: Files | None
+    workers: list[list[Task]]
+    left_out: int  # tasks, by --max_tasks
+
+
 def dispatch(settings: Settings) -> None:
     """Do what the settings ask for, from records to worker folders."""
     started = time.monotonic()
-    if os.path.exists(settings.output_directory / MARKER):
-        with lock(settings.output_directory):
-            clean_up(settings.output_directory)
-    check_output(settings.output_directory, settings.overwrite)
+    output = settings.output_directory
+    if os.path.exists(output / MARKER):
+        with lock(output):
+            clean_up(output)
+    check_output(output, settings.overwrite)
+    plan = make_plan(settings)
+    try:
+        write_workers(plan.workers, output, settings.overwrite)
+    except OSError as error:
+        raise FailedRun(f"cannot write into {output}: {error}") from error
+    seconds = time.monotonic() - started
+    log.info("dispatched to %s: %s, %.1f s", output, summary(plan, settings), seconds)
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Return what the settings ask for, from records to the tasks of each worker."""
     parameters = read_parameters(settings.input_directory)
+    assets, skipped, matched, groups, files = find_assets(settings)
+    report_skipped(skipped, settings.strict)
+    tasks = render_tasks(make_tasks(groups, files, settings, parameters), files)
+    if not tasks:
+        raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
+    left_out = max(0, len(tasks) - settings.max_tasks) if settings.max_tasks else 0
+    if left_out:
+        log.warning("--max_tasks %d: %s left out", settings.max_tasks, count(left_out, "task"))
+    workers = deal(tasks[: len(tasks) - left_out], settings)
+    return Plan(matched, skipped, assets, files, workers, left_out)
+
+
+def find_assets(
+    settings: Settings,
+) -> tuple[list[Asset], list[Skip], int, list[list[Asset]], Files | None]:
+    """Return the assets, what is skipped, the records matched, the groups, and the files."""
     if settings.query is not None:
         log.info("the filter: %s", pasteable(settings.query))
     pool = ThreadPoolExecutor(settings.max_connections)
+    progress = Progress()
     try:
-        listing = None
-        if settings.file_extension:
-            weigh = settings.balance_by == "size"
-            listing = Listing(pool, settings.file_extension, weigh, settings.timeout)
+        listing = Listing(pool, settings, progress) if settings.file_extension else None
         if settings.docdb_snapshot:
             database = open_snapshot(settings.docdb_snapshot)
         else:
@@ -1850,7 +2023,10 @@ def dispatch(settings: Settings) -> None:
             if listing:
                 listing.open_s3()  # while DocDB answers
         narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
-        assets, skipped, matched = choose_assets(settings, database, None if narrowed else listing)
+        early = None if narrowed else listing
+        assets, skipped, matched = choose_assets(settings, database, early, progress)
+        if settings.query and not matched:
+            explain(database, settings.query)
         assets, older = keep_latest(assets, settings)
         assets, lacking = set_groups(assets, settings)
         groups = group_assets(assets)
@@ -1861,33 +2037,24 @@ def dispatch(settings: Settings) -> None:
             Thread(target=task_model).start()  # while S3 answers
             files = listing.files()
     finally:
+        progress.close()
         pool.shutdown(wait=False, cancel_futures=True)
     skipped += [*older, *lacking, *without_task(assets, groups, files, settings.file_extension)]
-    report_skipped(skipped, settings.strict)
-    tasks = render_tasks(make_tasks(groups, files, settings, parameters), files)
-    if not tasks:
-        raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
-    left_out = len(tasks) - settings.max_tasks if settings.max_tasks else 0
-    if left_out > 0:
-        log.warning("--max_tasks %d: %s left out", settings.max_tasks, count(left_out, "task"))
-        tasks = tasks[: settings.max_tasks]
-    workers = deal(tasks, settings)
-    try:
-        write_workers(workers, settings.output_directory, settings.overwrite)
-    except OSError as error:
-        raise FailedRun(f"cannot write into {settings.output_directory}: {error}") from error
-    listed_at = {asset.location for asset in chain(*groups)}
-    log.info(
-        "dispatched to %s: %s, %s, %s%s, %s, %s, %.1f s",
-        settings.output_directory,
-        summarise(matched, skipped),
-        count(sum(len(files[at]) for at in listed_at), "file") if files else "no files looked for",
-        count(len(tasks), "task"),
-        f" ({left_out} more left out)" if left_out > 0 else "",
-        count(len(workers), "worker"),
-        heaviest(workers, settings.balance_by),
-        time.monotonic() - started,
-    )
+    return assets, skipped, matched, groups, files
+
+
+def summary(plan: Plan, settings: Settings) -> str:
+    """Return what a plan comes to, in words."""
+    files = "no files looked for"
+    if plan.files is not None:
+        at = {asset.location for asset in plan.assets}
+        files = count(sum(len(plan.files[location]) for location in at), "file")
+    tasks = count(sum(map(len, plan.workers)), "task")
+    more = f" ({plan.left_out} more left out)" if plan.left_out else ""
+    workers = count(len(plan.workers), "worker")
+    balance = heaviest(plan.workers, settings.balance_by)
+    matched = summarise(plan.matched, plan.skipped)
+    return f"{matched}, {files}, {tasks}{more}, {workers}, {balance}"
 
 
 def without_task(
@@ -1898,7 +2065,7 @@ def without_task(
     skipped = []
     for asset in {asset.record_id: asset for asset in assets}.values():
         if asset.record_id not in grouped:
-            skipped.append(Skip("left out by group_assets", asset.name))
+            skipped.append(Skip("left out by group_assets", asset.label))
         elif files is not None and not files[asset.location]:
             skipped.append(Skip(f"no {extension} file", f"{asset.name} ({asset.location})"))
     return skipped
@@ -1947,7 +2114,6 @@ def without_secrets(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return a text with everything that is not printed as itself written as an escape."""
-    text = without_secrets(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -1993,7 +2159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         logging.disable()  # what still ends in another thread says nothing behind the last line
-        print(f"error: {one_line(fault)}", file=sys.stderr)
+        print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
         if isinstance(error, Stopped):
             return 128 + int(error.args[0])
         return 2 if isinstance(error, BadInput) else 1

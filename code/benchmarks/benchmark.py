@@ -84,7 +84,8 @@ def with_boto3_in_threads(locations: list[str], extension: str) -> int:
 def with_listing_alone(locations: list[str], extension: str) -> int:
     """List as this program does, without a database and without output."""
     with ThreadPoolExecutor(THREADS) as pool:
-        listing = run_capsule.Listing(pool, extension)
+        settings = run_capsule.parse_settings(["--query={}", f"--file_extension={extension}"])
+        listing = run_capsule.Listing(pool, settings, run_capsule.Progress())
         for location in locations:
             listing.add(location, location)
         return sum(map(len, listing.files().values()))

@@ -40,6 +40,7 @@ LIMITS: dict[Any, dict[str, Any]] = {
     run_capsule.field_name: {"value_type": "string", "pattern": "^[^,]*$"},
     run_capsule.suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
     str: {"value_type": "string"},
+    run_capsule.valid_text: {"value_type": "string"},
 }
 
 

@@ -98,7 +98,7 @@ def test_a_flag_adds_to_a_query_about_the_same_field(run: Run, docdb: DocDB) -> 
 
 
 def test_the_filter_in_the_log_is_json_whatever_it_holds(run: Run, docdb: DocDB) -> None:
-    name = 'Tåg\u202e\x85"x" \U000e0001'
+    name = 'https://me:word@example.org Tåg\u202e\x85"x" \U000e0001'
     docdb.put(record("a", data_description={"project_name": name}))
     result = run(f"--project_name={name}")
     [shown] = re.findall("the filter: (.*)", result.log)
@@ -113,6 +113,26 @@ def test_the_csv_wins_over_the_flags_that_make_a_query(
     result = run("--use_data_asset_csv=1", "--project_name=none", "--query={wrong")
     assert [task["asset_name"] for task in result.tasks()] == [["b"]]
     assert "--project_name is not used" in result.log
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_query_that_matches_nothing_tells_what_each_condition_matches(
+    live: bool, run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
+) -> None:
+    docdb.put(*real_records)
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
+    where = [] if live else ["--docdb_snapshot=records.jsonl"]
+    raw = sum(r["data_description"]["data_level"] == "raw" for r in real_records)
+    result = run("--query={'subject.subject_id': 'nobody'}", "--data_level=raw", *where)
+    assert result.status == 1
+    assert f'alone, {{"data_description.data_level":"raw"}} matches {raw} records' in result.log
+    assert 'alone, {"subject.subject_id":"nobody"} matches 0 records' in result.log
+    both = {"$and": [{"name": "x"}, {"session": {"$ne": None}}]}
+    result = run(f"--query={json.dumps(both)}", *where)
+    assert 'alone, {"name":"x"} matches 0 records' in result.log
+    with_session = sum(r.get("session") is not None for r in real_records)
+    assert f'alone, {{"session":{{"$ne":null}}}} matches {with_session} records' in result.log
+    assert "alone" not in run("--query={'name': 'nobody'}", *where).log
 
 
 # ---------------------------------------------------------------------- only the latest, and groups
@@ -299,6 +319,19 @@ def test_groups_are_those_of_mongodbs_group_stage(
     assert found == expected
 
 
+def test_scalars_in_a_list_are_passed_over_by_both_databases(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    some = [record("a", g=[5, {"b": 1}, {"c": 2}]), record("b", g=7), record("c", g={"b": [3]})]
+    docdb.put(*some)
+    (tmp_path / "records.json").write_text(json.dumps(some))
+    flags = ["--query={}", "--group_by=g.b", "--unwind_list_fields=g", "--drop_null_groups=0"]
+    live = run(*flags)
+    assert live.status == 0, live.log
+    snapshot = run(*flags, "--docdb_snapshot=records.json", output=tmp_path / "again")
+    assert live.files() == snapshot.files()
+
+
 def test_the_live_database_groups_as_a_snapshot_does(
     run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
 ) -> None:
@@ -333,6 +366,46 @@ def test_times_are_compared_across_zones(dispatch: Dispatch) -> None:
     [task] = dispatch(records, "--filter_latest=at", "--filter_by=external_links.nothing",
                       "--drop_null_groups=0")  # fmt: skip
     assert task["asset_name"] == ["d"]
+
+    records[-1]["at"] = None  # which is before all times
+    [task] = dispatch(records, "--filter_latest=at", "--filter_by=external_links.nothing",
+                      "--drop_null_groups=0")  # fmt: skip
+    assert task["asset_name"] == ["a"]
+
+
+def test_nan_is_null(dispatch: Dispatch, caplog: pytest.LogCaptureFixture) -> None:
+    records = [record("a", g=float("nan")), record("b", g=None), record("c", g=[float("nan")])]
+    [task] = dispatch(records, "--group_by=g")
+    assert task["group_metadata"] == {"g": [None]}
+    named = [entry.getMessage() for entry in caplog.records if "skipped" in entry.getMessage()]
+    assert named == [f"skipped, no g: {name} (record id-{name})" for name in "ab"]
+    both = dispatch(records, "--group_by=g", "--drop_null_groups=0")
+    assert [task["asset_name"] for task in both] == [["a", "b"], ["c"]]
+
+
+def test_a_group_holds_an_asset_and_a_file_once(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["a/x.nwb"])
+    docdb.put(record("a", g=["x", "x"]), {**record("b", g="x"), "location": f"s3://{BUCKET}/a"})
+    result = run("--query={}", "--group_by=g", "--unwind_list_fields=g", "--file_extension=nwb")
+    [task] = result.tasks()
+    assert task["asset_name"] == ["a", "b"]
+    assert task["file_location"] == [f"s3://{BUCKET}/a/x.nwb"]
+
+
+@pytest.mark.parametrize(
+    ("values", "lacking"),
+    [
+        ([{"x": None, "y": 1}, {"x": 1, "y": None}], "m.x or m.y"),
+        ([{"y": 1}, {"y": 2}], "m.x"),
+        ([], "m.x or m.y"),
+    ],
+)
+def test_the_field_that_is_missing_is_named(
+    values: list[Record], lacking: str, run: Run, docdb: DocDB
+) -> None:
+    docdb.put(record("a", m=values))
+    result = run("--query={}", "--group_by=m.x,m.y", "--unwind_list_fields=m")
+    assert f"skipped, no {lacking}: a (record id-a)" in result.log
 
 
 def test_a_list_that_a_path_leads_through_can_be_unwound(dispatch: Dispatch) -> None:
@@ -377,6 +450,9 @@ def test_an_asset_that_is_replaced_is_not_listed(run: Run, docdb: DocDB, s3: S3)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--project_name=\udcff"], "UTF-8"),
+        (["--subject_id=a,\udcff"], "UTF-8"),
+        (["--group_by=\udcff"], "UTF-8"),
         (["--filter_latest=created"], "--filter_by"),
         (["--filter_by=created"], "--filter_latest"),
         (["--filter_latest=a,b", "--filter_by=c"], "one field"),
@@ -427,6 +503,7 @@ def test_every_task_comes_once_for_each_set_of_parameters(
         '{"distributed_parameters": []}',
         '{"distributed_parameters": null}',
         '\ufeff{"fixed_parameters": {"a": 1}}',
+        '{"fixed_parameters": {"a": NaN, "b": "\\ud800"}}',
     ],
 )
 def test_no_sets_of_parameters_change_nothing(
@@ -453,9 +530,10 @@ def test_no_sets_of_parameters_change_nothing(
         ('{"fixed_parameters": null}', "fixed_parameters"),
         ('{"distributed": []}', "'distributed'"),
         ('{"distributed_parameters": [{"a": NaN}]}', "nan"),
-        ('{"distributed_parameters": [{"a": 1e999}]}', "no JSON"),
-        ('{"distributed_parameters": [{"a": "\\ud800"}]}', "no JSON"),
-        ('{"distributed_parameters": [{"a": 1, "a": 2}]}', "'a' twice"),
+        ('{"distributed_parameters": [{"a": 1e999}]}', "cannot be sent"),
+        ('{"distributed_parameters": [{"a": "\\ud800"}]}', "cannot be sent"),
+        ('{"distributed_parameters": [{"a": 1, "a": 2}]}', "'a' stands twice"),
+        ('{"distributed_parameters": [' + '{"a":' * 300 + "1" + "}" * 300 + "]}", "100 deep"),
         ("[" * 100_000, "no JSON"),
     ],
 )

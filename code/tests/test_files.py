@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,9 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
 
         def find(prefix: str, extension: str) -> set[str]:
             location = f"s3://{BUCKET}/{prefix}"
-            listing = run_capsule.Listing(pool, extension)
+            settings = run_capsule.parse_settings(["--query={}"])
+            settings = dataclasses.replace(settings, file_extension=extension)
+            listing = run_capsule.Listing(pool, settings, run_capsule.Progress())
             listing.s3 = access
             listing.add(location, "example")
             [(at, files)] = listing.files().items()

@@ -6,16 +6,19 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import termios
 from pathlib import Path
 
+import pytest
+
 import generated
 import run_capsule
 from conftest import PROGRAM, ROOT, Run
-from standins import S3, DocDB
+from standins import BUCKET, S3, DocDB, record
 
 
 def test_the_app_panel_is_fresh() -> None:
@@ -143,20 +146,67 @@ def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
             assert all(name in done.stdout for name in names.split())
 
 
-def test_a_bar_is_shown_on_a_terminal_only(run: Run, docdb: DocDB, s3: S3) -> None:
-    docdb.put({"_id": "a", "name": "a", "location": "s3://bucket/a"})
-    s3.put("bucket", ["a/x.nwb"])
-    flags = ("--query={}", "--file_extension=.nwb", "--overwrite=1")
-    assert "listing" not in run(*flags).log
+def test_progress_is_a_line_on_a_terminal_and_lines_of_the_log_elsewhere(
+    run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    docdb.put(*(record(f"{n:03}") for n in range(300)))
+    s3.put(BUCKET, [f"{n:03}/{name}.nwb" for n in range(300) for name in "ab"])
+    words = r"300 records, \d+ of 300 assets listed, \d+ files, \d+ assets/s, \d+ s left"
+    flags = ("--query={}", "--file_extension=.nwb", "--overwrite=1", "--max_connections=2")
+    edited = tmp_path / "code" / "run_capsule.py"
+    edited.parent.mkdir()
+    text = PROGRAM.read_text()
+    assert "SECONDS_PER_LINE = 10 " in text
+    edited.write_text(text.replace("SECONDS_PER_LINE = 10 ", "SECONDS_PER_LINE = 0.2 "))
+    logged = run(*flags, program=edited)
+    assert logged.status == 0, logged.log
+    lines = re.findall(f"^[0-9:]+ INFO {words}$", logged.log, re.MULTILINE)
+    assert lines
+    assert not re.search(words, run(*flags).log)  # in less than ten seconds
     master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (24, 100))
+    termios.tcsetwinsize(slave, (24, 160))
     done = run(*flags, stderr=slave)
     os.close(slave)
     shown = os.read(master, 65_536).decode()
     os.close(master)
     assert done.status == 0
-    assert "listing:" in shown
+    assert len(re.findall(words, shown)) > 1
     assert shown.count("dispatched to") == 1
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"aind-analysis-job-dispatch {run_capsule.VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "nearest"),
+    [
+        ("--file_extention=nwb", "--file_extension"),
+        ("--file-extension", "--file_extension"),
+        ("--maxjobs", "--max_jobs"),
+        ("-query", "--query"),
+        ("--Query={}", "--query"),
+        ("--qwertyuiop", ""),
+    ],
+)
+def test_a_mistyped_flag_gets_the_nearest_one(flag: str, nearest: str, run: Run) -> None:
+    result = run("--query={}", flag)
+    assert result.status == 2
+    assert f"there is no flag {flag!r}" in result.error
+    assert (f"did you mean {nearest}?" in result.error) == bool(nearest)
+
+
+def test_the_examples_of_the_help_are_accepted() -> None:
+    parser = run_capsule.Parser()
+    text = run_capsule.EPILOG.replace("\\\n", " ")
+    examples = re.findall("^    run_capsule.py (.*)$", text, re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        assert parser.parse(shlex.split(example))
+    assert run_capsule.EPILOG in parser.format_help()
 
 
 def test_a_python_that_is_too_old_is_told(tmp_path: Path) -> None:
