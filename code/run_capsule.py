@@ -10,6 +10,7 @@ Read this file from top to bottom, in the order in which the data flows:
     files      the objects and folders of each asset that have the extension, from S3
     tasks      a group with its files becomes one task, or one task per file, per parameter set
     workers    tasks become JSON files in numbered folders, one folder per worker
+    plan       or, in a dry run, a table and a page to look at (dispatch_plan.py draws it)
     main       the steps in a row, the closing line, the exit status
 
 Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed, 130 and 143 a signal ended it.
@@ -29,6 +30,7 @@ import logging
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Store
     from pydantic import BaseModel
     from tqdm import tqdm
+
+    import dispatch_plan
 
 VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
@@ -247,6 +251,9 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
          " files; needs --file_extension."),
     ],
     "Folders and safety": [
+        ("--dry_run", switch, 0, "0|1",
+         "1: dispatch nothing, but show what would be: the first tasks on the terminal, all of them"
+         " in dispatch_plan.csv and dispatch_plan.html in the output folder."),
         ("--input_directory", Path, ROOT / "data", "FOLDER",
          "Where the CSV, query, parameter and snapshot files are looked for."),
         ("--output_directory", Path, ROOT / "results", "FOLDER",
@@ -285,12 +292,19 @@ class Settings:
     output_directory: Path
     overwrite: bool
     strict: bool
+    dry_run: bool
+    command: str  # that dispatches, whether this is a dry run or not
 
     @property
     def fields_in_use(self) -> tuple[str, ...]:
         """The fields of a record that the flags for filtering and grouping read."""
         latest = (self.filter_latest,) if self.filter_latest else ()
         return (*latest, *self.filter_by, *self.group_by)
+
+    @property
+    def weigh(self) -> bool:
+        """Whether the bytes in folders that match are wanted."""
+        return self.balance_by == "size" or self.dry_run
 
 
 class Flag(argparse.Action):
@@ -400,11 +414,21 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     if len(set(map(key_of, chosen["group_by"]))) < len(chosen["group_by"]):
         raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
     others = {name: value for name, value in chosen.items() if name not in QUERY_FLAGS}
-    settings = Settings(query=query, **others)
+    settings = Settings(query=query, command=command_of(argv), **others)
     for path in settings.unwind_list_fields:
         if not any(is_in(name, path) for name in settings.fields_in_use):
             log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
     return settings
+
+
+def command_of(argv: Sequence[str] | None) -> str:
+    """Return the command line that these flags make, without a dry run."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    while "--dry_run" in words:
+        start = words.index("--dry_run")
+        del words[start : start + 2]
+    kept = [word for word in words if not word.startswith("--dry_run=")]
+    return shlex.join(["python", "code/run_capsule.py", *kept])
 
 
 QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
@@ -906,6 +930,8 @@ def choose_assets(
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
     wanted = dict.fromkeys((*ASSET_FIELDS, *GROUP_FIELDS, *settings.fields_in_use))
+    if settings.dry_run:
+        wanted |= dict.fromkeys((SUBJECT_FIELD, *DATE_FIELDS))
     fields = [name for name in wanted if not name.startswith(tuple(f"{top}." for top in wanted))]
     ids: list[str] | None = None
     if settings.query is None:
@@ -1217,7 +1243,7 @@ class Listing:
     def __init__(self, pool: ThreadPoolExecutor, settings: Settings, progress: Progress) -> None:
         self.pool, self.progress = pool, progress
         self.extension, self.timeout = settings.file_extension or "", settings.timeout
-        self.weigh = settings.balance_by == "size"  # whether to list what matching folders hold
+        self.weigh = settings.weigh
         self.names: dict[str, str] = {}  # of the assets, by location
         self.found: dict[str, Found] = {}  # by location
         self.s3: Future[S3] | None = None
@@ -1793,6 +1819,7 @@ def render_tasks(tasks: Iterable[Record], files: Files | None) -> list[Task]:
 
 STAGING = ".dispatch-staging-"
 MARKER = ".dispatch-moving"  # lies beside the worker folders while they are moved into place
+PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
 PLACED = Event()  # from then on the run is as good as done, and no signal stops it
 
 
@@ -1828,10 +1855,8 @@ def heaviest(workers: Sequence[Sequence[Task]], balance_by: str) -> str:
     loads = [len(tasks) for tasks in workers]
     shown = count(max(loads), "task")
     if balance_by == "size":
-        from tqdm import tqdm
-
         loads = [sum(task.size for task in tasks) for tasks in workers]
-        shown = tqdm.format_sizeof(max(loads), "B")
+        shown = file_size(max(loads))
     times = max(loads) * len(loads) / sum(loads) if any(loads) else 1
     return f"the heaviest with {shown}, {times:.2f} times the mean"
 
@@ -1849,16 +1874,17 @@ def check_output(output: Path, overwrite: bool) -> None:
     if there != output:
         return
     shown = sorted(path for path in output.iterdir() if not path.name.startswith("."))
-    others = [path.name for path in shown if not is_worker(path)]
+    others = [path.name for path in shown if not is_worker(path) and path.name not in PLAN_FILES]
     if others:
         raise BadInput(
             f"--output_directory: {output} holds {listed(others)}, which no dispatch wrote and"
             " which would start a worker: move it away, or choose another folder"
         )
-    if shown and not overwrite:
+    workers = sum(path.name not in PLAN_FILES for path in shown)
+    if workers and not overwrite:
         raise BadInput(
-            f"--output_directory: {output} holds {len(shown)} worker folders of an earlier run:"
-            " replace them with --overwrite 1, or choose another folder"
+            f"--output_directory: {output} holds {count(workers, 'worker folder')} of an earlier"
+            " run: replace them with --overwrite 1, or choose another folder"
         )
 
 
@@ -1959,7 +1985,11 @@ def undo_moves(output: Path) -> bool:
     return True
 
 
-# -------------------------------------------------------------------------------------- main
+# -------------------------------------------------------------------------------------- plan
+
+SUBJECT_FIELD = "subject.subject_id"
+DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
+ROWS_ON_TERMINAL = 20
 
 
 @dataclass(frozen=True)
@@ -1974,6 +2004,99 @@ class Plan:
     left_out: int  # tasks, by --max_tasks
 
 
+def write_plan(plan: Plan, settings: Settings) -> None:
+    """Write the plan as a table and as a page, and print the first of its tasks."""
+    import dispatch_plan
+
+    def row(task: Task) -> dispatch_plan.Row:
+        content = json.loads(task.content)
+        names, ids = content["asset_name"], content["asset_id"]
+        records, files = content["docdb_record_id"], content["file_location"]
+        parameters = content.get("distributed_parameters")
+        return dispatch_plan.Row(task.id, names, ids, records, files, task.size, parameters)
+
+    workers = [[row(task) for task in tasks] for tasks in plan.workers]
+    held = {record_id for rows in workers for row in rows for record_id in row.record_ids}
+    assets = {asset.record_id: asset for asset in plan.assets if asset.record_id in held}
+    page = dispatch_plan.Plan(
+        command=settings.command,
+        query=None if settings.query is None else compact(settings.query),
+        matched=plan.matched,
+        skipped=[(skip.reason, skip.name) for skip in plan.skipped],
+        left_out=plan.left_out,
+        workers=workers,
+        assets=[
+            dispatch_plan.AssetRow(asset.name, subject_of(asset), session_date(asset))
+            for asset in assets.values()
+        ],
+    )
+    output = settings.output_directory
+    output.mkdir(parents=True, exist_ok=True)
+    with lock(output):
+        clean_up(output)
+        check_output(output, settings.overwrite)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        try:
+            dispatch_plan.write(page, staging)
+            PLACED.set()
+            for name in PLAN_FILES:
+                (staging / name).replace(output / name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    print_plan(workers, settings)
+
+
+def subject_of(asset: Asset) -> str | None:
+    """Return the subject that an asset is of, None if its record does not tell."""
+    subject = value_at(asset.record, SUBJECT_FIELD)
+    return subject if isinstance(subject, str) and subject else None
+
+
+def session_date(asset: Asset) -> str | None:
+    """Return the day of an asset's session, by its record, else by its name; YYYY-MM-DD."""
+    for told in (*(value_at(asset.record, name) for name in DATE_FIELDS), asset.name):
+        found = re.search(r"(?:^|_)(\d{4}-\d\d-\d\d)", told) if isinstance(told, str) else None
+        if found and instant(found[1]):
+            return found[1]
+    return None
+
+
+def print_plan(workers: list[list[dispatch_plan.Row]], settings: Settings) -> None:
+    """Print the filter and the first tasks."""
+    import pandas
+
+    def first(values: list[str]) -> str:
+        more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+        return one_line(values[0]) + more if values else ""
+
+    rows = [(number, row) for number, tasks in enumerate(workers) for row in tasks]
+    table = pandas.DataFrame(
+        {
+            "worker": number,
+            "asset": first(row.assets),
+            "file": first([url.rpartition("/")[2] for url in row.files or ()]),
+            "size": file_size(row.size) if row.files else "",
+            "parameters": one_line(compact(row.parameters)) if row.parameters else "",
+        }
+        for number, row in rows[:ROWS_ON_TERMINAL]
+    )
+    if settings.query is not None:
+        print(f"filter: {pasteable(settings.query)}")
+    print(table.to_string(index=False, justify="left", max_colwidth=60))
+    if len(rows) > ROWS_ON_TERMINAL:
+        print(f"... and {len(rows) - ROWS_ON_TERMINAL:,} more")
+
+
+def file_size(size: float) -> str:
+    """Return a number of bytes with its unit."""
+    from tqdm import tqdm
+
+    return f"{tqdm.format_sizeof(size)}B"
+
+
+# -------------------------------------------------------------------------------------- main
+
+
 def dispatch(settings: Settings) -> None:
     """Do what the settings ask for, from records to worker folders."""
     started = time.monotonic()
@@ -1984,11 +2107,15 @@ def dispatch(settings: Settings) -> None:
     check_output(output, settings.overwrite)
     plan = make_plan(settings)
     try:
-        write_workers(plan.workers, output, settings.overwrite)
+        if settings.dry_run:
+            write_plan(plan, settings)
+        else:
+            write_workers(plan.workers, output, settings.overwrite)
     except OSError as error:
         raise FailedRun(f"cannot write into {output}: {error}") from error
+    done = "dry run, nothing is dispatched, the plan is in" if settings.dry_run else "dispatched to"
     seconds = time.monotonic() - started
-    log.info("dispatched to %s: %s, %.1f s", output, summary(plan, settings), seconds)
+    log.info("%s %s: %s, %.1f s", done, output, summary(plan, settings), seconds)
 
 
 def make_plan(settings: Settings) -> Plan:

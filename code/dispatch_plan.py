@@ -1,0 +1,232 @@
+"""Draw the plan of a dispatch, which a dry run writes: a table for programs, a page for people.
+
+run_capsule.py makes the plan; nothing here is needed to dispatch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import warnings
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A task, as the plan shows it."""
+
+    id: str
+    assets: list[str]  # names; the next two hold the same asset at the same position
+    asset_ids: list[str]
+    record_ids: list[str]
+    files: list[str] | None  # None: none were looked for
+    size: int  # bytes of its files
+    parameters: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRow:
+    """An asset that some task holds."""
+
+    name: str
+    subject: str | None
+    date: str | None  # of its session, YYYY-MM-DD
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a dispatch would do."""
+
+    command: str  # that dispatches exactly this plan
+    query: str | None  # the filter as JSON; None: the assets came from the CSV
+    matched: int  # records
+    skipped: list[tuple[str, str]]  # reason, name
+    workers: list[list[Row]]
+    assets: list[AssetRow]
+    left_out: int = 0  # tasks, by --max_tasks
+
+
+PLAN_PAGE = Path(__file__).with_name("dispatch_plan.html.j2")
+ROWS_IN_PAGE = 2_000  # so that it opens at once; the CSV holds all
+SUBJECTS_IN_PICTURE = 200
+PERIODS_IN_PICTURE = 53  # a year in weeks
+CELL = 14  # of the picture of the assets, in points
+# Stand-ins for colours of the page's style sheet, which are others in the dark.
+PAINT = {f"#00000{n}": name for n, name in enumerate(("paper", "empty", "line", "ink"), 1)}
+PAINT |= {f"#00000{n + 4}": f"shade{n}" for n in (1, 2, 3, 4)}
+PAPER, EMPTY, LINE, INK, *SHADES = PAINT
+
+
+def write(plan: Plan, folder: Path) -> None:
+    """Write the plan as a table, dispatch_plan.csv, and as a page, dispatch_plan.html."""
+    import pandas as pd
+
+    pd.DataFrame(plan_rows(plan)).to_csv(folder / "dispatch_plan.csv", index=False)
+    # a lone surrogate, which JSON can spell, is no UTF-8
+    page = render_plan(plan).encode("utf-8", "backslashreplace")
+    (folder / "dispatch_plan.html").write_bytes(page)
+
+
+def plan_rows(plan: Plan) -> Iterator[Record]:
+    """Yield the rows of the CSV; what is not known is blank."""
+    for worker, rows in enumerate(plan.workers):
+        for row in rows:
+            yield {
+                "worker": worker,
+                "task_id": row.id,
+                "asset_names": cell(row.assets),
+                "asset_ids": cell(row.asset_ids),
+                "record_ids": cell(row.record_ids),
+                "number_of_files": "" if row.files is None else len(row.files),
+                "bytes": "" if row.files is None else row.size,
+                "first_file": cell(row.files[:1]) if row.files else "",
+                "parameters": "" if row.parameters is None else json.dumps(row.parameters),
+            }
+
+
+def cell(values: list[str]) -> str:
+    """Return texts as a cell of the CSV: one plain text as it is, all else as a JSON list.
+
+    A cell is a JSON list if and only if it begins with a bracket. Line breaks and the like are
+    escapes there, so that every reader of CSV gets the same text back.
+    """
+    plain = len(values) == 1 and values[0].isprintable() and not values[0].startswith("[")
+    return values[0] if plain else json.dumps(values)
+
+
+def render_plan(plan: Plan) -> str:
+    """Return the page; the same plan gives the same page."""
+    from jinja2 import Template
+
+    text = PLAN_PAGE.read_text(encoding="utf-8")
+    page: str = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True).render(
+        plan=plan,
+        query=plan.query and json.dumps(json.loads(plan.query), indent=2, ensure_ascii=False),
+        rows=[(worker, row) for worker, tasks in enumerate(plan.workers) for row in tasks],
+        rows_in_page=ROWS_IN_PAGE,
+        subjects_in_picture=SUBJECTS_IN_PICTURE,
+        picture=draw_assets(plan.assets),
+        draw_bars=draw_bars,
+        dumps=partial(json.dumps, ensure_ascii=False),
+        sha256=lambda text: b64encode(sha256(text.encode()).digest()).decode(),
+    )
+    return page
+
+
+def draw_bars(loads: list[int], shown: Callable[[float], str], name: str) -> str:
+    """Return a picture with one bar per worker and a line at their mean, as SVG."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure((4.8, 2), layout="constrained")
+    axes = figure.subplots()
+    side = 0.4 if len(loads) <= 60 else 0.5  # half of a bar: thin ones have no gaps between them
+    edges = [edge for worker in range(len(loads)) for edge in (worker - side, worker + side)]
+    heights = [height for load in loads for height in (load, 0)][:-1]
+    axes.stairs(heights, edges, fill=True, color=SHADES[1])
+    axes.axhline(sum(loads) / len(loads), color=INK, linewidth=1, linestyle="--")
+    axes.set(xlabel="worker", xlim=(-0.5, len(loads) - 0.5), ylim=(0, max(*loads, 1) * 1.05))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.yaxis.set_major_formatter(lambda load, _: shown(load))
+    axes.grid(axis="y", color=LINE)
+    return svg(figure, name)
+
+
+def draw_assets(assets: list[AssetRow]) -> Record | None:
+    """Return a picture of the assets by subject and session date, as SVG, and what it counts."""
+    import pandas as pd
+
+    placed = [(asset.subject, asset.date) for asset in assets if asset.subject and asset.date]
+    if not placed:
+        return None
+    subjects, days = zip(*placed, strict=True)
+    for period in ("day", "week", "month", "year"):
+        dates = pd.PeriodIndex(days, freq=period[0].upper())
+        columns = pd.period_range(dates.min(), dates.max())
+        if len(columns) <= PERIODS_IN_PICTURE:
+            break
+    else:  # one of the dates is mistaken
+        columns = dates.unique().sort_values()
+    rows = sorted({asset.subject for asset in assets if asset.subject})
+    counts = pd.crosstab(pd.Index(subjects), dates)
+    counts = counts.reindex(index=rows, columns=columns, fill_value=0)
+    counts.columns = pd.Index([str(column)[:10] for column in columns])  # a week's Monday
+    return {
+        "svg": draw_counts(counts[:SUBJECTS_IN_PICTURE]),
+        "period": period,
+        "periods": dict(counts.sum()),
+        "subjects": dict(counts.sum(axis=1)),
+    }
+
+
+def draw_counts(counts: DataFrame) -> str:
+    """Return a table of counts as SVG, with bars above its columns and sums beside its rows."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    names = [f"{name[:19]}…" if len(name) > 20 else name for name in map(one_line, counts.index)]
+    (high, wide), values, sums = counts.shape, counts.to_numpy(), counts.sum()
+    left, right, top, bottom = 1 + max(map(len, names)) / 2, 5, 6, 1  # in cells, as all of these
+    width, height = left + wide + right, top + high + bottom
+    figure = Figure((width * CELL / 72, height * CELL / 72))
+    grid = figure.add_axes((left / width, bottom / height, wide / width, high / height))
+    bars = figure.add_axes((left / width, (bottom + high + 2) / height, wide / width, 3 / height))
+    for number in np.unique(values[values > 0]):
+        y, x = np.nonzero(values == number)
+        shade = math.ceil(4 * number / max(4, values.max())) - 1
+        grid.plot(x, y, "s", color=SHADES[shade], markersize=CELL, markeredgewidth=0)
+        if number > 1:
+            digits = f"$\\mathdefault{{{number}}}$"  # as a marker: a text for every cell is slow
+            ink = PAPER if shade else INK
+            grid.plot(x, y, marker=digits, color=ink, markersize=6, markeredgewidth=0, linestyle="")
+    grid.hlines(np.arange(high + 1) - 0.5, -0.5, wide - 0.5, PAPER, zorder=2)
+    grid.vlines(np.arange(wide + 1) - 0.5, -0.5, high - 0.5, PAPER, zorder=2)
+    grid.axhspan(-0.5, high - 0.5, color=EMPTY, zorder=0)
+    grid.set(xlim=(-0.5, wide - 0.5), ylim=(high - 0.5, -0.5))
+    grid.xaxis.tick_top()
+    grid.set_xticks(np.arange(0, wide, 6) - 0.5, counts.columns[::6], ha="left")
+    grid.set_yticks(range(high), names, parse_math=False)  # a name with dollar signs is no formula
+    for row, total in enumerate(counts.sum(axis=1)):
+        grid.text(wide, row, f"{total:,}", va="center_baseline")
+    bars.bar(range(wide), sums, color=SHADES[1])
+    bars.set(xlim=grid.get_xlim(), xticks=[], yticks=[0, sums.max()])
+    return svg(figure, "assets")
+
+
+def one_line(text: str) -> str:
+    """Return a text with everything that is not printed as itself written as an escape."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Return a figure as SVG in the colours of the page, its ids unique and always the same."""
+    from matplotlib import rc_context
+
+    for axes in figure.axes:
+        axes.set_axisbelow(True)
+        axes.patch.set_visible(False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    file = io.StringIO()
+    # Text stays text in the page's font: this one, which lacks some glyphs, only measures it.
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]}
+    with rc_context(style), warnings.catch_warnings(action="ignore"):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", facecolor="none", metadata=nothing)
+    text = re.sub('<g id="[^"]*"', "<g", file.getvalue().partition("<svg")[2])
+    return "<svg" + re.sub("(?<=: )#00000[1-8]", lambda at: f"var(--{PAINT[at[0]]})", text)

@@ -1,0 +1,439 @@
+"""The plan: it is what is dispatched, its table reads back, a real browser opens its page."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from dispatch_plan import AssetRow, Plan, Row, cell, draw_assets, render_plan, write
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+SHOTS = os.environ.get("PLAN_SHOTS")  # a folder to put pictures of the page into
+QUIETLY = (  # a browser that asks nobody for anything
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+QUERY = {
+    "data_description.project_name": "Cognitive flexibility in patch foraging",
+    "data_description.data_level": "derived",
+    "data_description.modality.abbreviation": {"$in": ["ecephys", "behavior"]},
+}
+COMMAND = f"python code/run_capsule.py --query '{json.dumps(QUERY)}' --file_extension .nwb"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'><svg onload=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "</title><!-- --><h1>no</h1>",
+    "--!><b>no</b>]]>",
+    "$\\frac{no}$",
+    "{{ 7 * 7 }}{% raw %}",
+    "px; font-family: <b>; fill: #000001",
+    "javascript:alert(1)",
+    "quote \" comma , semicolon ; apostrophe '",
+    "two\nlines\r\nthree\r",
+    "tab\tnul\0bell\x07",
+    "[1, 2]",
+    "=1+1",
+    " spaces ",
+    "é 漢字 🐁",
+    "\u202eright to left",
+    "\ud800",
+    "",
+]
+
+
+def make_plan(
+    assets: int = 300, subjects: int = 40, days: int = 120, tasks: int = 900, workers: int = 50
+) -> Plan:
+    """Return a plan that looks like a real one."""
+    dice = random.Random(6)  # noqa: S311
+    held = []
+    for number in range(assets):
+        place = int(dice.triangular(0, subjects, subjects * 0.4))
+        subject = str(771200 + 37 * place)
+        later = min(days - 1, max(0, int(dice.gauss(place / subjects * days, days / 8))))
+        day = str(date(2025, 1, 6) + timedelta(later))
+        kind = dice.choice(["ecephys", "behavior", "multiplane-ophys"])
+        clock = f"{dice.randrange(8, 18):02}-{dice.randrange(60):02}-{dice.randrange(60):02}"
+        name = f"{kind}_{subject}_{day}_{clock}"
+        lacks_subject, lacks_date = number % 90 == 89, number % 120 == 77
+        held.append(AssetRow(name, None if lacks_subject else subject, None if lacks_date else day))
+    held.sort(key=lambda asset: asset.name)
+    rows = [make_row(held[n * assets // tasks].name, n, dice) for n in range(tasks)]
+    ends = [tasks * number // workers for number in range(workers + 1)]
+    skipped = [
+        ("no .nwb file", f"behavior_{n}_2025-02-01 (s3://aind-open-data/behavior_{n}_2025-02-01)")
+        for n in range(772001, 772009)
+    ]
+    skipped += [("no S3 location", f"ecephys_{n}_2025-03-01") for n in range(773001, 773005)]
+    return Plan(
+        command=COMMAND,
+        query=json.dumps(QUERY),
+        matched=assets + len(skipped),
+        skipped=skipped,
+        workers=[rows[ends[n] : ends[n + 1]] for n in range(workers)],
+        assets=held,
+    )
+
+
+def make_row(asset: str, number: int, dice: random.Random) -> Row:
+    """Return a task of one asset."""
+    ids = [str(uuid.UUID(int=dice.getrandbits(128))) for _ in range(3)]
+    return Row(
+        id=ids[0],
+        assets=[asset],
+        asset_ids=[ids[1]],
+        record_ids=[ids[2]],
+        files=[f"s3://aind-open-data/{asset}/nwb/experiment1_recording{number % 3 + 1}.nwb"],
+        size=int(dice.lognormvariate(21, 1)),
+        parameters={"threshold": [3.5, 4.0, 5.0][number % 3], "method": "kilosort4"},
+    )
+
+
+def make_named_plan(names: list[str]) -> Plan:
+    """Return a plan that has these names wherever it can."""
+    rows = [
+        Row(str(number), [name], [name], [name], [name, "b"], number, {name: name})
+        for number, name in enumerate(names)
+    ]
+    return Plan(
+        command=" ".join(names),
+        query=json.dumps({name: name for name in names}),
+        matched=len(names),
+        skipped=[(name, name) for name in names],
+        workers=[rows],
+        assets=[AssetRow(name, name, "2025-01-06") for name in names],
+    )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start Debian's chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip)")
+    if not CHROMIUM:
+        pytest.skip("needs chromium: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
+        yield running
+        running.close()
+
+
+class Visit:
+    """A page that is open, and all that it asked for or complained about."""
+
+    def __init__(self, browser: Browser, folder: Path, **options: Any) -> None:
+        self.url = (folder / "dispatch_plan.html").as_uri()
+        self.context = browser.new_context(**options)
+        self.page: Page = self.context.new_page()
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.faults.append(message.text))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", self.refuse)
+        self.page.goto(self.url)
+
+    def refuse(self, dialog: Dialog) -> None:
+        """Note that a dialog has opened, and close it."""
+        self.faults.append(dialog.message)
+        dialog.dismiss()
+
+    def column(self, number: int) -> list[str]:
+        """Return the texts of a column of the tasks, of the rows that show."""
+        found: list[str] = self.page.evaluate(
+            "number => Array.from(document.querySelectorAll('#task-table tbody tr'))"
+            ".filter(row => row.getClientRects().length)"
+            ".map(row => row.cells[number - 1].textContent.trim())",
+            number,
+        )
+        return found
+
+    def headers(self) -> list[str]:
+        """Return the names of the columns of the tasks."""
+        return self.page.locator("#task-table thead th").all_inner_texts()
+
+
+@pytest.fixture
+def visit(browser: Browser, tmp_path: Path) -> Iterator[Any]:
+    """Return a function that writes a plan and opens its page."""
+    opened = []
+
+    def open_plan(plan: Plan, **options: Any) -> Visit:
+        write(plan, tmp_path)
+        opened.append(Visit(browser, tmp_path, **options))
+        return opened[-1]
+
+    yield open_plan
+    for each in opened:
+        each.context.close()
+        assert each.faults == []
+        assert set(each.requests) == {each.url}
+
+
+def read_table(plan: Plan, folder: Path) -> pd.DataFrame:
+    write(plan, folder)
+    return pd.read_csv(folder / "dispatch_plan.csv", dtype=str, keep_default_na=False)
+
+
+def read_cell(text: str) -> list[str]:
+    values: list[str] = json.loads(text) if text.startswith("[") else [text]
+    return values
+
+
+def test_the_table_holds_all_tasks_in_the_order_of_the_workers(tmp_path: Path) -> None:
+    plan = make_plan()
+    table = read_table(plan, tmp_path)
+    rows = [(str(worker), row.id) for worker, rows in enumerate(plan.workers) for row in rows]
+    assert list(zip(table["worker"], table["task_id"], strict=True)) == rows
+    assert table["bytes"].astype(int).sum() == sum(
+        row.size for rows in plan.workers for row in rows
+    )
+
+
+def test_hostile_names_come_back_from_the_table_as_they_were(tmp_path: Path) -> None:
+    table = read_table(make_named_plan(HOSTILE), tmp_path)
+    for column in ("asset_names", "asset_ids", "record_ids", "first_file"):
+        assert [read_cell(text) for text in table[column]] == [[name] for name in HOSTILE]
+    assert [json.loads(text) for text in table["parameters"]] == [{n: n} for n in HOSTILE]
+
+
+def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
+    assert cell(["one"]) == "one"
+    assert cell([]) == "[]"
+    assert cell(["a", "b"]) == '["a", "b"]'
+    assert cell(["[a"]) == '["[a"]'
+    assert cell(["a\nb"]) == '["a\\nb"]'
+
+
+def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
+    row = Row("id", ["a", "b"], ["", ""], ["1", "2"], None, 0, None)
+    plan = replace(make_plan(), workers=[[row]])
+    table = read_table(plan, tmp_path)
+    assert table.to_dict("records") == [
+        {
+            "worker": "0",
+            "task_id": "id",
+            "asset_names": '["a", "b"]',
+            "asset_ids": '["", ""]',
+            "record_ids": '["1", "2"]',
+            "number_of_files": "",
+            "bytes": "",
+            "first_file": "",
+            "parameters": "",
+        }
+    ]
+
+
+def test_the_same_plan_gives_the_same_page() -> None:
+    plan = make_plan()
+    assert render_plan(plan) == render_plan(make_plan())
+
+
+@pytest.mark.parametrize(
+    ("last", "period", "columns"),
+    [
+        ("2025-01-06", "day", 1),
+        ("2025-02-27", "day", 53),
+        ("2025-02-28", "week", 8),
+        ("2026-01-11", "week", 53),
+        ("2026-01-12", "month", 13),
+        ("2029-05-31", "month", 53),
+        ("2029-06-01", "year", 5),
+        ("9999-12-31", "year", 2),
+    ],
+)
+def test_dates_are_gathered_into_the_shortest_period_that_fits(
+    last: str, period: str, columns: int
+) -> None:
+    picture = draw_assets([AssetRow("a", "1", "2025-01-06"), AssetRow("b", "1", last)])
+    assert picture
+    assert (picture["period"], len(picture["periods"])) == (period, columns)
+    assert sum(picture["periods"].values()) == 2
+
+
+def test_a_subject_without_a_dated_session_keeps_its_row() -> None:
+    picture = draw_assets([AssetRow("a", "1", "2025-01-06"), AssetRow("b", "2", None)])
+    assert picture
+    assert picture["subjects"] == {"1": 1, "2": 0}
+
+
+def test_the_page_says_what_the_plan_holds(visit: Any) -> None:
+    plan = make_plan()
+    page = visit(plan).page
+    numbers = page.locator(".numbers div").all_inner_texts()
+    assert "Assets\n300" in numbers
+    assert "Tasks\n900" in numbers
+    assert "Skipped\n12" in numbers
+    assert page.locator("#skipped li").all_inner_texts() == [name for _, name in plan.skipped]
+    assert "3 assets without a subject, 2 assets without a session date" in page.inner_text(
+        "#assets"
+    )
+    assert json.loads(page.locator("#filter").inner_text()) == QUERY
+    assert page.locator("#command").inner_text() == COMMAND
+
+
+def test_search_narrows_the_rows(visit: Any) -> None:
+    plan = make_plan()
+    tab = visit(plan)
+    every = [row for rows in plan.workers for row in rows]
+    search, shown = tab.page.get_by_label("Search in all columns"), tab.page.locator("#shown")
+    assert shown.inner_text() == "900 tasks."
+    search.fill("771755  ECEPHYS")
+    wanted = [row for row in every if "771755" in row.assets[0] and "ecephys" in row.assets[0]]
+    assert tab.column(2) == [row.assets[0] for row in wanted]
+    assert shown.inner_text() == f"{len(wanted)} of 900 rows match."
+    search.fill(every[17].id)
+    assert tab.column(7) == [every[17].id]
+    search.fill("nothing has this")
+    assert tab.column(1) == []
+    assert shown.inner_text() == "0 of 900 rows match."
+    search.fill("")
+    assert len(tab.column(1)) == 900
+    assert shown.inner_text() == "900 tasks."
+
+
+def test_sort_takes_numbers_as_numbers_and_texts_as_texts(visit: Any) -> None:
+    plan = make_plan(assets=30, tasks=90, workers=12)
+    tab = visit(plan)
+    rows = [row for rows in plan.workers for row in rows]
+    names = tab.headers()
+    columns: dict[str, list[Any]] = {
+        "Worker": [n for n, rows in enumerate(plan.workers) for _ in rows],
+        "Size": [row.size for row in rows],
+        "Task id": [row.id for row in rows],
+        "Assets": [row.assets[0] for row in rows],
+    }
+    for name, values in columns.items():
+        number = names.index(name) + 1
+        header = tab.page.locator(f"#task-table thead th:nth-child({number})")
+        before = dict(zip((row.id for row in rows), values, strict=True))
+        for direction in ("ascending", "descending"):
+            header.get_by_role("button").click()
+            assert header.get_attribute("aria-sort") == direction
+            after = [before[task] for task in tab.column(len(names))]
+            assert after == sorted(values, reverse=direction == "descending")
+        assert tab.page.locator("[aria-sort]").count() == 1
+
+
+def test_rows_stay_narrowed_when_they_are_sorted(visit: Any) -> None:
+    tab = visit(make_plan())
+    tab.page.get_by_label("Search in all columns").fill("behavior")
+    found = tab.column(7)
+    tab.page.get_by_role("button", name="Size").click()
+    assert tab.column(7) != found
+    assert sorted(tab.column(7)) == sorted(found)
+
+
+def test_the_keyboard_reaches_search_and_sorting(visit: Any) -> None:
+    tab = visit(make_plan(assets=30, tasks=90))
+    reached = []
+    tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.textContent") == "Skip to the tasks"
+    tab.page.keyboard.press("Enter")
+    for _ in range(8):
+        tab.page.keyboard.press("Tab")
+        reached.append(
+            tab.page.evaluate("document.activeElement.id || document.activeElement.innerText")
+        )
+        if reached[-1] == "Size":
+            tab.page.keyboard.press("Enter")
+    assert reached[0] == "search"
+    assert reached[2:] == ["Worker", "Assets", "First file", "Files", "Size", "Parameters"]
+    assert tab.page.locator("[aria-sort=ascending]").inner_text() == "Size"
+
+
+def test_copying_gives_the_text_or_selects_it(visit: Any) -> None:
+    tab = visit(make_plan(assets=30, tasks=90))
+    for name in ("filter", "command"):
+        tab.page.locator(f"[data-copy={name}]").click()
+        said = tab.page.locator(f"[data-copy={name}] + [role=status]")
+        said.filter(has_text="e").wait_for()
+        if "Selected" in said.inner_text():
+            assert tab.page.evaluate("String(getSelection())") == tab.page.inner_text(f"#{name}")
+
+
+def test_hostile_names_are_text(visit: Any) -> None:
+    page = visit(make_named_plan(HOSTILE)).page
+    drawn = page.locator("svg text").all_text_contents()
+    for name in HOSTILE[:9]:
+        assert name in page.locator("#task-table").inner_text()
+        assert name in page.locator("#skipped").inner_text()
+        assert name in page.locator("#command").inner_text()
+        assert (f"{name[:19]}…" if len(name) > 20 else name) in drawn
+    harmless = [name and f"n{number:02}" for number, name in enumerate(HOSTILE)]
+    elements = "Array.from(document.querySelectorAll('*'), (element) => element.tagName).sort()"
+    other = visit(make_named_plan(harmless)).page
+    assert page.evaluate(elements) == other.evaluate(elements)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 400, 1600])
+def test_the_page_fits_its_window(visit: Any, width: int, scheme: str) -> None:
+    options = {"viewport": {"width": width, "height": 1000}, "color_scheme": scheme}
+    for plan in (make_named_plan(HOSTILE), make_plan()):
+        page = visit(plan, **options).page
+        page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.reload()
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS, f"{width}-{scheme}.png"), full_page=True)
+
+
+def test_the_dark_page_is_dark(visit: Any) -> None:
+    shades = {}
+    for scheme in ("light", "dark"):
+        page = visit(make_plan(assets=30, tasks=90), color_scheme=scheme).page
+        shades[scheme] = [
+            page.evaluate("getComputedStyle(document.body).backgroundColor"),
+            page.evaluate("getComputedStyle(document.querySelector('svg text')).fill"),
+            page.evaluate("getComputedStyle(document.querySelector('svg [style*=shade2]')).fill"),
+        ]
+    for light, dark in zip(shades["light"], shades["dark"], strict=True):
+        assert light != dark
+
+
+def test_the_page_reads_without_scripts(visit: Any) -> None:
+    page = visit(make_plan(), java_script_enabled=False).page
+    assert not page.get_by_label("Search in all columns").is_visible()
+    assert page.locator("#task-table tbody tr").count() == 900
+
+
+def test_a_plan_of_ten_thousand_tasks_opens_at_once(visit: Any, tmp_path: Path) -> None:
+    plan = make_plan(assets=5_000, subjects=400, days=900, tasks=10_000, workers=1_000)
+    tab = visit(plan)
+    started = time.monotonic()
+    tab.page.reload()
+    assert time.monotonic() - started < 5
+    assert tab.page.locator("#task-table tbody tr").count() == 2_000
+    assert "The first 2,000 of 10,000 tasks" in tab.page.locator("#shown").inner_text()
+    assert "The first 200 of" in tab.page.locator("#assets figcaption").inner_text()
+    assert len(pd.read_csv(tmp_path / "dispatch_plan.csv")) == 10_000
+
+
+def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -> None:
+    row = Row("id", ["a", "b", "c", "d", "e"], [""] * 5, ["r"] * 5, None, 0, None)
+    plan = Plan("run", None, 5, [], [[row]], [AssetRow("a", None, None)] * 5)
+    tab = visit(plan)
+    assert tab.headers() == ["Worker", "Assets", "Task id"]
+    assert tab.column(2) == ["a, b, c and 2 more"]
+    assert tab.page.locator("#workers svg").count() == 1
+    assert tab.page.locator("#assets svg").count() == 0
+    assert "the CSV lists" in tab.page.inner_text("#dispatch")
+    assert "Nothing" in tab.page.inner_text("#skipped")
