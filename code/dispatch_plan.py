@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 Record = dict[str, Any]
 
@@ -140,7 +140,7 @@ def draw_bars(loads: list[int], shown: Callable[[float], str], name: str) -> str
     axes.stairs(heights, edges, fill=True, color=SHADES[1])
     axes.axhline(sum(loads) / len(loads), color=INK, linewidth=1, linestyle="--")
     axes.set(xlabel="worker", xlim=(-0.5, len(loads) - 0.5), ylim=(0, max(*loads, 1) * 1.05))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_formatter(lambda load, _: shown(load))
     axes.grid(axis="y", color=LINE)
@@ -167,20 +167,20 @@ def draw_assets(assets: list[AssetRow]) -> Record | None:
     counts = counts.reindex(index=rows, columns=columns, fill_value=0)
     counts.columns = pd.Index([str(column)[:10] for column in columns])  # a week's Monday
     return {
-        "svg": draw_counts(counts[:SUBJECTS_IN_PICTURE]),
+        "svg": draw_counts(counts[:SUBJECTS_IN_PICTURE], counts.sum()),
         "period": period,
         "periods": dict(counts.sum()),
         "subjects": dict(counts.sum(axis=1)),
     }
 
 
-def draw_counts(counts: DataFrame) -> str:
-    """Return a table of counts as SVG, with bars above its columns and sums beside its rows."""
+def draw_counts(counts: DataFrame, sums: Series[int]) -> str:
+    """Return a table of counts as SVG, with these sums as bars above it and the rows' beside it."""
     import numpy as np
     from matplotlib.figure import Figure
 
     names = [f"{name[:19]}…" if len(name) > 20 else name for name in map(one_line, counts.index)]
-    (high, wide), values, sums = counts.shape, counts.to_numpy(), counts.sum()
+    (high, wide), values = counts.shape, counts.to_numpy()
     left, right, top, bottom = 1 + max(map(len, names)) / 2, 5, 6, 1  # in cells, as all of these
     width, height = left + wide + right, top + high + bottom
     figure = Figure((width * CELL / 72, height * CELL / 72))

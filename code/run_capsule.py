@@ -2257,7 +2257,8 @@ def configure_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # whose retries are logged as our own
+    for name in ("urllib3", "matplotlib"):  # their warnings are our own already, or of no use
+        logging.getLogger(name).setLevel(logging.ERROR)
     name = os.environ.get("LOG_LEVEL", "").strip() or "INFO"
     level = logging.getLevelNamesMapping().get(name.upper())
     log.setLevel(level or logging.INFO)

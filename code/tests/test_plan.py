@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
+from conftest import Run
 from dispatch_plan import AssetRow, Plan, Row, cell, draw_assets, render_plan, write
+from standins import BUCKET, S3, DocDB, record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -433,7 +435,124 @@ def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -
     tab = visit(plan)
     assert tab.headers() == ["Worker", "Assets", "Task id"]
     assert tab.column(2) == ["a, b, c and 2 more"]
-    assert tab.page.locator("#workers svg").count() == 1
+    assert tab.page.locator("#workers svg text").all_text_contents()[:2] == ["0", "worker"]
     assert tab.page.locator("#assets svg").count() == 0
     assert "the CSV lists" in tab.page.inner_text("#dispatch")
     assert "Nothing" in tab.page.inner_text("#skipped")
+
+
+# ----------------------------------------------------------------------- the plan and the dispatch
+
+MODES = {
+    "files": ["--file_extension=nwb"],
+    "assets": ["--max_jobs=3"],
+    "groups": ["--file_extension=nwb", "--group_by=subject.subject_id", "--drop_null_groups=0"],
+    "by size": ["--file_extension=nwb", "--balance_by=size", "--max_jobs=2", "--max_tasks=7"],
+}
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(
+        *(
+            record(f"{name}_2025-03-0{n + 1}_09-00-00", subject={"subject_id": str(n % 3)})
+            for n, name in enumerate("abcdef")
+        ),
+        record("lost", session={"session_start_time": "2025-03-01T09:00:00-08:00"}),
+    )
+    for n, name in enumerate("abcdef"):
+        at = f"{name}_2025-03-0{n + 1}_09-00-00"
+        s3.put(BUCKET, [f"{at}/y.nwb/0"])
+        s3.backend.put_object(BUCKET, f"{at}/x.nwb", b"x" * 100 * n)
+        s3.backend.put_object(BUCKET, f"{at}/y.nwb/1", b"x" * 50)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("name", MODES)
+def test_the_dispatch_writes_exactly_what_the_plan_showed(
+    name: str, run: Run, tmp_path: Path
+) -> None:
+    text = json.dumps({"distributed_parameters": [{"w": 1}, {"w": 2}]})
+    (tmp_path / "data" / "analysis_parameters.json").write_text(text)
+    planned = run("--query={}", *MODES[name], "--dry_run", "1")
+    assert planned.status == 0, planned.log
+    assert planned.names() == ["dispatch_plan.csv", "dispatch_plan.html"]
+    assert len(list(planned.output.iterdir())) == 2
+    table = pd.read_csv(planned.output / "dispatch_plan.csv", dtype=str, keep_default_na=False)
+    page = (planned.output / "dispatch_plan.html").read_text()
+    again = run("--query={}", *MODES[name], "--dry_run=1")
+    assert again.files() == planned.files()
+    command = " ".join(("python code/run_capsule.py", "--input_directory"))
+    assert command in page
+    assert "dry_run" not in page
+    done = run("--query={}", *MODES[name])  # which replaces the plan
+    assert done.status == 0, done.log
+    written = {path.removesuffix(".json") for path in done.files()}
+    assert written == {f"{row.worker}/{row.task_id}" for row in table.itertuples()}
+    for row in table.itertuples():
+        task = json.loads((done.output / str(row.worker) / f"{row.task_id}.json").read_text())
+        assert read_cell(str(row.asset_names)) == task["asset_name"]
+        assert read_cell(str(row.asset_ids)) == task["asset_id"]
+        assert read_cell(str(row.record_ids)) == task["docdb_record_id"]
+        assert json.loads(str(row.parameters)) == task["distributed_parameters"]
+        files = task["file_location"]
+        assert row.number_of_files == ("" if files is None else str(len(files)))
+        if files:
+            assert read_cell(str(row.first_file)) == files[:1]
+            sizes = {"x.nwb": [100 * "abcdef".index(file.split("/")[3][0]) for file in files],
+                     "y.nwb": [50] * len(files)}  # fmt: skip
+            assert int(str(row.bytes)) == sum(
+                sizes[file.rpartition("/")[2]][n] for n, file in enumerate(files)
+            )
+    assert planned.log.count("dry run, nothing is dispatched") == 1
+    assert (
+        planned.error.split(": ", 1)[1].split(" workers")[0]
+        == (done.error.split(": ", 1)[1].split(" workers")[0])
+    )
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dry_run_prints_the_filter_and_the_first_tasks(run: Run, docdb: DocDB) -> None:
+    at = f"s3://{BUCKET}/b_2025-03-02_09-00-00"
+    docdb.put(*({**record(f"more-{n:02}\n"), "location": at} for n in range(30)))
+    result = run("--query={}", "--file_extension=nwb", "--split_files=0", "--dry_run=1")
+    first, header, *rows = result.stdout.splitlines()
+    assert first == "filter: {}"
+    assert header.split() == ["worker", "asset", "file", "size", "parameters"]
+    assert len(rows) == 21
+    assert "x.nwb and 1 more" in rows[0]
+    assert rows[-1] == "... and 16 more"
+    assert "36 tasks" in result.error
+    assert "1 skipped (no .nwb file: 1)" in result.error
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dry_run_respects_what_lies_in_the_output(run: Run) -> None:
+    first = run("--query={}").files()
+    refused = run("--query={}", "--dry_run=1")
+    assert refused.status == 2
+    assert "--overwrite 1" in refused.error
+    assert refused.files() == first
+    beside = run("--query={}", "--dry_run=1", "--overwrite=1")
+    assert beside.status == 0
+    assert beside.files().keys() - first.keys() == {"dispatch_plan.csv", "dispatch_plan.html"}
+    assert first.items() < beside.files().items()
+    again = run("--query={}", "--overwrite=1")
+    assert again.files() == first
+    nothing = run('--query={"name": "none"}', "--dry_run=1", "--overwrite=1")
+    assert nothing.status == 1
+    assert nothing.files() == first
+
+
+@pytest.mark.usefixtures("world")
+def test_the_page_of_a_dry_run_opens(run: Run, browser: Browser) -> None:
+    result = run("--query={}", "--file_extension=nwb", "--dry_run=1")
+    tab = Visit(browser, result.output)
+    assert "Tasks\n12" in tab.page.locator(".numbers div").all_inner_texts()
+    assert "6 assets of 3 subjects, with sessions from 2025-03-01 to 2025-03-06" in (
+        tab.page.inner_text("#assets")
+    )
+    assert tab.page.locator("#skipped li").count() == 1
+    assert tab.faults == []
+    assert tab.requests == [tab.url]
+    tab.context.close()

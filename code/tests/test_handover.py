@@ -1,0 +1,105 @@
+"""The hand-over: what the next step of a pipeline reads, staged as it is, with its own code."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
+
+from conftest import ROOT, Result, Run
+from standins import BUCKET, S3, DocDB, record
+
+RUNS = {
+    "plain": [],
+    "files": ["--file_extension=nwb"],
+    "whole assets": ["--file_extension=nwb", "--split_files=0"],
+    "few workers": ["--file_extension=nwb", "--max_jobs=2"],
+    "groups": ["--file_extension=nwb", "--group_by=subject.subject_id"],
+    "by size": ["--file_extension=nwb", "--balance_by=size", "--max_jobs=2"],
+}
+PARAMETERS = [{"window": 1, "units": ["good", None]}, {"window": 2.5}]
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")))
+    s3.put(BUCKET, [f"{name}/{n}.nwb/data" for name in "abcd" for n in range(2)])
+
+
+def stage(result: Result, work: Path) -> list[Path]:
+    """Stage what a `*` matches as Nextflow does: each in a task of its own, linked by its name."""
+    inputs = []
+    for entry in sorted(result.output.glob("*")):
+        if entry.name[0] != ".":
+            capsule = work / entry.name / "capsule"
+            (capsule / "data").mkdir(parents=True)
+            (capsule / "data" / "job_dict").symlink_to(entry)
+            inputs.append(capsule / "data")
+    return inputs
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("varied", [False, True])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_next_capsule_reads_every_task(
+    name: str, varied: bool, run: Run, tmp_path: Path
+) -> None:
+    if varied:
+        text = json.dumps({"distributed_parameters": PARAMETERS})
+        (tmp_path / "data" / "analysis_parameters.json").write_text(text)
+    result = run("--query={}", *RUNS[name])
+    assert result.status == 0, result.log
+    read: list[tuple[AnalysisDispatchModel, dict[str, Any]]] = []
+    inputs = stage(result, tmp_path / "work")
+    for data in inputs:
+        # what run_analysis_jobs of analysis-pipeline-utils does with its input directory
+        paths = tuple(data.glob("job_dict/*"))
+        assert paths
+        for path in paths:
+            task = json.loads(path.read_text())
+            read.append((AnalysisDispatchModel.model_validate_json(path.read_text()), task))
+    assert len(inputs) == len(result.names())
+    assert len(read) == len(result.tasks())
+    for model, task in read:
+        if varied:
+            assert model.distributed_parameters in PARAMETERS
+        # a consumer of the first generation, which knows four keys
+        known = [task[key] for key in ("s3_location", "asset_id", "asset_name")]
+        assert [f"co-{asset}" for asset in task["asset_name"]] == task["asset_id"]
+        assert len({len(values) for values in known}) == 1
+        assert model.s3_location == task["s3_location"]
+        assert model.asset_name == task["asset_name"]
+        assert model.file_location == task["file_location"]
+        for file in task["file_location"] or ():
+            assert file.startswith(tuple(f"{at}/" for at in task["s3_location"]))
+    files = [file for _, task in read for file in task["file_location"] or ()]
+    times = len(PARAMETERS) if varied else 1
+    expected = [f"s3://{BUCKET}/{asset}/{n}.nwb" for asset in "abcd" for n in range(2)]
+    assert sorted(files) == (sorted(expected * times) if RUNS[name] else [])
+
+
+def test_the_processes_in_the_readme_hand_over_what_a_star_matches() -> None:
+    readme = (ROOT / "README.md").read_text()
+    [shown] = readme.split("```groovy\n")[1:]
+    nextflow = shown.split("```")[0]
+    assert "path 'capsule/results/*'" in nextflow
+    assert "path 'capsule/data/job_dict'" in nextflow
+    assert ".flatten()" in nextflow
+
+
+@pytest.mark.usefixtures("world")
+def test_the_consumer_in_the_readme_reads_the_tasks(run: Run, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    examples = [text.split("```")[0] for text in readme.split("```python\n")[1:]]
+    [example] = [text for text in examples if "job_dict" in text]
+    result = run("--query={}", "--file_extension=nwb", "--max_jobs=1")
+    [data] = stage(result, tmp_path / "work")
+    seen: list[list[str]] = []
+    staged = repr(str(data / "job_dict"))
+    code = textwrap.dedent(example).replace('"/data/job_dict"', staged)
+    exec(compile(code, "README.md", "exec"), {"analyse": seen.append})  # noqa: S102
+    assert sorted(seen) == sorted(task["file_location"] for task in result.tasks())
