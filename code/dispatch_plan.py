@@ -61,6 +61,7 @@ class Plan:
 
 
 PLAN_PAGE = Path(__file__).with_name("dispatch_plan.html.j2")
+ROWS_ON_TERMINAL = 20
 ROWS_IN_PAGE = 2_000  # so that it opens at once; the CSV holds all
 SUBJECTS_IN_PICTURE = 200
 PERIODS_IN_PICTURE = 53  # a year in weeks
@@ -79,6 +80,38 @@ def write(plan: Plan, folder: Path) -> None:
     # a lone surrogate, which JSON can spell, is no UTF-8
     page = render_plan(plan).encode("utf-8", "backslashreplace")
     (folder / "dispatch_plan.html").write_bytes(page)
+
+
+def first_tasks(plan: Plan) -> str:
+    """Return the first tasks as a table for a terminal, and the counts."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    def first(values: list[str]) -> str:
+        more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+        return one_line(values[0]) + more if values else ""
+
+    rows = [(number, row) for number, tasks in enumerate(plan.workers) for row in tasks]
+    table = pd.DataFrame(
+        {
+            "worker": number,
+            "asset": first(row.assets),
+            "file": first([url.rpartition("/")[2] for url in row.files or ()]),
+            "size": f"{tqdm.format_sizeof(row.size)}B" if row.files else "",
+            "parameters": one_line(json.dumps(row.parameters)) if row.parameters else "",
+        }
+        for number, row in rows[:ROWS_ON_TERMINAL]
+    )
+    lines = [table.to_string(index=False, justify="left", max_colwidth=60)]
+    if len(rows) > ROWS_ON_TERMINAL:
+        lines.append(f"... and {len(rows) - ROWS_ON_TERMINAL:,} more")
+    size = tqdm.format_sizeof(sum(row.size for _, row in rows))
+    files = sum(len(row.files or ()) for _, row in rows)
+    lines.append(
+        f"tasks {len(rows):,}, workers {len(plan.workers):,}, assets {len(plan.assets):,},"
+        f" files {files:,} ({size}B), records {plan.matched:,}, skipped {len(plan.skipped):,}"
+    )
+    return "\n".join(lines)
 
 
 def plan_rows(plan: Plan) -> Iterator[Record]:

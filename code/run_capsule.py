@@ -25,6 +25,7 @@ import ast
 import difflib
 import fcntl
 import glob
+import io
 import json
 import logging
 import os
@@ -1289,7 +1290,13 @@ class Listing:
         def match(path: str) -> tuple[str | None, str | None]:
             return (part.file, None) if part.file else file_of(path, self.extension)
 
-        bucket = self.buckets[name].result()
+        longest = 10 * self.timeout
+        try:
+            bucket = self.buckets[name].result(longest)
+        except TimeoutError:
+            raise FailedRun(
+                f"AWS: no credentials or region for s3://{name} in {longest} s"
+            ) from None
         for pause in PAUSES:
             try:
                 return list_in_bucket(bucket, prefix, part, match)
@@ -1989,7 +1996,6 @@ def undo_moves(output: Path) -> bool:
 
 SUBJECT_FIELD = "subject.subject_id"
 DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
-ROWS_ON_TERMINAL = 20
 
 
 @dataclass(frozen=True)
@@ -2004,8 +2010,8 @@ class Plan:
     left_out: int  # tasks, by --max_tasks
 
 
-def write_plan(plan: Plan, settings: Settings) -> None:
-    """Write the plan as a table and as a page, and print the first of its tasks."""
+def write_plan(plan: Plan, settings: Settings) -> str:
+    """Write the plan as a table and as a page; return the first of its tasks as text."""
     import dispatch_plan
 
     def row(task: Task) -> dispatch_plan.Row:
@@ -2043,7 +2049,8 @@ def write_plan(plan: Plan, settings: Settings) -> None:
                 (staging / name).replace(output / name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    print_plan(workers, settings)
+    shown = f"filter: {pasteable(settings.query)}\n" if settings.query is not None else ""
+    return shown + dispatch_plan.first_tasks(page)
 
 
 def subject_of(asset: Asset) -> str | None:
@@ -2059,32 +2066,6 @@ def session_date(asset: Asset) -> str | None:
         if found and instant(found[1]):
             return found[1]
     return None
-
-
-def print_plan(workers: list[list[dispatch_plan.Row]], settings: Settings) -> None:
-    """Print the filter and the first tasks."""
-    import pandas
-
-    def first(values: list[str]) -> str:
-        more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-        return one_line(values[0]) + more if values else ""
-
-    rows = [(number, row) for number, tasks in enumerate(workers) for row in tasks]
-    table = pandas.DataFrame(
-        {
-            "worker": number,
-            "asset": first(row.assets),
-            "file": first([url.rpartition("/")[2] for url in row.files or ()]),
-            "size": file_size(row.size) if row.files else "",
-            "parameters": one_line(compact(row.parameters)) if row.parameters else "",
-        }
-        for number, row in rows[:ROWS_ON_TERMINAL]
-    )
-    if settings.query is not None:
-        print(f"filter: {pasteable(settings.query)}")
-    print(table.to_string(index=False, justify="left", max_colwidth=60))
-    if len(rows) > ROWS_ON_TERMINAL:
-        print(f"... and {len(rows) - ROWS_ON_TERMINAL:,} more")
 
 
 def file_size(size: float) -> str:
@@ -2108,14 +2089,24 @@ def dispatch(settings: Settings) -> None:
     plan = make_plan(settings)
     try:
         if settings.dry_run:
-            write_plan(plan, settings)
+            shown = write_plan(plan, settings)
         else:
             write_workers(plan.workers, output, settings.overwrite)
     except OSError as error:
         raise FailedRun(f"cannot write into {output}: {error}") from error
+    if settings.dry_run:
+        show(shown)
     done = "dry run, nothing is dispatched, the plan is in" if settings.dry_run else "dispatched to"
     seconds = time.monotonic() - started
     log.info("%s %s: %s, %.1f s", done, output, summary(plan, settings), seconds)
+
+
+def show(text: str) -> None:
+    """Print a text, to a reader that may have gone away."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_plan(settings: Settings) -> Plan:
@@ -2270,6 +2261,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
     if sys.stderr is None:  # closed by the caller
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal is not in UTF-8
     configure_log()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, stop)

@@ -377,6 +377,15 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
     completes(result, whole)
 
 
+@pytest.mark.usefixtures("world")
+def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("[default]\ncredential_process = sleep 60\n")
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    result = run(*FLAGS, "--timeout=1", env={**keys, "AWS_CONFIG_FILE": str(config)})
+    fails(result, "no credentials")
+
+
 def test_a_key_that_obstore_refuses_inside_a_large_asset_loses_nothing(
     run: Run, s3: S3, docdb: DocDB
 ) -> None:

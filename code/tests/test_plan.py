@@ -516,14 +516,25 @@ def test_a_dry_run_prints_the_filter_and_the_first_tasks(run: Run, docdb: DocDB)
     at = f"s3://{BUCKET}/b_2025-03-02_09-00-00"
     docdb.put(*({**record(f"more-{n:02}\n"), "location": at} for n in range(30)))
     result = run("--query={}", "--file_extension=nwb", "--split_files=0", "--dry_run=1")
-    first, header, *rows = result.stdout.splitlines()
+    first, header, *rows, counts = result.stdout.splitlines()
     assert first == "filter: {}"
     assert header.split() == ["worker", "asset", "file", "size", "parameters"]
     assert len(rows) == 21
     assert "x.nwb and 1 more" in rows[0]
     assert rows[-1] == "... and 16 more"
+    assert counts.startswith("tasks 36, workers 36, assets 36, files 72 (")
+    assert counts.endswith("records 37, skipped 1")
     assert "36 tasks" in result.error
     assert "1 skipped (no .nwb file: 1)" in result.error
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dry_run_needs_nobody_to_read_it_and_no_utf_8(run: Run, docdb: DocDB) -> None:
+    docdb.put({**record("z"), "name": "\u00e9 \u6f22"})
+    gone = run("--query={}", "--dry_run=1", prefix="exec > >(true); sleep 0.2; ")
+    assert gone.status == 0, gone.log
+    latin = run("--query={'_id': 'id-z'}", "--dry_run=1", env={"PYTHONIOENCODING": "ascii"})
+    assert latin.status == 0, latin.log
 
 
 @pytest.mark.usefixtures("world")
