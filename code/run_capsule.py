@@ -95,10 +95,6 @@ class FailedRun(Exception):
     """The input is fine, but the run cannot be completed."""
 
 
-class Stopped(BaseException):
-    """A signal ends the run; what it is raised with is the signal's number."""
-
-
 # ---------------------------------------------------------------------------------- settings
 
 
@@ -1827,6 +1823,7 @@ def render_tasks(tasks: Iterable[Record], files: Files | None) -> list[Task]:
 STAGING = ".dispatch-staging-"
 MARKER = ".dispatch-moving"  # lies beside the worker folders while they are moved into place
 PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
+STAGED: set[Path] = set()  # folders that a signal removes
 PLACED = Event()  # from then on the run is as good as done, and no signal stops it
 
 
@@ -1915,7 +1912,7 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
     with lock(output):
         clean_up(output)
         check_output(output, overwrite)
-        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        staging = make_staging(output)
         new, old = staging / "new", staging / "old"
         try:
             old.mkdir()
@@ -1933,6 +1930,13 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
         finally:
             undo_moves(output)
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def make_staging(output: Path) -> Path:
+    """Return a new hidden folder in the output folder."""
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+    STAGED.add(staging)
+    return staging
 
 
 def write_worker(folder: Path, tasks: Sequence[Task]) -> None:
@@ -2041,7 +2045,7 @@ def write_plan(plan: Plan, settings: Settings) -> str:
     with lock(output):
         clean_up(output)
         check_output(output, settings.overwrite)
-        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        staging = make_staging(output)
         try:
             dispatch_plan.write(page, staging)
             PLACED.set()
@@ -2271,27 +2275,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_IGN)  # done: a signal may not change the status
         return 0
-    except (Exception, Stopped) as error:
+    except Exception as error:
         if log.isEnabledFor(logging.DEBUG):
             print(without_secrets(traceback.format_exc()), file=sys.stderr)
         fault = str(error)
-        if isinstance(error, Stopped):
-            fault = f"stopped by {signal.Signals(error.args[0]).name}, nothing is dispatched"
-        elif not isinstance(error, BadInput | FailedRun):
+        if not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         logging.disable()  # what still ends in another thread says nothing behind the last line
         print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
-        if isinstance(error, Stopped):
-            return 128 + int(error.args[0])
         return 2 if isinstance(error, BadInput) else 1
 
 
 def stop(number: int, _: object) -> None:
-    """Handle a signal: end the run, unless it is as good as done."""
+    """Handle a signal: end the run at once, unless it is as good as done.
+
+    No exception is raised, since Python drops those that come up while it frees an object.
+    """
     if not PLACED.is_set():
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_IGN)  # a second one would stop the cleaning up
-        raise Stopped(number)
+        for staging in STAGED:
+            shutil.rmtree(staging, ignore_errors=True)
+        line = f"error: stopped by {signal.Signals(number).name}, nothing is dispatched\n"
+        os.write(sys.stderr.fileno(), line.encode())
+        os._exit(128 + number)
 
 
 if __name__ == "__main__":

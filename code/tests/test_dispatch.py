@@ -430,8 +430,6 @@ def test_only_the_fields_in_use_are_asked_for(run: Run, docdb: DocDB) -> None:
     [
         ((400, {}, b'{"message": "unknown operator: $foo"}'), 2, "unknown operator: $foo"),
         ((403, {}, b"<html>\nForbidden</html>"), 1, "403"),
-        ((200, {}, b"<html>maintenance</html>"), 1, "no JSON"),
-        ((200, {}, b'{"message": "no"}'), 1, "no list of records"),
         ((200, {}, b"[1]"), 1, "no list of records"),
     ],
 )
@@ -445,21 +443,6 @@ def test_an_answer_that_is_no_records_ends_the_run(
     assert words in result.error
     assert docdb.host in result.error
     assert not result.output.exists()
-
-
-def test_a_gateway_that_is_not_trusted_or_not_there_ends_the_run(run: Run) -> None:
-    for env in (
-        {"REQUESTS_CA_BUNDLE": None},
-        {"REQUESTS_CA_BUNDLE": "/nowhere"},
-        {"DOCDB_HOST": "localhost:9"},
-        {"DOCDB_HOST": "a..b"},
-    ):
-        result = run("--query={}", env=env)
-        assert result.status == 1
-        assert result.error.startswith("error: no usable answer from DocDB at ")
-        assert "Traceback" not in result.log
-        assert "HTTPSConnection" not in result.log
-    assert run("--query={}", env={"DOCDB_HOST": "http://localhost"}).status == 2
 
 
 def test_a_filter_the_snapshot_cannot_evaluate_is_bad_input(run: Run, tmp_path: Path) -> None:
@@ -771,9 +754,9 @@ def test_a_failing_write_leaves_what_was_there(
         (['--query={"a": {"b": 1}'], "column"),
         (['--query={"a": NaN}'], "--query"),
         (["--query={'a': {1, 2}}"], "--query"),
-        (['--query={"a": 1, "a": 2}'], "'a' twice"),
-        (["--query={'a': [{'b': 1, 'b': 2}]}"], "'b' twice"),
-        (['--query={"a": 1, "a": 2,}'], "'a' twice"),
+        (['--query={"a": 1, "a": 2}'], "'a' stands twice"),
+        (["--query={'a': [{'b': 1, 'b': 2}]}"], "'b' stands twice"),
+        (['--query={"a": 1, "a": 2,}'], "'a' stands twice"),
         (["--query={1: 2}"], "key 1"),
         (['--query={"a":' + '{"a":' * 120 + "1" + "}" * 121], "100 deep"),
         (['--query={"a":' + '{"a":' * 980 + "1" + "}" * 981], "--query"),
