@@ -1286,7 +1286,7 @@ class Listing:
         def match(path: str) -> tuple[str | None, str | None]:
             return (part.file, None) if part.file else file_of(path, self.extension)
 
-        longest = 10 * self.timeout
+        longest = 20 + 10 * self.timeout  # five attempts, and the pauses between them
         try:
             bucket = self.buckets[name].result(longest)
         except TimeoutError:
