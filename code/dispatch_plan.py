@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import warnings
 from base64 import b64encode
@@ -84,7 +85,6 @@ def write(plan: Plan, folder: Path) -> None:
 
 def first_tasks(plan: Plan) -> str:
     """Return the first tasks as a table for a terminal, and the counts."""
-    import pandas as pd
     from tqdm import tqdm
 
     def first(values: list[str]) -> str:
@@ -92,17 +92,17 @@ def first_tasks(plan: Plan) -> str:
         return one_line(values[0]) + more if values else ""
 
     rows = [(number, row) for number, tasks in enumerate(plan.workers) for row in tasks]
-    table = pd.DataFrame(
-        {
-            "worker": number,
-            "asset": first(row.assets),
-            "file": first([url.rpartition("/")[2] for url in row.files or ()]),
-            "size": f"{tqdm.format_sizeof(row.size)}B" if row.files else "",
-            "parameters": one_line(json.dumps(row.parameters)) if row.parameters else "",
-        }
-        for number, row in rows[:ROWS_ON_TERMINAL]
-    )
-    lines = [table.to_string(index=False, justify="left", max_colwidth=60)]
+    table = [("worker", "asset", "file", "size", "parameters")]
+    for number, row in rows[:ROWS_ON_TERMINAL]:
+        name = first([url.rpartition("/")[2] for url in row.files or ()])
+        size = f"{tqdm.format_sizeof(row.size)}B" if row.files else ""
+        parameters = one_line(json.dumps(row.parameters)) if row.parameters else ""
+        table.append((str(number), first(row.assets), name, size, parameters))
+    widths = [min(60, max(map(len, column))) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
     if len(rows) > ROWS_ON_TERMINAL:
         lines.append(f"... and {len(rows) - ROWS_ON_TERMINAL:,} more")
     size = tqdm.format_sizeof(sum(row.size for _, row in rows))
@@ -143,20 +143,25 @@ def cell(values: list[str]) -> str:
 
 def render_plan(plan: Plan) -> str:
     """Return the page; the same plan gives the same page."""
+    os.environ["MPLBACKEND"] = "agg"  # the user's may not be there, and none is used
     from jinja2 import Template
+    from matplotlib import rc_context, rcdefaults
 
     text = PLAN_PAGE.read_text(encoding="utf-8")
-    page: str = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True).render(
-        plan=plan,
-        query=plan.query and json.dumps(json.loads(plan.query), indent=2, ensure_ascii=False),
-        rows=[(worker, row) for worker, tasks in enumerate(plan.workers) for row in tasks],
-        rows_in_page=ROWS_IN_PAGE,
-        subjects_in_picture=SUBJECTS_IN_PICTURE,
-        picture=draw_assets(plan.assets),
-        draw_bars=draw_bars,
-        dumps=partial(json.dumps, ensure_ascii=False),
-        sha256=lambda text: b64encode(sha256(text.encode()).digest()).decode(),
-    )
+    template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    with rc_context():
+        rcdefaults()  # a matplotlibrc of the user's would change the pictures
+        page: str = template.render(
+            plan=plan,
+            query=plan.query and json.dumps(json.loads(plan.query), indent=2, ensure_ascii=False),
+            rows=[(worker, row) for worker, tasks in enumerate(plan.workers) for row in tasks],
+            rows_in_page=ROWS_IN_PAGE,
+            subjects_in_picture=SUBJECTS_IN_PICTURE,
+            picture=draw_assets(plan.assets),
+            draw_bars=draw_bars,
+            dumps=partial(json.dumps, ensure_ascii=False),
+            sha256=lambda text: b64encode(sha256(text.encode()).digest()).decode(),
+        )
     return page
 
 

@@ -79,6 +79,7 @@ SECONDS_PER_FRAME = 0.1  # of the line on a terminal
 TRIES = 5  # of a request to DocDB
 PAUSES = (1, 3)  # seconds before a listing that fails in spite of obstore's retries is tried again
 LONGEST_PAUSE = 60  # that DocDB can ask for with Retry-After, in seconds
+LAST_CHARACTER = "\U0010ffff"  # behind all others in the order of keys
 DEPTH = 100  # of nesting, as in MongoDB
 
 log = logging.getLogger("dispatch")
@@ -419,13 +420,17 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
 
 
 def command_of(argv: Sequence[str] | None) -> str:
-    """Return the command line that these flags make, without a dry run."""
+    """Return the command that these flags make, without a dry run, wherever it is pasted."""
     words = list(sys.argv[1:] if argv is None else argv)
     while "--dry_run" in words:
         start = words.index("--dry_run")
         del words[start : start + 2]
-    kept = [word for word in words if not word.startswith("--dry_run=")]
-    return shlex.join(["python", "code/run_capsule.py", *kept])
+    words = [word for word in words if not word.startswith("--dry_run=")]
+    used = ("DOCDB_HOST", "DOCDB_VERSION")
+    environment = [f"{name}={os.environ[name]}" for name in used if os.environ.get(name)]
+    env = ["env", *environment] if environment else []
+    program = [sys.executable, str(Path(__file__).resolve())]
+    return f"cd {shlex.quote(os.getcwd())} && {shlex.join([*env, *program, *words])}"
 
 
 QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
@@ -794,11 +799,13 @@ def explain(database: Database, query: Record) -> None:
     conditions = [{name: value} for name, value in query.items()]
     if list(query) == ["$and"] and isinstance(query["$and"], list):
         conditions = query["$and"]
-    for condition in conditions[:NAMES_IN_LOG] if len(conditions) > 1 else ():
-        with suppress(BadInput, FailedRun):  # the query as a whole could be asked, and was
+    with suppress(BadInput, FailedRun):  # the query as a whole could be asked, and was
+        for condition in conditions[:NAMES_IN_LOG] if len(conditions) > 1 else ():
             answer = database.aggregate([{"$match": condition}, {"$count": "records"}])
-            alone = count(answer[0]["records"] if answer else 0, "record")
-            log.warning("alone, %s matches %s", shorten(pasteable(condition)), alone)
+            found = answer[0].get("records") if answer else 0
+            if answer is not None and isinstance(found, int):
+                shown = shorten(pasteable(condition))
+                log.warning("alone, %s matches %s", shown, count(found, "record"))
 
 
 def read_asset_ids(folder: Path) -> list[str]:
@@ -1212,7 +1219,7 @@ class Progress:
         if self.assets:
             rate = self.listed / (now - self.started)
             text += f", {self.listed:,} of {self.assets:,} assets listed, {self.files:,} files"
-            text += f", {rate:,.0f} assets/s"
+            text += f", {rate:,.{0 if rate >= 10 else 1}f} assets/s"
             if self.complete and rate:
                 text += f", {(self.assets - self.listed) / rate:,.0f} s left"
         if not self.on_terminal:
@@ -1322,7 +1329,8 @@ class Listing:
             prefix = split_location(part.location)[1]
             folders = [path[:-1] for path in found if path.endswith("/") and path not in known]
             parts += [Part(part.location, f"{prefix}/{file}", file=file) for file in folders]
-        self.progress.files += len(found.keys() - known.keys())
+        files = {path.rstrip("/") for path in found}
+        self.progress.files += sum(not {file, f"{file}/"} & known.keys() for file in files)
         known.update(found)
         for new in parts:
             self.start(new)
@@ -1346,8 +1354,8 @@ class Listing:
 
 def is_final(error: Exception) -> bool:
     """Return whether a listing would fail with this error again."""
-    ours = (FailedRun, PermissionError, FileNotFoundError)  # the last two come from s3fs
-    return isinstance(error, ours) or bool(re.search(r"status code: 40[1-7]", str(error)))
+    refused = r"status code: 40[1-7]|\((AccessDenied|NoSuchBucket|40[1-7])\)"  # obstore's, boto3's
+    return isinstance(error, FailedRun) or bool(re.search(refused, str(error)))
 
 
 def list_fault(error: Exception) -> str:
@@ -1386,7 +1394,7 @@ class Bucket:
     name: str
     store: S3Store
     client: Any  # boto3's
-    s3fs_options: dict[str, Any]
+    patience: int  # seconds for a page from boto3, with its retries
 
 
 class S3:
@@ -1403,7 +1411,7 @@ class S3:
         from botocore.session import Session
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        self.lock = Lock()
+        self.lock, self.timeout = Lock(), timeout
         try:
             core = Session()
             self.session = boto3.session.Session(botocore_session=core)
@@ -1413,12 +1421,12 @@ class S3:
             ttl = timedelta(minutes=5, seconds=1)
             self.provider = Boto3CredentialProvider(self.session, ttl=ttl) if self.signed else None
             version = None if self.signed else UNSIGNED
-            self.limits: dict[str, Any] = {
-                "connect_timeout": timeout,
-                "read_timeout": timeout,
-                "retries": {"mode": "standard", "max_attempts": TRIES},
-            }
-            self.config = Config(signature_version=version, **self.limits)
+            self.config = Config(
+                signature_version=version,
+                connect_timeout=timeout,
+                read_timeout=timeout,
+                retries={"mode": "standard", "max_attempts": TRIES},
+            )
             self.client = self.session.client(
                 "s3", self.session.region_name or "us-east-1", config=self.config
             )
@@ -1458,13 +1466,7 @@ class S3:
             )
         except (BotoCoreError, ClientError, BaseError, ValueError) as error:
             raise FailedRun(f"AWS: {list_fault(error)}{advice(error)}") from error
-        s3fs_options = {
-            "anon": not self.signed,
-            "endpoint_url": endpoint,
-            "client_kwargs": {"region_name": region},
-            "config_kwargs": self.limits,
-        }
-        return Bucket(name, store, client, s3fs_options)
+        return Bucket(name, store, client, 3 * self.timeout)
 
     def region_of(self, name: str) -> str:
         """Return the region of a bucket, which S3 tells even where it refuses all else."""
@@ -1494,8 +1496,8 @@ def list_in_bucket(
     try:
         return list_with_obstore(bucket, f"{prefix}/", part, match)
     except (InvalidPathError, ValueError):  # a key, or the prefix itself, is no path for obstore
-        log.debug("s3://%s/%s: listing with s3fs", bucket.name, part.folder)
-        return list_with_s3fs(bucket, f"{prefix}/", part, match), []
+        log.debug("s3://%s/%s: listing with boto3", bucket.name, part.folder)
+        return list_with_boto3(bucket, f"{prefix}/", part, match), []
 
 
 def list_with_obstore(
@@ -1505,9 +1507,9 @@ def list_with_obstore(
 
     When a page ends inside a folder that is one file or a Zarr store, whatever else lies in there
     does not matter, and the next request starts behind it. So a store of a million chunks costs
-    one page, and there are never more requests than pages, but for one that finds nothing where
-    the very last page is full. A part that goes on for many pages is split, if there is a way to,
-    and its parts are left to be listed side by side.
+    one page, and there are never more requests than pages, but for two where the very last page is
+    full: one that finds nothing, and one that makes sure of it. A part that goes on for many pages
+    is split, if there is a way to, and its parts are left to be listed side by side.
     """
     import obstore
 
@@ -1515,17 +1517,18 @@ def list_with_obstore(
     offset = part.offset
     pages = 0
     while True:
+        full, end = True, offset
         rest = obstore.list(bucket.store, part.folder, offset=offset, chunk_size=KEYS_PER_PAGE)
         for page in rest:
             closed = None
             paths = [meta["path"] for meta in page]
-            full = len(paths) == KEYS_PER_PAGE
+            full, end = len(paths) == KEYS_PER_PAGE, paths[-1]
             for path, meta in zip(paths, page, strict=True):
                 if path.startswith(top):  # all but the marker of the folder itself
                     closed = add_file(found, match, path[len(top) :], meta["size"])
             pages += 1
             if full and pages >= PAGES_IN_A_ROW:
-                parts = split(bucket.store, top, part, paths, match, found)
+                parts = split(bucket, top, part, paths, match, found)
                 if parts is not None:
                     return found, parts
             # "0" follows "/": the first key behind the folder. It is passed over itself, so stay
@@ -1534,24 +1537,37 @@ def list_with_obstore(
                 offset = f"{top}{closed}0"
                 break
         else:
-            if not pages and not part.offset:
-                check_empty(bucket, part.folder)
+            if full:
+                check_end(bucket, part.folder, end)
             return found, []
 
 
-def check_empty(bucket: Bucket, folder: str) -> None:
-    """Raise OSError unless S3 says that a folder holds nothing.
+def check_end(bucket: Bucket, folder: str, end: str | None) -> None:
+    """Raise OSError unless S3 says that no key follows in a folder.
 
-    obstore takes an answer that is no listing, a proxy's page for instance, as an empty one, which
-    botocore tells apart.
+    obstore takes an answer that is no listing, a proxy's page for instance, as an empty one. Only
+    what ends with a full page, or without any, can hide that.
     """
-    answer = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=f"{folder}/", MaxKeys=1)
-    if answer.get("KeyCount") != 0:
+    page = list_page(bucket, folder, MaxKeys=2, **({"StartAfter": end} if end else {}))
+    # obstore gives the marker of a folder without its slash
+    if [entry for entry in page.get("Contents", ()) if entry["Key"] != f"{end}/"]:
         raise OSError("what S3 answers is not a listing")
 
 
+def list_page(bucket: Bucket, folder: str, **more: Any) -> Record:
+    """Return a page of keys, as botocore reads it; raise OSError where it is none, or too slow."""
+    ask = partial(bucket.client.list_objects_v2, Bucket=bucket.name, Prefix=f"{folder}/", **more)
+    try:
+        page: Record = within(bucket.patience, ask)
+    except TimeoutError:
+        raise OSError(f"nothing within {bucket.patience} s (--timeout)") from None
+    if "KeyCount" not in page or (page["IsTruncated"] and "NextContinuationToken" not in page):
+        raise OSError("what S3 answers is not a listing")
+    return page
+
+
 def split(
-    store: S3Store, top: str, part: Part, paths: list[str], match: Match, found: Found
+    bucket: Bucket, top: str, part: Part, paths: list[str], match: Match, found: Found
 ) -> list[Part] | None:
     """Add the files ahead of a page that need no listing; return the parts that are left to list.
 
@@ -1569,8 +1585,14 @@ def split(
         small = len(below) < KEYS_PER_FOLDER * len({name for name, _, _ in below})
         if small or not all(slash for _, slash, _ in below):
             break
-        level = obstore.list_with_delimiter(store, folder)
+        level = obstore.list_with_delimiter(bucket.store, folder)
         subfolders = [f"{path}/" for path in level["common_prefixes"]]
+        ends = [meta["path"] for meta in level["objects"]]
+        ends += [f"{path}{LAST_CHARACTER}" for path in subfolders]
+        if not ends:  # though the page has keys in there
+            raise OSError("what S3 answers is not a listing")
+        if len(ends) % KEYS_PER_PAGE == 0:
+            check_end(bucket, folder[:-1], max(ends))
         for meta in level["objects"]:
             if meta["path"] > last:
                 add_file(found, match, meta["path"][len(top) :], meta["size"])
@@ -1595,18 +1617,18 @@ def add_file(found: Found, match: Match, path: str, size: int) -> str | None:
     return closed
 
 
-def list_with_s3fs(bucket: Bucket, top: str, part: Part, match: Match) -> Found:
+def list_with_boto3(bucket: Bucket, top: str, part: Part, match: Match) -> Found:
     """Return the files of a part, whatever its keys are made of."""
-    import s3fs
-
-    filesystem = s3fs.S3FileSystem(**bucket.s3fs_options)
-    listed = filesystem.find(f"{bucket.name}/{part.folder}", withdirs=True, detail=True)
     found: Found = Counter()
-    for path, meta in listed.items():
-        key = path[len(bucket.name) + 1 :]
-        if key.startswith(top) and key > (part.offset or ""):
-            add_file(found, match, key[len(top) :], meta["size"] or 0)
-    return found
+    more = {"StartAfter": part.offset} if part.offset else {}
+    while True:
+        page = list_page(bucket, part.folder, **more)
+        for entry in page.get("Contents", ()):
+            if entry["Key"].startswith(top):
+                add_file(found, match, entry["Key"][len(top) :], entry["Size"])
+        if not page["IsTruncated"]:
+            return found
+        more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def local_path(location: str) -> Path:
@@ -1878,18 +1900,23 @@ def check_output(output: Path, overwrite: bool) -> None:
     if there != output:
         return
     shown = sorted(path for path in output.iterdir() if not path.name.startswith("."))
-    others = [path.name for path in shown if not is_worker(path) and path.name not in PLAN_FILES]
+    others = [path.name for path in shown if not is_worker(path) and not is_plan(path)]
     if others:
         raise BadInput(
             f"--output_directory: {output} holds {listed(others)}, which no dispatch wrote and"
             " which would start a worker: move it away, or choose another folder"
         )
-    workers = sum(path.name not in PLAN_FILES for path in shown)
+    workers = sum(not is_plan(path) for path in shown)
     if workers and not overwrite:
         raise BadInput(
             f"--output_directory: {output} holds {count(workers, 'worker folder')} of an earlier"
             " run: replace them with --overwrite 1, or choose another folder"
         )
+
+
+def is_plan(path: Path) -> bool:
+    """Return whether this is a file that an earlier dry run can have written."""
+    return path.name in PLAN_FILES and path.is_file() and not path.is_symlink()
 
 
 def is_worker(path: Path) -> bool:
@@ -1983,7 +2010,7 @@ def undo_moves(output: Path) -> bool:
         return False
     try:
         staging, workers = json.loads((output / MARKER).read_text())
-    except ValueError:
+    except (ValueError, TypeError):
         raise BadInput(f"{output / MARKER} was not written by this program: remove it") from None
     new, old = output / staging / "new", output / staging / "old"
     if new.is_dir():
@@ -2109,7 +2136,7 @@ def show(text: str) -> None:
     """Print a text, to a reader that may have gone away."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:  # a pipe that is closed, a disk that is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

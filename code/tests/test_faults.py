@@ -301,6 +301,50 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
     assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
 
 
+NO_LISTINGS = {
+    "html": b"<html><body>log in</body></html>",
+    "error": ERROR.format("InternalError", "x").encode(),
+    "no token": b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>"
+    b"</ListBucketResult>",
+}
+LARGE = {
+    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(2_500)]),
+    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(1_500)), "big/b.nwb", "big/c.nwb"]),
+    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(500)]),
+    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(1_500)]),
+    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(1_500)]),
+}
+
+
+@pytest.mark.parametrize("answered", NO_LISTINGS)
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_no_listing_never_ends_one(
+    name: str, answered: str, run: Run, docdb: DocDB, s3: S3
+) -> None:
+    extension, keys = LARGE[name]
+    docdb.put(record("big"), record("small"))
+    s3.put(BUCKET, [*keys, f"small/x.{extension}"])
+    flags = ["--query={}", f"--file_extension={extension}", "--split_files=0", "--timeout=2"]
+    flags += ["--balance_by=size"] if name == "weighed" else []
+    whole = run(*flags).files()
+    s3.requests.clear()
+    seen = 0
+
+    def later(request: Request) -> Application | None:  # than the first request for the asset
+        nonlocal seen
+        if not is_listing(request) or not request.query.get("prefix", "").startswith("big"):
+            return None
+        seen += 1
+        return send(NO_LISTINGS[answered]) if seen > 1 else None
+
+    s3.fault = later
+    result = run(*flags, "--overwrite=1")
+    assert result.files() == whole
+    assert result.status == 1, result.log
+    assert "cannot list s3://example-bucket/big of asset big" in result.error
+    assert seen > 1
+
+
 def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
     draw = random.Random(1)  # noqa: S311
     s3.fault = lambda _: answer(503, "SlowDown") if draw.random() < 0.2 else None

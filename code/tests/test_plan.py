@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 
 from conftest import Run
 from dispatch_plan import AssetRow, Plan, Row, cell, draw_assets, render_plan, write
-from standins import BUCKET, S3, DocDB, record
+from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -482,8 +483,7 @@ def test_the_dispatch_writes_exactly_what_the_plan_showed(
     page = (planned.output / "dispatch_plan.html").read_text()
     again = run("--query={}", *MODES[name], "--dry_run=1")
     assert again.files() == planned.files()
-    command = " ".join(("python code/run_capsule.py", "--input_directory"))
-    assert command in page
+    assert "run_capsule.py --input_directory" in page
     assert "dry_run" not in page
     done = run("--query={}", *MODES[name])  # which replaces the plan
     assert done.status == 0, done.log
@@ -526,6 +526,49 @@ def test_a_dry_run_prints_the_filter_and_the_first_tasks(run: Run, docdb: DocDB)
     assert counts.endswith("records 37, skipped 1")
     assert "36 tasks" in result.error
     assert "1 skipped (no .nwb file: 1)" in result.error
+
+
+@pytest.mark.usefixtures("world")
+def test_the_command_of_the_page_dispatches_the_plan(
+    run: Run, browser: Browser, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    (tmp_path / "q u.json").write_text("{'name': {'$ne': \"it's\"}}")
+    planned = run("--query=q u.json", "--file_extension=nwb", "--dry_run", "1")
+    tab = Visit(browser, planned.output)
+    command = tab.page.inner_text("#command")
+    tab.context.close()
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "REQUESTS_CA_BUNDLE": str(docdb.ca_file),
+        "AWS_ENDPOINT_URL": s3.url,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    table = pd.read_csv(planned.output / "dispatch_plan.csv", dtype=str)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd="/", env=env, capture_output=True, check=True
+    )
+    assert b"dispatched to" in done.stderr
+    written = {path.stem for path in planned.output.glob("*/*.json")}
+    assert written == set(table["task_id"])
+
+
+@pytest.mark.usefixtures("world")
+def test_settings_of_matplotlib_do_not_change_the_page(run: Run, tmp_path: Path) -> None:
+    flags = ("--query={}", "--file_extension=nwb", "--dry_run=1")
+    page = run(*flags).files()
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfigure.figsize: 1, 1\n")
+    assert run(*flags, env={"MPLBACKEND": "nonsense"}).files() == page
+
+
+@pytest.mark.usefixtures("world")
+def test_a_folder_named_like_a_plan_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "results" / "dispatch_plan.html").mkdir(parents=True)
+    for flag in ("--dry_run=0", "--dry_run=1"):
+        result = run("--query={}", "--overwrite=1", flag)
+        assert result.status == 2
+        assert "dispatch_plan.html" in result.error
+        assert result.names() == ["dispatch_plan.html"]
 
 
 @pytest.mark.usefixtures("world")
