@@ -171,8 +171,8 @@ def test_one_connection_is_enough(run: Run, docdb: DocDB, s3: S3) -> None:
     assert len(result.tasks()) == 30
 
 
-# The benchmark's workloads, scaled down: assets, what each holds, the extension, LIST requests. Those
-# that end with a full page, all but the first and the last, are asked once more whether they do.
+# The benchmark's workloads, scaled down: assets, what each holds, the extension, LIST requests. All
+# but the first and the last end with a full page, and are asked once more whether they do.
 WORKLOADS: dict[str, tuple[int, list[str], str, int]] = {
     "sessions": (20, ["s.nwb", *(f"videos/{n}.mp4" for n in range(119))], "nwb", 20),
     "zarr stores": (2, [f"e/{p}.zarr/0/{n}" for p in range(3) for n in range(1500)], "zarr", 2 * 5),
