@@ -118,7 +118,8 @@ DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
 }
 
 
-LASTING = ("429", "503", "reset", "drip", "hang", "html", "truncated", "object")
+# Of faults that the program treats alike one stays for ever, which takes some seconds.
+LASTING = ("429", "reset", "drip", "hang", "html", "object")
 
 
 @pytest.mark.parametrize("name", DOCDB_FAULTS)
@@ -269,6 +270,9 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
 }
 
 
+S3_LASTING = ("503", "drip", "truncated", "html")
+
+
 def is_listing(request: Request) -> bool:
     return "list-type" in request.query
 
@@ -289,6 +293,8 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
 
     s3.fault = once
     completes(run(*FLAGS), whole)
+    if name not in S3_LASTING:
+        return
     s3.fault = lambda request: (
         fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
     )
@@ -316,8 +322,10 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("answered", NO_LISTINGS)
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize(
+    ("name", "answered"),
+    [*((name, "html") for name in LARGE), ("pages", "error"), ("pages", "no token")],
+)
 def test_what_is_no_listing_never_ends_one(
     name: str, answered: str, run: Run, docdb: DocDB, s3: S3
 ) -> None:
