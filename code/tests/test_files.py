@@ -94,7 +94,8 @@ def test_a_server_with_small_pages_gives_what_brute_force_finds(
             for part in key.split("/")
         )
         if in_a_row == 1_000 and not odd:
-            assert len(s3.listings()) <= len(keys) // 3 + 1 + (not keys)  # nothing is asked twice
+            # a full last page, and an empty asset, take a request or two more
+            assert len(s3.listings()) <= len(keys) // 3 + 2
 
     check()
 
