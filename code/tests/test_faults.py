@@ -688,7 +688,7 @@ def test_no_secret_is_ever_logged(run: Run, docdb: DocDB, s3: S3) -> None:
     s3.refused["07/"] = (403, "AccessDenied")
     logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
     s3.refused.clear()
-    s3.put(BUCKET, ["03//odd.nwb"])  # listed by s3fs
+    s3.put(BUCKET, ["03//odd.nwb"])  # listed by boto3
     s3.fault = lambda request: drop if is_listing(request) else None
     logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
     s3.fault = None
