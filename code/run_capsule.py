@@ -1935,11 +1935,7 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
     They are written into a hidden folder and moved into place at the end. What an earlier run
     left is moved away first, and deleted when the new folders are in place.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with lock(output):
-        clean_up(output)
-        check_output(output, overwrite)
-        staging = make_staging(output)
+    with staged(output, overwrite) as staging:
         new, old = staging / "new", staging / "old"
         try:
             old.mkdir()
@@ -1956,14 +1952,21 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
             (output / MARKER).unlink()
         finally:
             undo_moves(output)
+
+
+@contextmanager
+def staged(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a hidden folder in the output folder, which is this process's own and checked."""
+    output.mkdir(parents=True, exist_ok=True)
+    with lock(output):
+        clean_up(output)
+        check_output(output, overwrite)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        STAGED.add(staging)
+        try:
+            yield staging
+        finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def make_staging(output: Path) -> Path:
-    """Return a new hidden folder in the output folder."""
-    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
-    STAGED.add(staging)
-    return staging
 
 
 def write_worker(folder: Path, tasks: Sequence[Task]) -> None:
@@ -2068,18 +2071,11 @@ def write_plan(plan: Plan, settings: Settings) -> str:
         ],
     )
     output = settings.output_directory
-    output.mkdir(parents=True, exist_ok=True)
-    with lock(output):
-        clean_up(output)
-        check_output(output, settings.overwrite)
-        staging = make_staging(output)
-        try:
-            dispatch_plan.write(page, staging)
-            PLACED.set()
-            for name in PLAN_FILES:
-                (staging / name).replace(output / name)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with staged(output, settings.overwrite) as staging:
+        dispatch_plan.write(page, staging)
+        PLACED.set()
+        for name in PLAN_FILES:
+            (staging / name).replace(output / name)
     shown = f"filter: {pasteable(settings.query)}\n" if settings.query is not None else ""
     return shown + dispatch_plan.first_tasks(page)
 
