@@ -22,6 +22,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import asyncio
+import codecs
+import csv
 import difflib
 import fcntl
 import glob
@@ -34,6 +37,7 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -42,22 +46,23 @@ import uuid
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 from heapq import heapreplace
 from itertools import chain, pairwise, product
 from operator import attrgetter
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, unquote_plus, urlencode
+from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Store
+    from aiohttp import ClientSession
     from pydantic import BaseModel
     from tqdm import tqdm
 
@@ -69,7 +74,6 @@ DOCDB_HOST = "api.allenneuraldynamics.org"
 RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
 FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
 IDS_PER_QUERY = 5_000  # some 40 bytes each, sent twice; the gateway takes requests up to 10 MB
-KEYS_PER_PAGE = 1_000  # what S3 returns at most
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
@@ -77,7 +81,8 @@ NAMES_IN_LOG = 20
 SECONDS_PER_LINE = 10  # of the log, while nothing but progress is to be said
 SECONDS_PER_FRAME = 0.1  # of the line on a terminal
 TRIES = 5  # of a request to DocDB
-PAUSES = (1, 3)  # seconds before a listing that fails in spite of obstore's retries is tried again
+LIST_TRIES = 7  # of a request to S3, which is asked to slow down more often
+LONGEST_LIST_PAUSE = 3  # seconds
 LONGEST_PAUSE = 60  # that DocDB can ask for with Retry-After, in seconds
 LAST_CHARACTER = "\U0010ffff"  # behind all others in the order of keys
 DEPTH = 100  # of nesting, as in MongoDB
@@ -622,7 +627,7 @@ def ask_patiently(
 
     started = time.monotonic()
     for attempt in range(1, TRIES + 1):
-        pause = random.uniform(0.5, 1) * 2 ** (attempt - 2)  # noqa: S311
+        pause = backoff(attempt)
         try:
             return records_in(within(timeout, ask, pipeline))
         except HTTPError as error:
@@ -649,6 +654,11 @@ def ask_patiently(
             time.sleep(pause)
     tried = f"{count(attempt, 'attempt')} in {time.monotonic() - started:.0f} s"
     raise FailedRun(f"no usable answer from {name} ({tried}): {fault}")
+
+
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait after so many attempts, a little different each time."""
+    return float(random.uniform(0.5, 1) * 2 ** (attempt - 2))  # noqa: S311
 
 
 def records_in(answer: Any) -> list[Record]:
@@ -757,10 +767,9 @@ def fetch_records(
     """
     most = database.page
     page_size = most if database.folder else min(most, FIRST_PAGE)
-    last: str | None = None
-    # $gt compares texts with texts alone; where there are pages, ids of other types come at the end
-    others = {"$and": [query, {"_id": {"$not": {"$gte": ""}}}]}
     match = query
+    last: str | None = None
+    others: list[Any] | None = None  # ids that are no strings, which $gt passes over
     while True:
         pipeline: list[Record] = [
             {"$match": match},
@@ -775,23 +784,34 @@ def fetch_records(
             most = page_size = page_size // 2
             log.debug("answer too large: asking for %d records at a time", page_size)
             continue
-        texts = [record["_id"] for record in page if isinstance(record.get("_id"), str)]
-        behind = [last, *texts] if last else texts
-        if any(one >= other for one, other in pairwise(behind)) or (match is others and texts):
-            raise FailedRun(f"DocDB's pages do not go on after the record {last!r}: ask again")
-        if len(page) < page_size:
+        full = len(page) == page_size
+        if match is query and not full:
             yield page
-            if last is None or match is others:
+            return
+        strings = [record for record in page if isinstance(record.get("_id"), str)]
+        ids = [record["_id"] for record in strings]
+        if others is None:
+            stuck = any(
+                one >= other for one, other in pairwise(ids if last is None else [last, *ids])
+            )
+            stuck |= match is not query and len(ids) < len(page)
+            yield strings
+        else:
+            new = [record["_id"] for record in page if record.get("_id") not in others]
+            stuck = bool(ids) or len(new) < len(page)
+            others += new
+            yield page
+            if not full:
                 return
-            match = others
-            continue
-        end = page[-1].get("_id")
-        if last is None and not isinstance(end, str):  # begin anew, with the texts alone
-            last, match = "", {"$and": [query, {"_id": {"$gte": ""}}]}
-            continue
-        yield [record for record in page if isinstance(record.get("_id"), str)]
-        last, page_size = texts[-1], most
-        match = {"$and": [query, {"_id": {"$gt": last}}]}
+        if stuck:
+            raise FailedRun(f"DocDB's pages do not go on after the record {last!r}: ask again")
+        last, page_size = ids[-1] if ids else last, most
+        if full and others is None:
+            bounds: list[Record] = [{"_id": {"$gte": ""} if last is None else {"$gt": last}}]
+        else:
+            others = others or []
+            bounds = [{"_id": {"$not": {"$gte": ""}}}, {"_id": {"$nin": others}}]
+        match = {"$and": [query, *bounds]}
 
 
 def explain(database: Database, query: Record) -> None:
@@ -810,27 +830,59 @@ def explain(database: Database, query: Record) -> None:
 
 def read_asset_ids(folder: Path) -> list[str]:
     """Return the ids in the CSV of an input folder, each once, in their order; raise BadInput."""
-    import pandas
-
     path = find_input("data_asset_input.csv", folder)
     if not path:
         raise BadInput(f"there is no data_asset_input.csv in {folder}, nor one folder down")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of rows with a comma at the end, whose
-            table = pandas.read_csv(  # ids would become an index if index_col did not forbid it
-                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-            )
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise BadInput(f"cannot read {path}: {error}") from None
-    columns = [str(name).strip() for name in table.columns]
+    header, *rows = read_rows(path, "asset_id") or [(0, [])]
+    columns = [name.casefold() for name in header[1]]
     if columns.count("asset_id") != 1:
-        raise BadInput(f"{path} must have one column asset_id; its columns are {columns}")
-    column = table.iloc[:, columns.index("asset_id")]
-    ids = [asset_id for asset_id in column.str.strip().unique() if asset_id]
+        raise BadInput(f"{path} must have one column asset_id; its columns are {header[1]}")
+    place = columns.index("asset_id")
+    ids: dict[str, None] = {}
+    for line, row in rows:
+        if any(row[len(columns) :]):
+            raise BadInput(
+                f"{path}, line {line} has more values than there are columns: {excerpt(str(row))}"
+            )
+        if len(row) > place and row[place]:
+            is_uuid = re.fullmatch("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row[place])
+            ids[row[place].lower() if is_uuid else row[place]] = None
     if not ids:
         raise BadInput(f"{path} has no id in its column asset_id")
     log.info("%s: %s", path, count(len(ids), "asset id"))
-    return ids
+    return list(ids)
+
+
+def read_rows(path: Path, column: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table that are not blank, and the lines they end on; raise BadInput.
+
+    Excel writes commas, semicolons or tabs, by the country and the format, and UTF-8 with a mark,
+    UTF-16, or the country's own letters. The separator is the one that makes this column.
+    """
+    try:
+        data = path.read_bytes()
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # an id in which that is wrong is named as unknown
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error}") from None
+    csv.field_size_limit(len(text) + 1)
+    header = next(filter(str.strip, io.StringIO(text, newline=None)), "")
+    for separator in ",;\t":
+        names = next(csv.reader([header], delimiter=separator), [])
+        if column in [name.strip().casefold() for name in names]:
+            break
+    else:
+        separator = ","
+    reader = csv.reader(
+        io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True, strict=True
+    )
+    try:
+        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader]
+    except csv.Error as error:
+        raise BadInput(f"cannot read {path}, line {reader.line_num}: {error}") from None
+    return [(line, row) for line, row in rows if any(row)]
 
 
 def find_input(name: str, folder: Path) -> Path | None:
@@ -934,6 +986,9 @@ def choose_assets(
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
     wanted = dict.fromkeys((*ASSET_FIELDS, *GROUP_FIELDS, *settings.fields_in_use))
+    if not settings.drop_null_groups:
+        # of a list, a projection gives the objects alone; here the others count as lacking a field
+        wanted |= dict.fromkeys(name.partition(".")[0] for name in settings.unwind_list_fields)
     if settings.dry_run:
         wanted |= dict.fromkeys((SUBJECT_FIELD, *DATE_FIELDS))
     fields = [name for name in wanted if not name.startswith(tuple(f"{top}." for top in wanted))]
@@ -1023,7 +1078,7 @@ def read_asset(record: Record, folder: Path | None) -> Asset | Skip:
     except UnicodeError:
         return Skip("a field is not valid text", shown)
     url = (local_url(location, folder) if folder else location).rstrip("/")
-    # obstore and s3fs alike would list s3://bucket//x as s3://bucket/x
+    # s3fs, with which workers read, takes s3://bucket//x for s3://bucket/x
     if re.match(r"s3://[\w.-]{1,255}/[^/]", url, re.ASCII) or (folder and url[:8] == "file:///"):
         return Asset(url, asset_id, name, record_id, record)
     return Skip(NO_LOCATION, f"{shown}: {location!r}")
@@ -1043,6 +1098,15 @@ def local_url(location: str, folder: Path) -> str:
 # ------------------------------------------------------------------------------------ groups
 
 MISSING = object()
+
+
+# ISO 8601 as programs write it: nanoseconds, 24:00:00 and leap seconds, small letters, spaces
+TIME = re.compile(
+    r"""(?P<date>\d{4}-\d\d-\d\d)
+    ([Tt ](?P<hour>\d\d)(:?(?P<minute>\d\d)(:?(?P<second>\d\d)([.,](?P<fraction>\d+))?)?)?
+    [ ]?([Zz]|(?P<sign>[+-])(?P<hours>\d\d)(:?(?P<minutes>\d\d))?)?)?""",
+    re.ASCII | re.VERBOSE,
+)
 
 
 def keep_latest(assets: list[Asset], settings: Settings) -> tuple[list[Asset], list[Skip]]:
@@ -1084,15 +1148,25 @@ def latest(entries: list[tuple[Any, str]]) -> str:
     return max(zip(ranks, (record_id for _, record_id in known), strict=True))[1]
 
 
-def instant(value: Any) -> datetime | None:
-    """Return the time that a text tells, in UTC if it names no zone; None if it tells none."""
-    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d([T ]|$)", value):
+def instant(value: Any) -> tuple[datetime, str] | None:
+    """Return the time that a string tells, in UTC if it names no zone; None if it tells none.
+
+    It is the whole second, and the digits of its fraction, which may be more than a datetime holds.
+    """
+    parts = TIME.fullmatch(value) if isinstance(value, str) else None
+    if not parts:
+        return None
+    hours, minutes, seconds = (int(parts[name] or 0) for name in ("hour", "minute", "second"))
+    sign = -1 if parts["sign"] == "-" else 1
+    offset = timedelta(hours=int(parts["hours"] or 0), minutes=int(parts["minutes"] or 0))
+    if hours * 3600 + minutes * 60 + seconds > 86_400 or minutes > 59 or seconds > 60:
         return None
     try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
+        day = datetime.fromisoformat(parts["date"])
+        second = day + timedelta(hours=hours, minutes=minutes, seconds=seconds) - sign * offset
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return second, (parts["fraction"] or "").rstrip("0")
 
 
 def set_groups(assets: list[Asset], settings: Settings) -> tuple[list[Asset], list[Skip]]:
@@ -1114,19 +1188,17 @@ def set_groups(assets: list[Asset], settings: Settings) -> tuple[list[Asset], li
 def values_of(asset: Asset, fields: Sequence[str], settings: Settings) -> list[list[Any]] | Skip:
     """Return what an asset has in these fields, or why it cannot be grouped or filtered by them.
 
-    Where a field lies in --unwind_list_fields and the value there is a list, there is one entry
-    for each element, with several such fields one for each combination; equal ones count once.
+    There is one entry for each way to take one element of all lists that --unwind_list_fields
+    leads to or through, as $unwind stages would; equal ones count once.
     """
-    lists = settings.unwind_list_fields
-    tops = [max((top for top in lists if is_in(name, top)), key=len, default="") for name in fields]
-    elements = {top: as_list(value_at(asset.record, top)) or [None] for top in tops}
+    records = [asset.record]
+    tops = {name.partition(".")[0] for name in fields}
+    for path in settings.unwind_list_fields:
+        if path.partition(".")[0] in tops:
+            records = [one for record in records for one in unwind(record, path.split("."))]
     entries: dict[Any, list[Any]] = {}
-    for some in product(*elements.values()):
-        at = dict(zip(elements, some, strict=True))
-        found = [
-            value_at(at[top], name.removeprefix(top).lstrip("."))
-            for top, name in zip(tops, fields, strict=True)
-        ]
+    for record in records:
+        found = [value_at(record, name) for name in fields]
         values = [None if value is MISSING else value for value in found]
         entries.setdefault(rank(values), values)
     kept = [values for values in entries.values() if not any(map(is_null, values))]
@@ -1140,6 +1212,16 @@ def values_of(asset: Asset, fields: Sequence[str], settings: Settings) -> list[l
     except UnicodeError:
         return Skip(f"no valid text in {' or '.join(fields)}", asset.label)
     return kept if settings.drop_null_groups else list(entries.values())
+
+
+def unwind(value: Any, path: list[str]) -> Iterator[Any]:
+    """Yield a value once for each element of the lists on a path, which the element replaces."""
+    for item in (value or [None]) if isinstance(value, list) else [value]:
+        if path and isinstance(item, dict) and path[0] in item:
+            for inner in unwind(item[path[0]], path[1:]):
+                yield {**item, path[0]: inner}
+        else:
+            yield item
 
 
 def is_null(value: Any) -> bool:
@@ -1185,18 +1267,15 @@ def rank(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of an asset that is listed by itself: what lies under a folder, behind an offset."""
+    """A part of an asset that is listed by itself: the keys of a folder, or those behind a key."""
 
     location: str  # of the asset
-    folder: str  # a prefix in the bucket, without the slash at its end
-    offset: str | None = None
-    file: str | None = None  # the folder is this file of the asset, and listed for its size
+    folder: str  # a prefix in the bucket that ends in a slash
+    after: str = ""  # a key
 
 
-Found = Counter[str]  # bytes by path below the asset; a folder ends in /, its bytes are not in it
+Found = Counter[str]  # bytes by path below the asset; a folder's are 0 unless they are wanted
 Files = dict[str, dict[str, int]]  # bytes by URL, by location of the asset
-# of a path below the asset: the file that it belongs to, and the closed folder that it lies in
-Match = Callable[[str], tuple[str | None, str | None]]
 
 
 class Progress:
@@ -1240,26 +1319,40 @@ class Progress:
 class Listing:
     """The files of assets, listed side by side from the moment that an asset is added.
 
-    Assets are listed in the order in which they come; the parts into which a huge one is split
-    queue up behind them.
+    The requests are made in one thread of their own, by coroutines (all that is `async`), which
+    take parts of assets from a queue: assets in the order in which they come, behind them the parts
+    into which a huge one is split.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, settings: Settings, progress: Progress) -> None:
-        self.pool, self.progress = pool, progress
-        self.extension, self.timeout = settings.file_extension or "", settings.timeout
-        self.weigh = settings.weigh
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self.progress, self.timeout = progress, settings.timeout
+        self.extension, self.weigh = settings.file_extension or "", settings.weigh
+        self.connections = settings.max_connections
         self.names: dict[str, str] = {}  # of the assets, by location
         self.found: dict[str, Found] = {}  # by location
-        self.s3: Future[S3] | None = None
-        self.buckets: dict[str, Future[Bucket]] = {}
-        self.parts: dict[Future[tuple[Found, list[Part]]], Part] = {}  # under way
         self.open_parts: Counter[str] = Counter()  # their number, by location
-        self.finished: SimpleQueue[Future[tuple[Found, list[Part]]]] = SimpleQueue()
+        self.finished: SimpleQueue[tuple[Part, tuple[Found, list[Part]] | Exception]]
+        self.finished = SimpleQueue()
+        self.queue: asyncio.Queue[Part] = asyncio.Queue()
+        self.s3: asyncio.Task[S3] | None = None
+        self.session: ClientSession
+        self.buckets: dict[str, asyncio.Task[Bucket]] = {}
+        self.loop = asyncio.new_event_loop()
+        self.workers = self.loop.create_task(self.work_side_by_side())
+        Thread(target=self.run).start()
 
-    def open_s3(self) -> Future[S3]:
-        """Begin to look for credentials, region and endpoint, if that has not begun."""
-        self.s3 = self.s3 or self.pool.submit(S3, self.timeout)
-        return self.s3
+    def run(self) -> None:
+        """List until closed."""
+        with suppress(asyncio.CancelledError):
+            self.loop.run_until_complete(self.workers)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self.loop.call_soon_threadsafe(self.workers.cancel)
+
+    def prepare(self) -> None:
+        """Begin to look for credentials, region and endpoint, before the first asset is known."""
+        self.loop.call_soon_threadsafe(self.open_s3)
 
     def add(self, location: str, name: str) -> None:
         """List an asset, unless one with the same location is listed already."""
@@ -1267,103 +1360,287 @@ class Listing:
             return
         self.names[location], self.found[location] = name, Counter()
         self.progress.assets += 1
-        bucket, folder = split_location(location)
-        if location.startswith("s3://") and bucket not in self.buckets:
-            s3 = self.open_s3()  # queues before the bucket, and that before its assets
-            self.buckets[bucket] = self.pool.submit(lambda: s3.result().open(bucket))
-        self.start(Part(location, folder))
+        self.start(Part(location, f"{split_location(location)[1]}/"))
         while not self.finished.empty():
             self.collect()
 
     def start(self, part: Part) -> None:
         """Queue a part."""
-        future = self.pool.submit(self.list_part, part)
-        self.parts[future] = part
         self.open_parts[part.location] += 1
-        future.add_done_callback(self.finished.put)
-
-    def list_part(self, part: Part) -> tuple[Found, list[Part]]:
-        """Return the files of a part, and the parts that it leaves to be listed."""
-        if part.location.startswith("file://"):
-            files = find_local_files(part.location, self.extension)
-            top = local_path(part.location)
-            return Counter({f: size_on_disk(top / f) if self.weigh else 0 for f in files}), []
-        name, prefix = split_location(part.location)
-
-        def match(path: str) -> tuple[str | None, str | None]:
-            return (part.file, None) if part.file else file_of(path, self.extension)
-
-        longest = 20 + 10 * self.timeout  # five attempts, and the pauses between them
-        try:
-            bucket = self.buckets[name].result(longest)
-        except TimeoutError:
-            raise FailedRun(
-                f"AWS: no credentials or region for s3://{name} in {longest} s"
-            ) from None
-        for pause in PAUSES:
-            try:
-                return list_in_bucket(bucket, prefix, part, match)
-            except Exception as error:
-                if is_final(error):
-                    raise
-                fault = list_fault(error)
-                log.warning("%s: %s; trying again in %d s", part.location, fault, pause)
-            time.sleep(pause)
-        return list_in_bucket(bucket, prefix, part, match)
+        self.loop.call_soon_threadsafe(self.queue.put_nowait, part)
 
     def collect(self) -> None:
-        """Wait for the next part, and queue what it leaves."""
-        future = self.finished.get()
-        part = self.parts.pop(future)
+        """Wait a moment for a part that is listed, take in its files, and queue what it leaves."""
+        self.progress.show()
         try:
-            found, parts = future.result()
-        except FailedRun:
-            raise
-        except Exception as error:
+            part, outcome = self.finished.get(timeout=SECONDS_PER_FRAME)
+        except Empty:
+            return
+        if isinstance(outcome, FailedRun):
+            raise outcome
+        if isinstance(outcome, Exception):
             raise FailedRun(
                 f"cannot list {part.location} of asset {self.names[part.location]}:"
-                f" {list_fault(error)}{advice(error)}"
-            ) from error
+                f" {outcome}{advice(outcome)}"
+            ) from outcome
+        found, parts = outcome
         known = self.found[part.location]
-        if self.weigh:
-            prefix = split_location(part.location)[1]
-            folders = [path[:-1] for path in found if path.endswith("/") and path not in known]
-            parts += [Part(part.location, f"{prefix}/{file}", file=file) for file in folders]
-        files = {path.rstrip("/") for path in found}
-        self.progress.files += sum(not {file, f"{file}/"} & known.keys() for file in files)
+        self.progress.files -= len(known)
         known.update(found)
+        self.progress.files += len(known)
         for new in parts:
             self.start(new)
         self.open_parts[part.location] -= 1
         self.progress.listed += not self.open_parts[part.location]
-        self.progress.show()
 
     def files(self) -> Files:
         """Wait for all assets; return their files, ordered."""
         self.progress.complete = True
-        while self.parts:
+        while self.progress.listed < self.progress.assets:
             self.collect()
-        files: Files = {}
-        for location, found in self.found.items():
-            sizes: Counter[str] = Counter()
-            for path, size in found.items():
-                sizes[path.rstrip("/")] += size
-            files[location] = {file_url(location, path): sizes[path] for path in sorted(sizes)}
-        return files
+        return {
+            location: {file_url(location, path): found[path] for path in sorted(found)}
+            for location, found in self.found.items()
+        }
+
+    async def work_side_by_side(self) -> None:
+        """List what is queued, over as many connections as there may be."""
+        from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+        connector = TCPConnector(limit=self.connections)
+        timeout = ClientTimeout(total=None)  # ours is for more than the request
+        async with ClientSession(connector=connector, timeout=timeout) as self.session:
+            await asyncio.gather(*(self.work() for _ in range(self.connections)))
+
+    async def work(self) -> None:
+        """List one part after the other."""
+        while True:
+            part = await self.queue.get()
+            try:
+                if part.location.startswith("file://"):
+                    files = await asyncio.to_thread(self.list_local, part.location)
+                    self.finished.put((part, (files, [])))
+                else:
+                    self.finished.put((part, await self.list_part(part)))
+            except Exception as error:
+                self.finished.put((part, error))
+
+    def open_s3(self) -> asyncio.Task[S3]:
+        """Return what looks for credentials, region and endpoint, begun once."""
+        self.s3 = self.s3 or self.loop.create_task(asyncio.to_thread(S3, self.timeout))
+        return self.s3
+
+    async def open_bucket(self, name: str) -> tuple[S3, Bucket]:
+        """Return a bucket, which is looked for once; raise FailedRun."""
+
+        async def open_bucket() -> Bucket:
+            s3 = await self.open_s3()
+            return await asyncio.to_thread(s3.open, name)
+
+        if name not in self.buckets:
+            self.buckets[name] = self.loop.create_task(open_bucket())
+        longest = 20 + 10 * self.timeout  # five attempts, and the pauses between them
+        try:
+            bucket = await asyncio.wait_for(asyncio.shield(self.buckets[name]), longest)
+        except TimeoutError:
+            raise FailedRun(
+                f"AWS: no credentials or region for s3://{name} in {longest} s"
+            ) from None
+        return await self.open_s3(), bucket
+
+    async def list_part(self, part: Part) -> tuple[Found, list[Part]]:
+        """Return the files of a part, page by page, and the parts that it leaves to be listed.
+
+        When a page ends inside a folder that is one file or a Zarr store, whatever else lies in
+        there does not matter, and the next request starts behind it. So a store of a million chunks
+        costs one page, and there are never more requests than pages. A part that goes on for many
+        pages is split, if there is a way to, and its parts are left to be listed side by side.
+        """
+        top = len(split_location(part.location)[1]) + 1
+        found: Found = Counter()
+        last = start = part.after
+        token = ""
+        pages = 0
+        while True:
+            page = await self.fetch_page(part, start=start, token=token, last=last)
+            closed = None
+            for last, size in page.sizes.items():
+                closed = self.add_file(found, last[top:], size)
+            if not page.token:
+                return found, []
+            pages += 1
+            if pages >= PAGES_IN_A_ROW and page.sizes:
+                parts = await self.split(part, list(page.sizes), found)
+                if parts is not None:
+                    return found, parts
+            start, token = "", page.token
+            if closed:
+                behind = f"{last[:top]}{closed}/{LAST_CHARACTER}"
+                start, token = max(last, behind), ""
+
+    async def split(self, part: Part, keys: list[str], found: Found) -> list[Part] | None:
+        """Add the files ahead of a page that need no listing; return the parts left to list.
+
+        From the folder of the part down to the last key of the page, `keys` being all its keys, the
+        subfolders ahead are asked for, level by level, and become parts; the last part goes on
+        behind the page. It ends, with None if that is at once, where a folder holds objects, or
+        subfolders so small that a request for each would cost more than pages.
+        """
+        top = len(split_location(part.location)[1]) + 1
+        parts: list[Part] = []
+        folder, last = part.folder, keys[-1]
+        while True:
+            below = [
+                key[len(folder) :].partition("/")
+                for key in keys
+                if key.startswith(folder) and key != folder
+            ]
+            small = len(below) < KEYS_PER_FOLDER * len({name for name, _, _ in below})
+            if small or not all(slash for _, slash, _ in below):
+                break
+            sizes, subfolders = await self.list_level(replace(part, folder=folder))
+            for key, size in sizes.items():
+                if key > last:
+                    self.add_file(found, key[top:], size)
+            parts += [
+                Part(part.location, subfolder)
+                for subfolder in subfolders
+                if subfolder > last and not self.add_file(found, subfolder[top:], 0)
+            ]
+            folder = next((path for path in subfolders if last.startswith(path)), "")
+            if not folder or self.add_file(found, folder[top:], 0):
+                return parts
+        if folder == part.folder:
+            return None
+        return [*parts, Part(part.location, folder, after=last)]
+
+    async def list_level(self, part: Part) -> tuple[dict[str, int], list[str]]:
+        """Return the sizes of the objects that lie right in a folder, and its subfolders."""
+        sizes: dict[str, int] = {}
+        subfolders: list[str] = []
+        token = ""
+        while True:
+            page = await self.fetch_page(part, delimiter="/", token=token)
+            sizes |= page.sizes
+            subfolders += page.folders
+            token = page.token
+            if not token:
+                return sizes, subfolders
+
+    async def fetch_page(
+        self, part: Part, *, start: str = "", token: str = "", delimiter: str = "", last: str = ""
+    ) -> Page:
+        """Return a page of what lies in the folder of a part, behind the key `last`.
+
+        What may pass is tried again, with a new signature, after a pause that grows. Raise OSError
+        where it does not pass, PermissionError where S3 refuses.
+        """
+        from aiohttp import ClientError
+        from botocore.exceptions import BotoCoreError
+
+        s3, bucket = await self.open_bucket(split_location(part.location)[0])
+        asked = {
+            "list-type": "2",
+            "encoding-type": "url",  # there are keys that XML cannot spell
+            "prefix": part.folder,
+            "start-after": start,
+            "continuation-token": token,
+            "delimiter": delimiter,
+        }
+        query = urlencode({name: text for name, text in asked.items() if text}, quote_via=quote)
+        for attempt in range(1, LIST_TRIES + 1):
+            try:
+                async with asyncio.timeout(self.timeout):
+                    return read_page(await self.ask(s3, bucket, f"{bucket.url}?{query}"), last)
+            except PermissionError:
+                raise
+            except TimeoutError:
+                fault = f"nothing within {self.timeout} s (--timeout)"
+            except (ClientError, BotoCoreError, OSError, ValueError) as error:
+                fault = without_secrets(describe(error))
+            pause = min(backoff(attempt), LONGEST_LIST_PAUSE)
+            if attempt < LIST_TRIES:
+                level = logging.DEBUG if attempt == 1 else logging.WARNING
+                log.log(level, "%s: %s; trying again in %.1f s", part.location, fault, pause)
+                await asyncio.sleep(pause)
+        raise OSError(fault)
+
+    async def ask(self, s3: S3, bucket: Bucket, url: str) -> bytes:
+        """Return what S3 answers; raise OSError, PermissionError where asking again is no use."""
+        from yarl import URL
+
+        async with self.session.get(
+            URL(url, encoded=True),
+            headers=await s3.sign(url, bucket.region),
+            proxy=bucket.proxy,
+            ssl=s3.certificates,
+            allow_redirects=False,
+        ) as response:
+            body = await response.read()
+        if response.status == 200:
+            return body
+        text = body.decode("utf-8", "replace")
+        code = re.search(r"<Code>(\w+)</Code>(?:.*<Message>([^<]*)</Message>)?", text, re.DOTALL)
+        fault = f"{code[1]}: {code[2]}" if code else f"{response.status} {response.reason}"
+        passing = ("ExpiredToken", "RequestTimeout", "SlowDown")
+        if response.status >= 500 or response.status in (408, 429) or (code and code[1] in passing):
+            raise OSError(fault)
+        raise PermissionError(fault)
+
+    def add_file(self, found: Found, path: str, size: int) -> str | None:
+        """Count an object to the file that it lies in; return the folder that is now done with.
+
+        That is one which is a file, or a Zarr store, unless the bytes in it are wanted.
+        """
+        file, closed = file_of(path, self.extension)
+        wanted = self.weigh or not closed
+        if file:
+            found[file] += size if wanted else 0
+        return None if file and wanted else closed
+
+    def list_local(self, location: str) -> Found:
+        """Return the files under a file:// URL."""
+        top = local_path(location)
+        files = find_local_files(location, self.extension)
+        return Counter({file: size_on_disk(top / file) if self.weigh else 0 for file in files})
 
 
-def is_final(error: Exception) -> bool:
-    """Return whether a listing would fail with this error again."""
-    refused = r"status code: 40[1-7]|\((AccessDenied|NoSuchBucket|40[1-7])\)"  # obstore's, boto3's
-    return isinstance(error, FailedRun) or bool(re.search(refused, str(error)))
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of S3 that lists keys."""
+
+    sizes: dict[str, int]  # bytes by key, in the order of the keys
+    folders: list[str]  # with their slash; only where a level was asked for
+    token: str  # what the next page is asked for with, "" if there is none
 
 
-def list_fault(error: Exception) -> str:
-    """Return what S3 said."""
-    text = str(error).partition("\n\nDebug source")[0]  # obstore appends its own structures
-    code = re.search(r"<Code>(\w+)</Code>.*<Message>([^<]*)</Message>", text, re.DOTALL)
-    text = f"{code[1]}: {code[2]}" if code else text.removeprefix("Generic S3 error: ")
-    return without_secrets(text)
+def read_page(body: bytes, last: str) -> Page:
+    """Return a page as S3 words it; raise ValueError for anything else, such as a proxy's page.
+
+    Keys in no order, or not behind `last`, are no page either: what lies between would be lost.
+    """
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise ValueError(f"what S3 answers is not a listing: {error}") from None
+    space = root.tag.removesuffix("ListBucketResult")
+    truncated = root.findtext(f"{space}IsTruncated")
+    token = root.findtext(f"{space}NextContinuationToken") or ""
+    if space == root.tag or truncated not in ("false", "true" if token else "false"):
+        raise ValueError(f"what S3 answers is not a listing, but {excerpt(root.tag)}")
+    decode = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
+    sizes = {
+        decode(entry.findtext(f"{space}Key", "")): int(entry.findtext(f"{space}Size", ""))
+        for entry in root.iterfind(f"{space}Contents")
+    }
+    folders = [
+        decode(entry.findtext(f"{space}Prefix", ""))
+        for entry in root.iterfind(f"{space}CommonPrefixes")
+    ]
+    keys = list(sizes)
+    if keys != sorted(keys) or (keys and keys[0] <= last):
+        raise ValueError("what S3 answers is not in the order of the keys")
+    return Page(sizes, folders, token if truncated == "true" else "")
 
 
 def advice(error: Exception) -> str:
@@ -1389,12 +1666,11 @@ def file_url(location: str, path: str) -> str:
 
 @dataclass(frozen=True)
 class Bucket:
-    """An S3 bucket, and the ways to list it."""
+    """Where an S3 bucket is asked."""
 
-    name: str
-    store: S3Store
-    client: Any  # boto3's
-    patience: int  # seconds for a page from boto3, with its retries
+    url: str
+    region: str
+    proxy: str | None
 
 
 class S3:
@@ -1408,21 +1684,16 @@ class S3:
         from botocore import UNSIGNED
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.httpsession import get_cert_path
         from botocore.session import Session
-        from obstore.auth.boto3 import Boto3CredentialProvider
 
-        self.lock, self.timeout = Lock(), timeout
+        self.lock = Lock()
         try:
             core = Session()
             self.session = boto3.session.Session(botocore_session=core)
-            self.signed = self.session.get_credentials() is not None
-            # botocore renews credentials in time if it is asked: obstore asks 5 minutes before the
-            # ttl, so that here it does every second
-            ttl = timedelta(minutes=5, seconds=1)
-            self.provider = Boto3CredentialProvider(self.session, ttl=ttl) if self.signed else None
-            version = None if self.signed else UNSIGNED
+            self.credentials = self.session.get_credentials()
             self.config = Config(
-                signature_version=version,
+                signature_version=None if self.credentials else UNSIGNED,
                 connect_timeout=timeout,
                 read_timeout=timeout,
                 retries={"mode": "standard", "max_attempts": TRIES},
@@ -1430,43 +1701,27 @@ class S3:
             self.client = self.session.client(
                 "s3", self.session.region_name or "us-east-1", config=self.config
             )
-            seconds = timedelta(seconds=timeout)
-            self.client_options: ClientConfig = {"timeout": seconds, "connect_timeout": seconds}
-            self.retries: RetryConfig = {"max_retries": 8, "retry_timeout": seconds}
             bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-            if bundle:
-                self.client_options["root_certificate"] = Path(bundle).read_bytes()
+            self.certificates = ssl.create_default_context(cafile=get_cert_path(bundle or True))
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
             raise FailedRun(f"AWS: {error}") from error
-        log.info("S3 requests are %s", "signed" if self.signed else "unsigned: no AWS credentials")
+        signed = "signed" if self.credentials else "unsigned: no AWS credentials"
+        log.info("S3 requests are %s", signed)
 
     def open(self, name: str) -> Bucket:
         """Return a bucket, in its own region."""
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
-        from obstore.exceptions import BaseError
-        from obstore.store import S3Store
+        from botocore.utils import get_environ_proxies
 
         try:
             region = self.region_of(name)
             with self.lock:  # sessions may not make two clients at the same time
-                few = Config(retries={"mode": "standard", "max_attempts": 2})  # as we try again
-                client = self.session.client("s3", region, config=self.config.merge(few))
-            endpoint = client.meta.endpoint_url
-            allow_http = endpoint.startswith("http://")
-            store = S3Store(
-                name,
-                region=region,
-                aws_endpoint_url_s3=endpoint,
-                virtual_hosted_style_request=False,
-                skip_signature=not self.signed,
-                credential_provider=self.provider,
-                client_options={**self.client_options, "allow_http": allow_http},
-                retry_config=self.retries,
-            )
-        except (BotoCoreError, ClientError, BaseError, ValueError) as error:
-            raise FailedRun(f"AWS: {list_fault(error)}{advice(error)}") from error
-        return Bucket(name, store, client, 3 * self.timeout)
+                client = self.session.client("s3", region, config=self.config)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise FailedRun(f"AWS: {without_secrets(str(error))}{advice(error)}") from error
+        url = f"{client.meta.endpoint_url}/{name}"
+        proxy = get_environ_proxies(url).get(url.partition(":")[0])
+        return Bucket(url, region, proxy)
 
     def region_of(self, name: str) -> str:
         """Return the region of a bucket, which S3 tells even where it refuses all else."""
@@ -1486,149 +1741,21 @@ class S3:
         headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
         return str(headers.get("x-amz-bucket-region") or self.client.meta.region_name)
 
+    async def sign(self, url: str, region: str) -> dict[str, str]:
+        """Return the headers with which S3 takes a request; credentials that end are renewed."""
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import RefreshableCredentials
 
-def list_in_bucket(
-    bucket: Bucket, prefix: str, part: Part, match: Match
-) -> tuple[Found, list[Part]]:
-    """Return the files of a part, as paths below the asset's prefix, and what parts it leaves."""
-    from obstore.exceptions import InvalidPathError
-
-    try:
-        return list_with_obstore(bucket, f"{prefix}/", part, match)
-    except (InvalidPathError, ValueError):  # a key, or the prefix itself, is no path for obstore
-        log.debug("s3://%s/%s: listing with boto3", bucket.name, part.folder)
-        return list_with_boto3(bucket, f"{prefix}/", part, match), []
-
-
-def list_with_obstore(
-    bucket: Bucket, top: str, part: Part, match: Match
-) -> tuple[Found, list[Part]]:
-    """Return the files of a part, page by page, jumping over closed folders.
-
-    When a page ends inside a folder that is one file or a Zarr store, whatever else lies in there
-    does not matter, and the next request starts behind it. So a store of a million chunks costs
-    one page, and there are never more requests than pages, but for two where the very last page is
-    full: one that finds nothing, and one that makes sure of it. A part that goes on for many pages
-    is split, if there is a way to, and its parts are left to be listed side by side.
-    """
-    import obstore
-
-    found: Found = Counter()
-    offset = part.offset
-    pages = 0
-    while True:
-        full, end = True, offset
-        rest = obstore.list(bucket.store, part.folder, offset=offset, chunk_size=KEYS_PER_PAGE)
-        for page in rest:
-            closed = None
-            paths = [meta["path"] for meta in page]
-            full, end = len(paths) == KEYS_PER_PAGE, paths[-1]
-            for path, meta in zip(paths, page, strict=True):
-                if path.startswith(top):  # all but the marker of the folder itself
-                    closed = add_file(found, match, path[len(top) :], meta["size"])
-            pages += 1
-            if full and pages >= PAGES_IN_A_ROW:
-                parts = split(bucket, top, part, paths, match, found)
-                if parts is not None:
-                    return found, parts
-            # "0" follows "/": the first key behind the folder. It is passed over itself, so stay
-            # when it could be a match.
-            if full and closed and not match(f"{closed}0")[0]:
-                offset = f"{top}{closed}0"
-                break
-        else:
-            if full:
-                check_end(bucket, part.folder, end)
-            return found, []
-
-
-def check_end(bucket: Bucket, folder: str, end: str | None) -> None:
-    """Raise OSError unless S3 says that no key follows in a folder.
-
-    obstore takes an answer that is no listing, a proxy's page for instance, as an empty one. Only
-    what ends with a full page, or without any, can hide that.
-    """
-    page = list_page(bucket, folder, MaxKeys=2, **({"StartAfter": end} if end else {}))
-    # obstore gives the marker of a folder without its slash
-    if [entry for entry in page.get("Contents", ()) if entry["Key"] != f"{end}/"]:
-        raise OSError("what S3 answers is not a listing")
-
-
-def list_page(bucket: Bucket, folder: str, **more: Any) -> Record:
-    """Return a page of keys, as botocore reads it; raise OSError where it is none, or too slow."""
-    ask = partial(bucket.client.list_objects_v2, Bucket=bucket.name, Prefix=f"{folder}/", **more)
-    try:
-        page: Record = within(bucket.patience, ask)
-    except TimeoutError:
-        raise OSError(f"nothing within {bucket.patience} s (--timeout)") from None
-    if "KeyCount" not in page or (page["IsTruncated"] and "NextContinuationToken" not in page):
-        raise OSError("what S3 answers is not a listing")
-    return page
-
-
-def split(
-    bucket: Bucket, top: str, part: Part, paths: list[str], match: Match, found: Found
-) -> list[Part] | None:
-    """Add the files ahead of a page that need no listing; return the parts that are left to list.
-
-    From the folder of the part down to the last key of the page, `paths` being all its keys, the
-    subfolders ahead are asked for, one request a level, and become parts; the last part goes on
-    behind the page. It ends, with None if that is at once, where a folder holds objects, or
-    subfolders so small that a request for each would cost more than pages.
-    """
-    import obstore
-
-    parts: list[Part] = []
-    folder, last = f"{part.folder}/", paths[-1]
-    while True:
-        below = [path[len(folder) :].partition("/") for path in paths if path.startswith(folder)]
-        small = len(below) < KEYS_PER_FOLDER * len({name for name, _, _ in below})
-        if small or not all(slash for _, slash, _ in below):
-            break
-        level = obstore.list_with_delimiter(bucket.store, folder)
-        subfolders = [f"{path}/" for path in level["common_prefixes"]]
-        ends = [meta["path"] for meta in level["objects"]]
-        ends += [f"{path}{LAST_CHARACTER}" for path in subfolders]
-        if not ends:  # though the page has keys in there
-            raise OSError("what S3 answers is not a listing")
-        if len(ends) % KEYS_PER_PAGE == 0:
-            check_end(bucket, folder[:-1], max(ends))
-        for meta in level["objects"]:
-            if meta["path"] > last:
-                add_file(found, match, meta["path"][len(top) :], meta["size"])
-        parts += [
-            replace(part, folder=path[:-1], offset=None)
-            for path in subfolders
-            if path > last and not add_file(found, match, path[len(top) :], 0)
-        ]
-        folder = next((path for path in subfolders if last.startswith(path)), "")
-        if not folder or match(folder[len(top) :])[1]:
-            return parts
-    if folder == f"{part.folder}/":
-        return None
-    return [*parts, replace(part, folder=folder[:-1], offset=last)]
-
-
-def add_file(found: Found, match: Match, path: str, size: int) -> str | None:
-    """Count an object to the file that it belongs to; return the closed folder that it lies in."""
-    file, closed = match(path)
-    if file:
-        found[f"{file}/" if closed else file] += 0 if closed else size
-    return closed
-
-
-def list_with_boto3(bucket: Bucket, top: str, part: Part, match: Match) -> Found:
-    """Return the files of a part, whatever its keys are made of."""
-    found: Found = Counter()
-    more = {"StartAfter": part.offset} if part.offset else {}
-    while True:
-        page = list_page(bucket, part.folder, **more)
-        for entry in page.get("Contents", ()):
-            if entry["Key"].startswith(top):
-                add_file(found, match, entry["Key"][len(top) :], entry["Size"])
-        if not page["IsTruncated"]:
-            return found
-        more = {"ContinuationToken": page["NextContinuationToken"]}
+        if not self.credentials:
+            return {}
+        get = self.credentials.get_frozen_credentials
+        expire = isinstance(self.credentials, RefreshableCredentials)
+        old = expire and self.credentials.refresh_needed()
+        frozen = await asyncio.to_thread(get) if old else get()
+        request = AWSRequest("GET", url)
+        S3SigV4Auth(frozen, "s3", region).add_auth(request)
+        return dict(request.headers)
 
 
 def local_path(location: str) -> Path:
@@ -2157,16 +2284,15 @@ def find_assets(
     """Return the assets, what is skipped, the records matched, the groups, and the files."""
     if settings.query is not None:
         log.info("the filter: %s", pasteable(settings.query))
-    pool = ThreadPoolExecutor(settings.max_connections)
     progress = Progress()
+    listing = Listing(settings, progress) if settings.file_extension else None
     try:
-        listing = Listing(pool, settings, progress) if settings.file_extension else None
         if settings.docdb_snapshot:
             database = open_snapshot(settings.docdb_snapshot)
         else:
             database = open_gateway(settings.docdb_version, settings.timeout)
             if listing:
-                listing.open_s3()  # while DocDB answers
+                listing.prepare()  # while DocDB answers
         narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
         early = None if narrowed else listing
         assets, skipped, matched = choose_assets(settings, database, early, progress)
@@ -2183,7 +2309,8 @@ def find_assets(
             files = listing.files()
     finally:
         progress.close()
-        pool.shutdown(wait=False, cancel_futures=True)
+        if listing:
+            listing.close()
     skipped += [*older, *lacking, *without_task(assets, groups, files, settings.file_extension)]
     return assets, skipped, matched, groups, files
 
@@ -2275,7 +2402,7 @@ def configure_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for name in ("urllib3", "matplotlib"):  # their warnings are our own already, or of no use
+    for name in ("asyncio", "urllib3", "matplotlib"):  # our own say it already, or of no use
         logging.getLogger(name).setLevel(logging.ERROR)
     name = os.environ.get("LOG_LEVEL", "").strip() or "INFO"
     level = logging.getLevelNamesMapping().get(name.upper())

@@ -83,12 +83,13 @@ def with_boto3_in_threads(locations: list[str], extension: str) -> int:
 
 def with_listing_alone(locations: list[str], extension: str) -> int:
     """List as this program does, without a database and without output."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        settings = run_capsule.parse_settings(["--query={}", f"--file_extension={extension}"])
-        listing = run_capsule.Listing(pool, settings, run_capsule.Progress())
-        for location in locations:
-            listing.add(location, location)
-        return sum(map(len, listing.files().values()))
+    settings = run_capsule.parse_settings(["--query={}", f"--file_extension={extension}"])
+    listing = run_capsule.Listing(settings, run_capsule.Progress())
+    for location in locations:
+        listing.add(location, location)
+    files = listing.files()
+    listing.close()
+    return sum(map(len, files.values()))
 
 
 METHODS = {
@@ -172,7 +173,7 @@ def least_requests(shape: str) -> int:
     pages = start = 0
     while start < len(keys):
         pages += 1
-        start += run_capsule.KEYS_PER_PAGE
+        start += 1_000  # keys, what S3 answers with at most
         _, closed = (
             run_capsule.file_of(keys[start - 1], extension) if start < len(keys) else ("", "")
         )

@@ -7,12 +7,15 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from standins import KEY_ID, S3, SECRET, DocDB
 
@@ -21,6 +24,31 @@ PROGRAM = ROOT / "code" / "run_capsule.py"
 REAL_RECORDS = ROOT.parent / "shared" / "docdb_records.jsonl"
 
 Task = dict[str, Any]
+
+# How long the tests that draw their own inputs go on, together with others of their kind.
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+
+
+def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStrategy[Any]) -> None:
+    """Call a check with whatever is drawn for a share of $FUZZ_SECONDS, and once at least."""
+    end = time.monotonic() + share * FUZZ_SECONDS
+    turn = 0
+    while time.monotonic() < end or turn < 1:
+
+        @seed(time.time_ns())
+        @settings(
+            max_examples=50,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.fixed_dictionaries(drawn))
+        def holds(values: dict[str, Any]) -> None:
+            check(**values)
+
+        holds()
+        turn += 1
 
 
 @pytest.fixture(scope="session")

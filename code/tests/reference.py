@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def expected_files(keys: Iterable[str], prefix: str, extension: str) -> set[str]:
@@ -26,4 +26,16 @@ def expected_files(keys: Iterable[str], prefix: str, extension: str) -> set[str]
         for parts, _ in nodes
         if parts[-1].endswith(extension)
         and not any(parts[:n] in closed for n in range(1, len(parts)))
+    }
+
+
+def expected_bytes(sizes: Mapping[str, int], prefix: str, extension: str) -> dict[str, int]:
+    """Return the bytes of all files below a prefix: of the object, and of all in the folder."""
+    return {
+        file: sum(
+            size
+            for key, size in sizes.items()
+            if key == f"{prefix}/{file}" or key.startswith(f"{prefix}/{file}/")
+        )
+        for file in expected_files(sizes, prefix, extension)
     }

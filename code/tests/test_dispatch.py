@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import os
 import re
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import PROGRAM, ROOT, Result, Run
+from conftest import PROGRAM, ROOT, Result, Run, fuzz
 from reference import expected_files
 from standins import BUCKET, S3, DocDB, record
 
@@ -268,13 +270,24 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
         "subject,asset_id\n1,co-b\n,\n2,co-a\n",
         'asset_id\n"co-b"\n"co-a"',
         "asset_id\nco-b,\nco-a,\n",
+        "Asset_ID\nco-b\nco-a\n",
+        "asset_id;note;\nco-b;one, two;\nco-a;;\n",
+        '"note";"ASSET_ID"\n"x;y";"co-b"\n"";"co-a"\n',
+        "note\tasset_id\nx\tco-b\ny, z\tco-a",
+        '\n\nasset_id, note\nco-b, "a, b"\nco-a\n',
+        "asset_id\rco-b\rco-a\r",
+        '"","asset_id"\n"1","co-b"\n"2","co-a"\n',  # R's write.csv
+        "asset_id,note\nco-b,Tåg\nco-a,\n".encode("latin-1"),
+        "asset_id\tnote\r\nco-b\tTåg\r\nco-a\t\r\n".encode("utf-16"),  # Excel's Unicode text
+        codecs.BOM_UTF16_BE + "asset_id\nco-b\nco-a\n".encode("utf-16-be"),
     ],
 )
 def test_a_csv_is_read_as_people_write_it(
-    text: str, run: Run, docdb: DocDB, tmp_path: Path
+    text: str | bytes, run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     docdb.put(record("a"), record("b"), record("c"))
-    (tmp_path / "data" / "data_asset_input.csv").write_bytes(text.encode())
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "data" / "data_asset_input.csv").write_bytes(content)
     result = run("--use_data_asset_csv", "1")
     assert result.status == 0, result.log
     assert [task["asset_id"] for task in result.tasks()] == [["co-b"], ["co-a"]]
@@ -312,8 +325,14 @@ def test_a_csv_one_folder_down_is_found_and_two_are_refused(
         (b"id\nco-a\n", "asset_id"),
         (b"asset_id, asset_id\nco-a,co-b\n", "one column asset_id"),
         (b"asset_id\n\n \n", "no id"),
-        ("asset_id\nco-a\n".encode("utf-16"), "data_asset_input.csv"),
+        (b"asset_id,asset_id\nco-a,co-b\n", "one column asset_id"),
+        (b"Asset_ID;note;asset_id\nco-a;x;co-b\n", "one column asset_id"),
+        (b"asset_id\nco-a,co-b,co-c\nco-d\n", "line 2 has more values"),
+        (b"asset_id,note\nco-a,x\n\nco-b,x,co-c\n", "line 4 has more values"),
+        (b'"asset_id"\n"1","co-a"\n', "line 2 has more values"),  # R's write.table
         (b'asset_id\n"co-a\n', "data_asset_input.csv"),
+        (b'asset_id\nco-b\n"co-a"x\n', "line 3"),
+        ("asset_id\nco-a\n".encode("utf-16-le"), "data_asset_input.csv"),  # no mark says so
     ],
 )
 def test_a_csv_that_cannot_be_read_is_bad_input(
@@ -324,6 +343,56 @@ def test_a_csv_that_cannot_be_read_is_bad_input(
     assert result.status == 2, result.log
     assert words in result.error
     assert not result.output.exists()
+
+
+def test_a_uuid_in_capitals_is_the_same_id(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    asset_id = str(uuid.uuid4())
+    docdb.put(record("a", external_links={"Code Ocean": [asset_id]}), record("B"))
+    rows = f"asset_id\n{asset_id.upper()}\nco-B\n{asset_id}\n"
+    (tmp_path / "data" / "data_asset_input.csv").write_text(rows)
+    result = run("--use_data_asset_csv=1")
+    assert [task["asset_id"] for task in result.tasks()] == [[asset_id], ["co-B"]]
+    assert "0 skipped" in result.error
+
+
+# What writes a table, as its separators, quotes, encodings and line ends.
+DIALECTS: list[dict[str, Any]] = [
+    {"sep": ","}, {"sep": ";"}, {"sep": "\t"}, {"sep": ",", "quoting": csv.QUOTE_ALL},
+    {"sep": ";", "quoting": csv.QUOTE_NONNUMERIC, "index": True}, {"sep": ",", "index": True},
+    {"sep": "\t", "encoding": "utf-16"}, {"sep": ";", "encoding": "utf-8-sig"},
+    {"sep": ",", "lineterminator": "\r\n"},
+]  # fmt: skip
+
+
+def test_any_table_that_pandas_writes_gives_its_ids(tmp_path: Path) -> None:
+    import pandas as pd
+
+    def check(dialect: dict[str, Any], column: str, rows: list[tuple[str, str]], at: int) -> None:
+        names = ["note", "other"]
+        names.insert(at, column)
+        columns = [[note for _, note in rows], [note[::-1] for _, note in rows]]
+        columns.insert(at, [asset_id for asset_id, _ in rows])
+        table = pd.DataFrame(dict(zip(names, columns, strict=True)), dtype=str)
+        path = tmp_path / "data_asset_input.csv"
+        table.to_csv(path, **{"index": False, **dialect})
+        expected = list(dict.fromkeys(asset_id.strip().lower() for asset_id, _ in rows))
+        expected = [asset_id for asset_id in expected if asset_id]
+        try:
+            found = run_capsule.read_asset_ids(tmp_path)
+        except run_capsule.BadInput as error:
+            assert "no id in its column" in str(error)  # noqa: PT017
+            found = []
+        assert found == expected
+
+    ids = st.uuids().map(str) | st.uuids().map(lambda one: str(one).upper()) | st.just("")
+    notes = st.text("ab,;\t\"'\n äé€", max_size=6)
+    fuzz(
+        check,
+        dialect=st.sampled_from(DIALECTS),
+        column=st.sampled_from(["asset_id", "Asset_ID", "ASSET_ID", " asset_id "]),
+        rows=st.lists(st.tuples(ids, notes), max_size=5),
+        at=st.integers(0, 2),
+    )
 
 
 def test_twenty_thousand_ids_are_asked_for(run: Run, docdb: DocDB, tmp_path: Path) -> None:
@@ -921,6 +990,18 @@ def test_a_task_that_the_model_refuses_is_not_written() -> None:
     task = {name: ["x"] for name in ("s3_location", "asset_id", "asset_name")}
     with pytest.raises(ValueError, match="docdb_record_id"):
         run_capsule.render_tasks([task], None)
+
+
+@pytest.mark.parametrize("number", [999, 1_000, 1_001, 6_100])
+def test_records_whose_ids_are_no_strings_are_counted(number: int, run: Run, docdb: DocDB) -> None:
+    docdb.put(*({**record(f"{n}"), "_id": n} for n in range(number)), record("a"), record("b"))
+    result = run("--query={}")
+    assert result.status == 0, result.log
+    assert [task["asset_name"] for task in result.tasks()] == [["a"], ["b"]]
+    assert f"{number + 2} records matched, {number} skipped" in result.error
+    docdb.collections["v1"].delete_many({"_id": {"$gte": ""}})
+    result = run("--query={}", "--overwrite=1")
+    assert f"nothing to dispatch: {number} records matched, {number} skipped" in result.error
 
 
 def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:

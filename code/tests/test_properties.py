@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import ROOT
+from conftest import ROOT, fuzz
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request
-
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 
 # ------------------------------------------------------------------------------------ the readers
 
@@ -122,30 +118,17 @@ READERS: dict[str, tuple[Callable[[str, Path], None], st.SearchStrategy[str]]] =
 @pytest.mark.parametrize("name", READERS)
 def test_readers_raise_nothing_but_bad_input(name: str, tmp_path: Path) -> None:
     reader, texts = READERS[name]
-    end = time.monotonic() + FUZZ_SECONDS / len(READERS)
-    turn = 0
-    while time.monotonic() < end or turn < 1:
 
-        @seed(time.time_ns())
-        @settings(
-            max_examples=200,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(texts)
-        def reads(text: str) -> None:
-            try:
-                reader(text, tmp_path)
-            except run_capsule.BadInput as error:
-                message = run_capsule.one_line(str(error))
-            else:
-                message = ""
-            assert message.isprintable()
+    def reads(text: str) -> None:
+        try:
+            reader(text, tmp_path)
+        except run_capsule.BadInput as error:
+            message = run_capsule.one_line(str(error))
+        else:
+            message = ""
+        assert message.isprintable()
 
-        reads()
-        turn += 1
+    fuzz(reads, 1 / len(READERS), text=texts)
 
 
 # --------------------------------------------------------------------------------- the conservation
@@ -187,7 +170,7 @@ def env(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_SECRET_ACCESS_KEY": SECRET,
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(run_capsule, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(run_capsule, "backoff", lambda _: 0.01)
 
 
 def slow_down(_: Any, start_response: Any) -> list[bytes]:
