@@ -583,15 +583,47 @@ def describe(fault: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Database:
-    """Where records come from, live or a snapshot."""
+class Gateway:
+    """The live database."""
 
     aggregate: Callable[[list[Record]], list[Record] | None]  # None: too much for one answer
-    page: int  # records to ask for at once
-    folder: Path | None = None  # of the snapshot; None: live, so no location may be a local path
+    page: int = RECORDS_PER_PAGE
+    ids_at_once: int = IDS_PER_QUERY
+    folder: None = None  # no location may be a local path
+
+    def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
+        """Yield the fields of every record that matches, in pages."""
+        return fetch_records(self, query, fields)
+
+    def count(self, query: Record) -> int | None:
+        """Return how many records match, None if the database does not say."""
+        answer = self.aggregate([{"$match": query}, {"$count": "records"}])
+        found = answer[0].get("records") if answer else 0
+        return found if answer is not None and isinstance(found, int) else None
 
 
-def open_gateway(version: str, timeout: int) -> Database:
+@dataclass(frozen=True)
+class Snapshot:
+    """Records of a file, which answer as the live database would."""
+
+    records: list[Record]
+    folder: Path  # of the file; locations may be relative to it
+    ids_at_once: int = sys.maxsize
+
+    def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
+        """Yield the fields of every record that matches, all on one page."""
+        paths = [name.split(".") for name in fields]
+        yield [project(record, paths) for record in filter(predicate(query), self.records)]
+
+    def count(self, query: Record) -> int:
+        """Return how many records match."""
+        return sum(map(predicate(query), self.records))
+
+
+Database = Gateway | Snapshot
+
+
+def open_gateway(version: str, timeout: int) -> Gateway:
     """Return the live database behind its REST interface; raise BadInput.
 
     $DOCDB_DATABASE and $DOCDB_COLLECTION are not read: pipelines set them for the store of
@@ -610,7 +642,7 @@ def open_gateway(version: str, timeout: int) -> Database:
     client = MetadataDbClient(host=host, version=version, session=session)
     log.info("asking DocDB %s at %s", version, host)
     ask = client.aggregate_docdb_records
-    return Database(partial(ask_patiently, ask, f"DocDB at {host}", timeout), RECORDS_PER_PAGE)
+    return Gateway(partial(ask_patiently, ask, f"DocDB at {host}", timeout))
 
 
 def ask_patiently(
@@ -693,14 +725,8 @@ def within(seconds: float, call: Callable[..., T], *values: Any) -> T:
     return answer.result(seconds)
 
 
-def open_snapshot(path: Path) -> Database:
-    """Return a database in memory that holds the records of a file; raise BadInput.
-
-    mongomock decides which records match. Its collections are passed by: they copy every record
-    several times, which for 100,000 records took longer than all the rest.
-    """
-    from mongomock.filtering import filter_applies
-
+def open_snapshot(path: Path) -> Snapshot:
+    """Return the records of a file, to be asked like the database; raise BadInput."""
     records = read_snapshot(path)
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
@@ -710,23 +736,79 @@ def open_snapshot(path: Path) -> Database:
     for record_id, times in Counter(record["_id"] for record in records).items():
         if times > 1:
             raise BadInput(f"{path}: {times} records have the _id {record_id!r}")
-    records.sort(key=lambda record: str(record["_id"]))
     log.info("asking the snapshot %s: %s", path, count(len(records), "record"))
+    return Snapshot(records, path.absolute().parent)
 
-    def aggregate(pipeline: list[Record]) -> list[Record]:
-        stages = {name: value for stage in pipeline for name, value in stage.items()}
-        try:
-            found = [record for record in records if filter_applies(stages["$match"], record)]
-        except Exception as error:  # mongomock's errors for a wrong filter have no common base
-            raise BadInput(
-                f"the query cannot be asked of a snapshot: {type(error).__name__}: {error}"
-            ) from error
-        if "$count" in stages:
-            return [{stages["$count"]: len(found)}]
-        paths = [name.split(".") for name in stages["$project"]]
-        return [project(record, paths) for record in found]
 
-    return Database(aggregate, len(records) + 1, path.absolute().parent)
+def predicate(query: Record) -> Callable[[Record], bool]:
+    """Return what tells whether a record matches a filter, as MongoDB would; raise BadInput."""
+    from mgqpy import Query
+
+    try:
+        filter_ = translate(json.loads(compact(query)))  # as it would be sent: tuples are lists
+        return Query(filter_).test  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise BadInput(
+            f"the query cannot be asked of a snapshot: {error}; ask the live database, without"
+            " --docdb_snapshot"
+        ) from None
+
+
+COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin")
+LEAST = {"string": "", "object": {}, "array": [], "bool": False}  # values of the types of JSON
+# The regular expressions that PCRE and Python read alike, their options apart: characters, groups,
+# classes, repetition. Not \v, \Z, \1, {,3}, [[:alpha:]], (?>x), and the like.
+REGEX = re.compile(
+    r"""(?:\(\?([a-z]+)\))?
+    ((?: [^\\\[({] | \\[AbBdDsSwWfnrt -/:-@[-`{-~] | \{\d+(?:,\d*)?\}
+    | \((?![?*]) | \(\?(?:[:=!]|<[=!]|P<[a-zA-Z_]\w*>)
+    | \[\^?]?+(?:(?!--|&&|~~|\|\|)[^][\\] | \\[dDsSwWfnrt -/:-@[-`{-~])*]
+    )*)""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+def translate(value: Any, key: str = "$and") -> Any:
+    """Return a filter, or what stands behind a key of it, in words that mean the same to mgqpy.
+
+    Raise ValueError where there are none.
+    """
+    if isinstance(value, list):
+        inner = key if key in ("$and", "$or", "$nor", "$all") else "$eq"
+        return [translate(item, inner) for item in value]
+    if not isinstance(value, dict):
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{value} has more than 64 bits")
+        return value
+    is_expression = next(iter(value), "").startswith("$")
+    if key in COMPARISONS or (not is_expression and (key == "$all" or not key.startswith("$"))):
+        for name in value:
+            if name.startswith("$"):  # an operator too deep, or extended JSON, such as $date
+                raise ValueError(f"{name} stands inside a value to compare with")
+        return {name: translate(part, "$eq") for name, part in value.items()}
+    found = {name: translate(part, name) for name, part in value.items()}
+    if key in ("$and", "$or", "$nor"):
+        found.pop("$comment", None)
+    if found.get("$type") in (*LEAST,) and "$gte" not in found:
+        found["$gte"] = LEAST[found.pop("$type")]  # only values of one type are compared
+    pattern, options = found.get("$regex"), found.get("$options", "")
+    if isinstance(pattern, str) and isinstance(options, str):
+        found |= {"$regex": regex(pattern, options), "$options": ""}
+    return found
+
+
+def regex(pattern: str, options: str) -> str:
+    """Return a regular expression for Python that finds what MongoDB's finds; raise ValueError.
+
+    There, words, digits and spaces are those of ASCII. Regardless of case, only letters of ASCII
+    are taken; that PCRE counts U+017F as an s then, and U+212A as a k, is left aside.
+    """
+    parts = REGEX.fullmatch(pattern)
+    flags = options.replace("u", "") + ((parts and parts[1]) or "")
+    if not parts or set(flags) - {"i", "s"} or ("i" in flags and not pattern.isascii()):
+        shown = f"$regex {excerpt(pattern)} with $options {options!r}"
+        raise ValueError(f"{shown} may mean something else there than here")
+    return f"(?a{flags}){parts[2]}"
 
 
 def project(value: Any, paths: list[list[str]]) -> Any:
@@ -758,7 +840,7 @@ def read_snapshot(path: Path) -> list[Any]:
 
 
 def fetch_records(
-    database: Database, query: Record, fields: Sequence[str]
+    database: Gateway, query: Record, fields: Sequence[str]
 ) -> Iterator[list[Record]]:
     """Yield the fields of every record that matches, in pages by record id.
 
@@ -766,7 +848,7 @@ def fetch_records(
     and no page reads again what earlier ones have read.
     """
     most = database.page
-    page_size = most if database.folder else min(most, FIRST_PAGE)
+    page_size = min(most, FIRST_PAGE)
     match = query
     last: str | None = None
     others: list[Any] | None = None  # ids that are no strings, which $gt passes over
@@ -821,9 +903,8 @@ def explain(database: Database, query: Record) -> None:
         conditions = query["$and"]
     with suppress(BadInput, FailedRun):  # the query as a whole could be asked, and was
         for condition in conditions[:NAMES_IN_LOG] if len(conditions) > 1 else ():
-            answer = database.aggregate([{"$match": condition}, {"$count": "records"}])
-            found = answer[0].get("records") if answer else 0
-            if answer is not None and isinstance(found, int):
+            found = database.count(condition)
+            if found is not None:
                 shown = shorten(pasteable(condition))
                 log.warning("alone, %s matches %s", shown, count(found, "record"))
 
@@ -900,10 +981,10 @@ def fetch_records_by_asset_id(
 ) -> Iterator[list[Record]]:
     """Yield the records with any of these Code Ocean ids, in pages, each record once."""
     seen = set()
-    for start in range(0, len(ids), IDS_PER_QUERY):
-        some = {"$in": ids[start : start + IDS_PER_QUERY]}
+    for start in range(0, len(ids), database.ids_at_once):
+        some = {"$in": ids[start : start + database.ids_at_once]}
         query = {"$or": [{f"{links}.Code Ocean": some} for links in ID_FIELDS]}
-        for page in fetch_records(database, query, fields):
+        for page in database.find(query, fields):
             yield [record for record in page if repr(record.get("_id")) not in seen]
             seen |= {repr(record.get("_id")) for record in page}
 
@@ -997,7 +1078,7 @@ def choose_assets(
         ids = read_asset_ids(settings.input_directory)
         pages = fetch_records_by_asset_id(database, ids, fields)
     else:
-        pages = fetch_records(database, settings.query, fields)
+        pages = database.find(settings.query, fields)
     entries: list[tuple[Record, Asset | Skip]] = []
     for record in chain.from_iterable(pages):
         asset = read_asset(record, database.folder)
@@ -2288,7 +2369,7 @@ def find_assets(
     listing = Listing(settings, progress) if settings.file_extension else None
     try:
         if settings.docdb_snapshot:
-            database = open_snapshot(settings.docdb_snapshot)
+            database: Database = open_snapshot(settings.docdb_snapshot)
         else:
             database = open_gateway(settings.docdb_version, settings.timeout)
             if listing:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from operator import eq, ge, gt, le, lt
+from typing import Any
 
 
 def expected_files(keys: Iterable[str], prefix: str, extension: str) -> set[str]:
@@ -39,3 +42,137 @@ def expected_bytes(sizes: Mapping[str, int], prefix: str, extension: str) -> dic
         )
         for file in expected_files(sizes, prefix, extension)
     }
+
+
+# What a filter matches, from MongoDB's manual: "Query an Array", "Query for Null or Missing
+# Fields", "Comparison/Sort Order", and the pages of the operators.
+
+MISSING = object()
+KINDS: list[type] = [type(None), int, str, dict, list, bool]  # in MongoDB's order
+TYPES = {"string": str, "object": dict, "array": list, "bool": bool}
+
+
+def matches(query: dict[str, Any], record: Any) -> bool:
+    """Return whether a record matches a filter: all of its conditions hold."""
+    return all(holds(name, wanted, record) for name, wanted in query.items())
+
+
+def holds(name: str, wanted: Any, record: Any) -> bool:
+    """Return whether one condition of a filter holds."""
+    if name in ("$and", "$or", "$nor"):
+        found = [matches(query, record) for query in wanted]
+        return {"$and": all(found), "$or": any(found), "$nor": not any(found)}[name]
+    if name == "$comment":
+        return True
+    places = at_path(record, name.split("."))
+    if not is_expression(wanted):
+        wanted = {"$eq": wanted}
+    return meets(wanted, places)
+
+
+def is_expression(wanted: Any) -> bool:
+    """Return whether what is wanted of a field is said in operators."""
+    return isinstance(wanted, dict) and bool(wanted) and next(iter(wanted))[0] == "$"
+
+
+# The values at a path, and whether a list there stands for its elements, too.
+Places = list[tuple[Any, bool]]
+
+
+def at_path(value: Any, path: list[str]) -> Places:
+    """Return the values at a path.
+
+    Objects in a list are searched, lists in it are not. A number names an element as well, and an
+    element that a path ends with is taken as it is.
+    """
+    if not path:
+        return [(value, True)]
+    name, *rest = path
+    if isinstance(value, dict):
+        return at_path(value[name], rest) if name in value else [(MISSING, False)]
+    if not isinstance(value, list):
+        return [(MISSING, False)]
+    places = [place for item in value if isinstance(item, dict) for place in at_path(item, path)]
+    if re.fullmatch("0|[1-9][0-9]*", name) and int(name) < len(value):
+        item = value[int(name)]
+        if not rest:
+            places.append((item, False))
+        elif isinstance(item, (dict, list)):
+            places += at_path(item, rest)
+    return places
+
+
+def meets(wanted: dict[str, Any], places: Places) -> bool:
+    """Return whether the values at a path meet each operator, any value any operator."""
+    whole = [value for value, _ in places]
+    each = [
+        item for value, spread in places if spread and isinstance(value, list) for item in value
+    ]
+    options = wanted.get("$options", "")
+    for name, operand in wanted.items():
+        if name in ("$ne", "$nin", "$not"):
+            positive = {"$ne": {"$eq": operand}, "$nin": {"$in": operand}, "$not": operand}[name]
+            found = not meets(positive, places)
+        elif name == "$all":
+            parts = [part if is_expression(part) else {"$eq": part} for part in operand]
+            found = bool(parts) and all(meets(part, places) for part in parts)
+        elif name == "$exists":
+            found = any(value is not MISSING for value in whole) == bool(operand)
+        elif name == "$size":
+            found = any(isinstance(value, list) and len(value) == operand for value in whole)
+        elif name == "$elemMatch":
+            lists = [value for value in whole if isinstance(value, list)]
+            found = any(fits(item, operand) for value in lists for item in value)
+        elif name == "$options":
+            found = True
+        else:
+            found = any(compares(value, name, operand, options) for value in [*each, *whole])
+        if not found:
+            return False
+    return True
+
+
+def fits(item: Any, wanted: dict[str, Any]) -> bool:
+    """Return whether an element fits $elemMatch: its operators, or, for an object, its filter."""
+    if is_expression(wanted) and next(iter(wanted)) not in ("$and", "$or", "$nor"):
+        return meets(wanted, [(item, False)])
+    if isinstance(item, list):  # an object whose fields are numbers
+        item = {str(number): value for number, value in enumerate(item)}
+    return isinstance(item, dict) and matches(wanted, item)
+
+
+def compares(value: Any, name: str, operand: Any, options: str) -> bool:
+    """Return whether a single value compares with an operand."""
+    if name == "$in":
+        return any(compares(value, "$eq", one, "") for one in operand)
+    if name == "$type":
+        return isinstance(value, TYPES[operand])
+    if name == "$regex":
+        inline = f"(?a{options.replace('u', '')})"
+        return isinstance(value, str) and bool(re.search(inline + operand, value))
+    if name == "$mod":
+        divisor, remainder = operand
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and (abs(int(value)) % abs(divisor)) * (-1 if value < 0 else 1) == remainder
+    if value is MISSING:
+        return operand is None and name in ("$eq", "$gte", "$lte")
+    if kind(value) != kind(operand):
+        return False
+    compare: dict[str, Callable[[Any, Any], bool]] = {
+        "$eq": eq, "$gt": gt, "$gte": ge, "$lt": lt, "$lte": le
+    }  # fmt: skip
+    return compare[name](ordered(value), ordered(operand))
+
+
+def kind(value: Any) -> int:
+    """Return the place of a value's type in MongoDB's order."""
+    return KINDS.index(int if type(value) is float else type(value))
+
+
+def ordered(value: Any) -> Any:
+    """Return what compares as values of one type do, in lists and objects of any type."""
+    if isinstance(value, dict):
+        return [(kind(part), name, ordered(part)) for name, part in value.items()]
+    if isinstance(value, list):
+        return [(kind(item), ordered(item)) for item in value]
+    return 0 if value is None else value

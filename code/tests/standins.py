@@ -1,6 +1,6 @@
 """Stand-ins for the two services, real servers on loopback that speak the real protocols.
 
-DocDB's gateway is HTTPS in front of mongomock, with the gateway's limits. S3 is moto's server,
+DocDB's gateway is HTTPS in front of mgqpy, with the gateway's limits. S3 is moto's server,
 with what moto lets pass refused in front of it: unsigned requests to private buckets, unknown
 keys, signatures for the wrong region.
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-import mongomock
 import trustme
+from mgqpy import Query
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -81,7 +81,7 @@ class DocDB:
         self.always: Fault | None = None  # what to do each time
         self.after: Callable[[], None] | None = None  # done behind each answer
         self.max_answer = ANSWER
-        self.collections: dict[str, Any] = {}
+        self.records: dict[str, list[dict[str, Any]]] = {}  # by version of the database
         self.clear()
         gateway = self
 
@@ -105,8 +105,7 @@ class DocDB:
 
     def clear(self) -> None:
         """Forget all records, requests and faults."""
-        client: Any = mongomock.MongoClient()
-        self.collections = {v: client[v].data_assets for v in ("v1", "v2")}
+        self.records = {"v1": [], "v2": []}
         self.requests.clear()
         self.faults.clear()
         self.always = self.after = None
@@ -114,7 +113,7 @@ class DocDB:
 
     def put(self, *records: dict[str, Any], version: str = "v1") -> None:
         """Add records."""
-        self.collections[version].insert_many([dict(record) for record in records])
+        self.records[version].extend(records)
 
     def answer(self, handler: BaseHTTPRequestHandler, body: Any) -> None:
         """Answer one request."""
@@ -145,27 +144,48 @@ class DocDB:
 
     def run(self, path: str, query: dict[str, str], body: Any) -> tuple[int, bytes]:
         """Return the status and the body of an answer."""
-        route = re.fullmatch(
-            r"/(v1|v2)/metadata_index/data_assets/(find|aggregate|count_documents)", path
-        )
+        route = re.fullmatch(r"/(v1|v2)/metadata_index/data_assets/aggregate", path)
         if not route:
             return 404, b'{"message": "no such route"}'
-        collection = self.collections[route[1]]
         try:
-            asked = json.loads(query.get("filter", "{}"))
-            result: Any
-            if route[2] == "aggregate":
-                result = list(collection.aggregate(body))
-            elif route[2] == "count_documents":
-                result = {
-                    "total_record_count": collection.count_documents({}),
-                    "filtered_record_count": collection.count_documents(asked),
-                }
-            else:
-                result = list(collection.find(asked).limit(int(query.get("limit", "0"))))
-            return 200, json.dumps(result).encode()
+            return 200, json.dumps(aggregate(list(self.records[route[1]]), body)).encode()
         except Exception as error:
             return 400, json.dumps({"message": f"{type(error).__name__}: {error}"}).encode()
+
+
+def aggregate(records: list[dict[str, Any]], pipeline: list[dict[str, Any]]) -> list[Any]:
+    """Return what a pipeline makes of records, with the stages that the program uses."""
+    kinds = (int, str, dict)  # the order in which MongoDB sorts them
+    for stage in pipeline:
+        [(name, value)] = stage.items()
+        if name == "$match":
+            records = list(filter(Query(value).test, records))
+        elif name == "$sort" and value == {"_id": 1}:
+            records.sort(key=lambda r: (kinds.index(type(r["_id"])), r["_id"]))
+        elif name == "$limit":
+            records = records[:value]
+        elif name == "$project":
+            records = [select(r, value) for r in records]
+        elif name == "$count":
+            records = [{value: len(records)}] if records else []
+        else:
+            raise ValueError(f"the stand-in knows no {name}")
+    return records
+
+
+def select(value: Any, fields: Iterable[str]) -> Any:
+    """Return the fields of a record; of a list, those of each object and list in it."""
+    if isinstance(value, list):
+        return [select(item, fields) for item in value if isinstance(item, (dict, list))]
+    parts = [name.partition(".") for name in fields]
+    found = {}
+    for name in value:
+        below = [rest for top, _, rest in parts if top == name]
+        if "" in below:
+            found[name] = value[name]
+        elif below and isinstance(value[name], (dict, list)):
+            found[name] = select(value[name], below)
+    return found
 
 
 @dataclass

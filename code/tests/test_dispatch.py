@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run_capsule
+import standins
 from conftest import PROGRAM, ROOT, Result, Run, fuzz
 from reference import expected_files
 from standins import BUCKET, S3, DocDB, record
@@ -450,8 +451,8 @@ def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.Monk
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(docdb.ca_file))
     live = run_capsule.open_gateway("v1", 60)
     for size in (2, 5, 10, 25, 26, 27, 100):
-        small = run_capsule.Database(live.aggregate, size)
-        pages = list(run_capsule.fetch_records(small, {}, run_capsule.ASSET_FIELDS))
+        small = run_capsule.Gateway(live.aggregate, size)
+        pages = list(small.find({}, run_capsule.ASSET_FIELDS))
         found = [repr(record["_id"]) for page in pages for record in page]
         assert sorted(found) == sorted([*(f"'id-{n:03}'" for n in range(25)), "{'z': 1}"])
         docdb.requests.clear()
@@ -459,9 +460,9 @@ def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.Monk
 
 def test_a_page_that_is_repeated_ends_the_run() -> None:
     page = [record(f"{n:03}") for n in range(5)]
-    stuck = run_capsule.Database(lambda _: page, 5)
+    stuck = run_capsule.Gateway(lambda _: page, 5)
     with pytest.raises(run_capsule.FailedRun, match="do not go on"):
-        list(run_capsule.fetch_records(stuck, {}, run_capsule.ASSET_FIELDS))
+        list(stuck.find({}, run_capsule.ASSET_FIELDS))
 
 
 def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
@@ -1010,8 +1011,8 @@ def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:
 
     def aggregate(pipeline: list[Record]) -> list[Record]:
         asked.append(pipeline[2]["$limit"])
-        return list(docdb.collections["v1"].aggregate(pipeline))
+        return standins.aggregate(list(docdb.records["v1"]), pipeline)
 
-    pages = run_capsule.fetch_records(run_capsule.Database(aggregate, 5_000), {}, ["_id"])
+    pages = run_capsule.Gateway(aggregate).find({}, ["_id"])
     assert sum(map(len, pages)) == 12_000
     assert asked == [1_000, 5_000, 5_000, 5_000, 5_000]

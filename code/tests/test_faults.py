@@ -167,8 +167,9 @@ def test_a_record_that_comes_between_two_pages_disturbs_no_other(run: Run, docdb
     def change() -> None:
         n = next(changes)
         docdb.put(record(f"0000-new-{n}"), record(f"0999{'z' * n}-new"), record(f"9{n}-new"))
-        docdb.collections["v1"].update_one({"_id": "id-1500"}, {"$set": {"name": f"moved {n}"}})
-        docdb.collections["v1"].delete_one({"_id": f"id-000{n}"})
+        records = docdb.records["v1"]
+        next(r for r in records if r["_id"] == "id-1500")["name"] = f"moved {n}"
+        docdb.records["v1"] = [r for r in records if r["_id"] != f"id-000{n}"]
 
     docdb.after = change
     result = run("--query={}", "--max_jobs=1")

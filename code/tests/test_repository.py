@@ -139,7 +139,7 @@ def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROGRAM.parent, capture_output=True, text=True, check=True
     )
-    heavy = {"aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "mongomock",
+    heavy = {"aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "mgqpy",
              "numpy", "obstore", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
     assert not heavy & set(done.stderr.split())
     for flags in run_capsule.FLAGS.values():
