@@ -757,12 +757,12 @@ def predicate(query: Record) -> Callable[[Record], bool]:
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin")
 LEAST = {"string": "", "object": {}, "array": [], "bool": False}  # values of the types of JSON
 # The regular expressions that PCRE and Python read alike, their options apart: characters, groups,
-# classes, repetition. Not \v, \Z, \1, {,3}, [[:alpha:]], (?>x), and the like.
+# classes, repetition. Not \v, \B, \1, {,3}, x++, [[:alpha:]], (?>x), and the like.
 REGEX = re.compile(
     r"""(?:\(\?([a-z]+)\))?
-    ((?: [^\\\[({] | \\[AbBdDsSwWfnrt -/:-@[-`{-~] | \{\d+(?:,\d*)?\}
+    ((?: [^\\\[({+] | (?<![*+?}])\+ | \\[AbdDsSwWfnrt -/:-@[-`{-~] | \{\d+(?:,\d*)?\}
     | \((?![?*]) | \(\?(?:[:=!]|<[=!]|P<[a-zA-Z_]\w*>)
-    | \[\^?]?+(?:(?!--|&&|~~|\|\|)[^][\\] | \\[dDsSwWfnrt -/:-@[-`{-~])*]
+    | \[(?!:.*:])\^?]?+(?:(?!--|&&|~~|\|\|)[^][\\] | \\[dDsSwWfnrt -/:-@[-`{-~])*]
     )*)""",
     re.VERBOSE | re.ASCII,
 )
@@ -790,7 +790,7 @@ def translate(value: Any, key: str = "$and") -> Any:
     if key in ("$and", "$or", "$nor"):
         found.pop("$comment", None)
     if found.get("$type") in (*LEAST,) and "$gte" not in found:
-        found["$gte"] = LEAST[found.pop("$type")]  # only values of one type are compared
+        found = {"$gte": LEAST[found.pop("$type")], **found}  # only one type is compared
     pattern, options = found.get("$regex"), found.get("$options", "")
     if isinstance(pattern, str) and isinstance(options, str):
         found |= {"$regex": regex(pattern, options), "$options": ""}
