@@ -344,19 +344,38 @@ def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path:
 # ------------------------------------------------------------------ random filters, random records
 
 NAMES = st.sampled_from(["a", "b", "0"])
-SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, 2, -1, 0.5, "", "a", "ab", "1"])
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=2),
-    max_leaves=6,
+SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, 2, -1.5, "", "a", "ab", "1"])
+RAGGED = [
+    *(a for a in NULLS.values() if a is not ...),
+    *(
+        [[1, 2]],
+        [[1], 2],
+        [{"0": 1}],
+        [[{"b": 1}]],
+        [{"b": [1, 2]}],
+        {"b": [{"b": 1}, 1]},
+        [True, 1],
+    ),
+]
+VALUES = (
+    SCALARS
+    | st.sampled_from(RAGGED)
+    | st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=2),
+        max_leaves=6,
+    )
 )
-RECORDS = st.lists(st.dictionaries(NAMES, VALUES, max_size=3), min_size=1, max_size=6).map(
+FIELDS: st.SearchStrategy[Record] = st.fixed_dictionaries(
+    {"a": VALUES}, optional={"b": VALUES, "0": VALUES}
+) | st.just({})
+RECORDS = st.lists(FIELDS, min_size=6, max_size=12).map(
     lambda records: [{"_id": str(n), **fields} for n, fields in enumerate(records)]
 )
-PATHS = st.lists(NAMES | st.just("1"), min_size=1, max_size=3).map(".".join)
+PATHS = st.sampled_from(["a", "a", "a.b", "a.0", "a.1", "b", "a.a", "a.0.b", "a.b.0", "0.a.b"])
 SIMPLE: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"], VALUES),
-    **dict.fromkeys(["$in", "$nin", "$all"], st.lists(VALUES, max_size=3)),
+    **dict.fromkeys(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"], SCALARS | VALUES),
+    **dict.fromkeys(["$in", "$nin", "$all"], st.lists(SCALARS | VALUES, max_size=3)),
     "$exists": st.booleans() | st.sampled_from([0, 1, None]),
     "$size": st.integers(0, 2),
     "$mod": st.sampled_from([[2, 0], [2, 1], [3, -1]]),
@@ -373,7 +392,8 @@ def merged(one: Record, other: Record) -> Record:
 
 FILTERS: st.SearchStrategy[Record] = st.deferred(
     lambda: (
-        st.dictionaries(PATHS, VALUES | EXPRESSIONS, max_size=2)
+        st.dictionaries(PATHS, EXPRESSIONS, min_size=1, max_size=2)
+        | st.dictionaries(PATHS, VALUES, min_size=1, max_size=1)
         | st.builds(
             lambda name, some: {name: some},
             st.sampled_from(["$and", "$or", "$nor"]),
