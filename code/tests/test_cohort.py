@@ -276,16 +276,15 @@ LISTS = st.lists(SCALARS, max_size=3)
 OBJECTS = st.fixed_dictionaries({}, optional={"x": SCALARS | LISTS, "y": SCALARS})
 
 
-RECORDS = st.lists(
-    st.fixed_dictionaries(
-        {"name": st.sampled_from("abcde")},
-        optional={
-            "p": SCALARS | LISTS | OBJECTS,
-            "q": SCALARS | OBJECTS | st.lists(OBJECTS | SCALARS, max_size=3),
-            "t": st.sampled_from([None, 1, 2, "2025-01-01", "2025-01-02", "z"]),
-        },
-    ),
-    max_size=12,
+def records_with(p: st.SearchStrategy[Any], q: st.SearchStrategy[Any]) -> Any:
+    times = st.sampled_from([None, 1, 2, "2025-01-01", "2025-01-02", "z"])
+    named = {"name": st.sampled_from("abcde")}
+    fields = st.fixed_dictionaries(named, optional={"p": p, "q": q, "t": times})
+    return st.lists(fields, max_size=12)
+
+
+RECORDS = records_with(
+    SCALARS | LISTS | OBJECTS, SCALARS | OBJECTS | st.lists(OBJECTS | SCALARS, max_size=3)
 )
 FIELDS = st.lists(st.sampled_from(["p", "q", "q.x", "q.y", "p.x"]), min_size=1, unique=True)
 # what v2 of the metadata has in acquisition.data_streams: lists of objects that hold lists
