@@ -41,6 +41,7 @@ import ssl
 import sys
 import tempfile
 import time
+import tokenize
 import traceback
 import uuid
 import warnings
@@ -105,10 +106,10 @@ class FailedRun(Exception):
 
 
 def switch(text: str) -> bool:
-    """Convert the value of a flag that is off or on."""
-    if text not in ("0", "1"):
-        raise ValueError("must be 0 or 1")
-    return text == "1"
+    """Convert the value of a flag that is off or on, as people and app panels write it."""
+    if text.lower() not in ("0", "1", "false", "true", "no", "yes"):
+        raise ValueError("must be 0 or 1, false or true, no or yes")
+    return text.lower() in ("1", "true", "yes")
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -136,11 +137,24 @@ def valid_text(text: str) -> str:
 
 
 def name_list(text: str) -> tuple[str, ...]:
-    """Convert values that are separated by commas; repeated ones count once."""
-    found = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
-    if not found:
+    """Convert values that are separated by commas, or a JSON list; repeated ones count once."""
+    if text.startswith("["):
+        values = read_list(text)
+    else:
+        values = [part.strip().strip("\"'`") for part in text.split(",")]
+    found = tuple(dict.fromkeys(name for value in values if (name := value.strip())))
+    if values and not found:
         raise ValueError("must be one or more values, separated by commas")
     return tuple(map(valid_text, found))
+
+
+def read_list(text: str) -> list[str]:
+    """Return the values of a JSON list, or of a Python one; whole numbers as their digits."""
+    with suppress(ValueError, BadInput):
+        values = read_value(text)
+        if isinstance(values, list) and {type(value) for value in values} <= {str, int}:
+            return [str(value) for value in values]
+    raise ValueError('must be a JSON list such as ["a", "b"], or the values alone: a,b')
 
 
 def field_list(text: str) -> tuple[str, ...]:
@@ -159,7 +173,7 @@ def key_of(field: str) -> str:
 def field_name(text: str) -> str:
     """Convert the name of a field of a record."""
     found = field_list(text)
-    if len(found) > 1:
+    if len(found) != 1:
         raise ValueError("must be one field, such as created")
     return found[0]
 
@@ -311,7 +325,10 @@ class Settings:
 
 
 class Flag(argparse.Action):
-    """A flag with one value; a blank one, as app panels pass for an empty field, is no value."""
+    """A flag with one value; a blank one, as app panels pass for an empty field, is no value.
+
+    Given twice, lists are joined, and any other value must be the same.
+    """
 
     def __init__(self, convert: Callable[[str], Any], **options: Any) -> None:
         super().__init__(**options)
@@ -319,11 +336,21 @@ class Flag(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         """Convert and keep the value."""
-        if values.strip():
-            try:
-                setattr(namespace, self.dest, self.convert(values.strip()))
-            except ValueError as error:
-                raise argparse.ArgumentError(self, f"{error}, not {values!r}") from None
+        text = without_quotes(values)
+        try:
+            value = self.convert(text) if text else ()
+        except ValueError as error:
+            raise argparse.ArgumentError(self, f"{error}, not {excerpt(values)}") from None
+        if value == ():
+            return
+        given = f"{option_string} {excerpt(text)}"
+        earlier, earlier_given = parser.given.get(self.dest, (value, given))
+        if isinstance(value, tuple):
+            value = tuple(dict.fromkeys(earlier + value))
+        elif value != earlier:
+            parser.error(f"{earlier_given} and {given} do not agree: give one of them")
+        parser.given[self.dest] = value, given
+        setattr(namespace, self.dest, value)
 
 
 EPILOG = """\
@@ -338,8 +365,9 @@ examples:
   the assets listed in data_asset_input.csv, shared out among 20 workers by the size of their files:
     run_capsule.py --use_data_asset_csv 1 --file_extension .zarr --max_jobs 20 --balance_by size
 
-A blank value (--flag=) means the default. Environment: AWS_* as for every AWS tool, DOCDB_HOST,
-DOCDB_VERSION, LOG_LEVEL."""
+A blank value (--flag=) means the default. 0 and 1 may be written false and true, or no and yes; a
+list is a,b or ["a", "b"], and joined where it is given twice. Environment: AWS_* as for every AWS
+tool, DOCDB_HOST, DOCDB_VERSION, LOG_LEVEL."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -371,6 +399,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None) -> dict[str, Any]:
         """Return the value of every flag; raise BadInput, for an unknown one with the nearest."""
+        self.given: dict[str, tuple[Any, str]] = {}  # value, and how it was given, by flag
         chosen, unknown = self.parse_known_args(argv)
         for text in unknown:
             name = text.partition("=")[0].replace("-", "_")
@@ -477,11 +506,10 @@ def read_text(path: Path) -> str:
 
 def read_query(text: str, folder: Path) -> Record:
     """Return the filter that --query gives, as text or as the path of a file; raise BadInput."""
-    text = without_quotes(text)
     if text.startswith("{"):
         return parse_filter(text, "--query")
     if path := find_file(text, folder):
-        return parse_filter(without_quotes(read_text(path)), str(path))
+        return parse_filter(read_text(path), str(path))
     return parse_filter(text, f"--query is no file, here or in {folder}, and")
 
 
@@ -498,22 +526,14 @@ def without_quotes(text: str) -> str:
 
 
 def parse_filter(text: str, source: str) -> Record:
-    """Return a filter from a JSON object or a Python dict literal; raise BadInput.
-
-    Where neither reads it, the fault that is told is JSON's, or Python's if the first quote in the
-    text is a single one.
-    """
+    """Return a filter from a JSON object or a Python dict literal; raise BadInput."""
+    text = without_quotes(text)
     try:
-        found = json.loads(text, object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError) as json_fault:
-        try:
-            found = read_literal(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as python_fault:
-            quote = re.search("[\"']", text)
-            fault = describe(python_fault if quote and quote[0] == "'" else json_fault)
-            raise BadInput(
-                f"{source} is no JSON object and no dict literal: {fault}: {excerpt(text)}"
-            ) from None
+        found = read_value(text)
+    except ValueError as fault:
+        raise BadInput(
+            f"{source} is no JSON object and no dict literal: {fault}: {excerpt(text)}"
+        ) from None
     if not isinstance(found, dict):
         raise BadInput(f"{source} is a {type(found).__name__}, not an object: {excerpt(text)}")
     if is_deeper(found):
@@ -525,10 +545,36 @@ def parse_filter(text: str, source: str) -> Record:
     return found
 
 
+def read_value(text: str) -> Any:
+    """Return what JSON says, or a Python literal; raise ValueError, and BadInput for its keys.
+
+    Where neither reads it, the fault that is told is JSON's, or Python's if the first quote in the
+    text is a single one.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as json_fault:
+        try:
+            return read_literal(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as python_fault:
+            quote = re.search("[\"']", text)
+            fault = python_fault if quote and quote[0] == "'" else json_fault
+            raise ValueError(describe(fault)) from None
+
+
 def read_literal(text: str) -> Any:
-    """Return what a Python literal says; raise BadInput for keys that JSON could not keep."""
+    """Return what a Python literal says; raise BadInput for keys that JSON could not keep.
+
+    Two strings side by side, which Python would join, lack a comma.
+    """
     with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
         tree = ast.parse(text, mode="eval")
+        tokens = tokenize.generate_tokens(io.StringIO(text.strip()).readline)
+        kinds = [
+            token.type for token in tokens if token.type not in (tokenize.NL, tokenize.COMMENT)
+        ]
+    if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
+        raise ValueError("a comma is missing between two strings")
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
             unique_keys([(ast.literal_eval(key), None) for key in node.keys if key])

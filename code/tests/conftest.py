@@ -141,11 +141,13 @@ def start(tmp_path: Path, docdb: DocDB, s3: S3) -> Start:
         prefix: str = "",
     ) -> subprocess.Popen[str]:
         environment = {**base, **(env or {})}
+        folders = {"--input_directory": tmp_path / "data", "--output_directory": output}
+        for flag in flags:
+            folders.pop(flag.partition("=")[0], None)
         command = [
             sys.executable,
             str(program),
-            f"--input_directory={tmp_path / 'data'}",
-            f"--output_directory={output}",
+            *(f"{name}={folder}" for name, folder in folders.items()),
             *flags,
         ]
         if prefix:

@@ -828,6 +828,8 @@ def test_a_failing_write_leaves_what_was_there(
         (["--query={'a': [{'b': 1, 'b': 2}]}"], "'b' stands twice"),
         (['--query={"a": 1, "a": 2,}'], "'a' stands twice"),
         (["--query={1: 2}"], "key 1"),
+        (['--query={"a": {"$in": ["b" "c"]}}'], "Expecting ',' delimiter: line 1 column 20"),
+        (["--query={'a': {'$in': ['b'\n 'c']}}"], "a comma is missing between two strings"),
         (['--query={"a":' + '{"a":' * 120 + "1" + "}" * 121], "100 deep"),
         (['--query={"a":' + '{"a":' * 980 + "1" + "}" * 981], "--query"),
         (["--query={}", "--docdb_snapshot=s", "--input_directory=" + "x" * 300], "'s'"),

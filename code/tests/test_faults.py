@@ -24,7 +24,8 @@ from conftest import Result, Run, Start
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
 
 Application = Callable[..., Any]
-FLAGS = ("--query={}", "--file_extension=nwb", "--timeout=2")
+NWB = ("--query={}", "--file_extension=nwb")
+FLAGS = (*NWB, "--timeout=2")
 NAMES = [f"{n:02}" for n in range(12)]
 
 
@@ -128,14 +129,14 @@ def test_a_fault_of_docdb_that_passes_is_outlived_and_one_that_stays_ends_the_ru
 ) -> None:
     fault, words = DOCDB_FAULTS[name]
     docdb.faults.extend([fault, fault])
-    passing = run(*FLAGS, "--timeout=1")
+    passing = run(*NWB, "--timeout=1")
     completes(passing, whole)
     assert passing.log.count("trying again in") == 2
     if name not in LASTING:
         return
     docdb.always = fault
     started = time.monotonic()
-    lasting = run(*FLAGS, "--timeout=1", "--overwrite=1")
+    lasting = run(*NWB, "--timeout=1", "--overwrite=1")
     assert time.monotonic() - started < 25  # five attempts of a second, and the pauses
     assert lasting.files() == whole
     shutil.rmtree(lasting.output)
@@ -356,7 +357,7 @@ def test_what_is_no_listing_never_ends_one(
 def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
     draw = random.Random(1)  # noqa: S311
     s3.fault = lambda _: answer(503, "SlowDown") if draw.random() < 0.2 else None
-    completes(run(*FLAGS, "--timeout=20"), whole)
+    completes(run(*NWB, "--timeout=20"), whole)
 
 
 @pytest.mark.usefixtures("world")
@@ -434,7 +435,7 @@ def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> No
     config = tmp_path / "config"
     config.write_text("[default]\ncredential_process = sleep 60\n")
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    result = run(*FLAGS, "--timeout=1", env={**keys, "AWS_CONFIG_FILE": str(config)})
+    result = run(*NWB, "--timeout=1", env={**keys, "AWS_CONFIG_FILE": str(config)})
     fails(result, "no credentials")
 
 

@@ -1,0 +1,200 @@
+"""Flags as people, app panels and pipelines write them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import run_capsule
+from conftest import Run
+from standins import BUCKET, S3, DocDB, record
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    """Four assets of two subjects, with two files each."""
+    docdb.put(
+        *(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")),
+        record("lacks the subject"),
+    )
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "abcd" for n in range(2)])
+
+
+# ------------------------------------------------------------------------------------ one value
+
+
+@pytest.mark.usefixtures("world")
+def test_a_switch_is_written_as_people_and_app_panels_do(run: Run) -> None:
+    counts = {}
+    for split in ("1", "true", "True", "TRUE", "yes", "Yes", " 1 ", "'true'", '" YES "', "",
+                  "0", "false", "False", "no", "NO", "'0'"):  # fmt: skip
+        flags = (f"--split_files={split}", "--use_data_asset_csv=false", "--overwrite=True")
+        result = run("--query={}", "--file_extension=nwb", *flags)
+        assert result.status == 0, result.log
+        counts[split] = len(result.tasks())
+    assert list(counts.values()) == [8] * 10 + [4] * 6
+    for wrong in ("2", "tru", "on", "None", "[true]", "1 0"):
+        result = run("--query={}", f"--split_files={wrong}")
+        assert result.status == 2
+        assert f"must be 0 or 1, false or true, no or yes, not {wrong!r}" in result.error
+
+
+@given(
+    st.sampled_from(sorted({name for flags in run_capsule.FLAGS.values() for name, *_ in flags}))
+)
+def test_quotes_around_any_value_are_taken_off(names: str) -> None:
+    name = names.split()[-1]
+    values = {
+        run_capsule.switch: "1", run_capsule.positive: "3", run_capsule.whole: "3",
+        run_capsule.version: "v2", run_capsule.level: "raw", run_capsule.measure: "count",
+    }  # fmt: skip
+    action = run_capsule.Parser()._option_string_actions[name]
+    assert isinstance(action, run_capsule.Flag)
+    value = values.get(action.convert, "word")
+    plain = run_capsule.Parser().parse([f"{name}={value}"])
+    for quoted in (f"'{value}'", f'"{value}"', f"`{value}`", f" ' {value}' ", f"'\"{value}\"'"):
+        assert run_capsule.Parser().parse([f"{name}={quoted}"]) == plain
+        assert run_capsule.Parser().parse([name, quoted]) == plain
+    for blank in ("", " ", "''", '""', "' '", "\t\n"):
+        assert run_capsule.Parser().parse([f"{name}={blank}"]) == run_capsule.Parser().parse([])
+        assert run_capsule.Parser().parse([f"{name}={value}", f"{name}={blank}"]) == plain
+
+
+@pytest.mark.usefixtures("world")
+def test_a_project_in_quotes_is_found(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("e", data_description={"project_name": "Dynamic Routing"}))
+    result = run("""--project_name='"Dynamic Routing"'""", '--max_jobs="3"')
+    assert [task["asset_name"] for task in result.tasks()] == [["e"]]
+
+
+# --------------------------------------------------------------------------------------- lists
+
+
+@given(st.lists(st.text("ab .é中\n", max_size=4).map(str.strip).filter(bool), min_size=1))
+def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
+    expected = tuple(dict.fromkeys(names))
+    for text in (
+        ",".join(names),
+        " , ".join(names),
+        ",".join(f'"{name}"' for name in names),
+        json.dumps(names),
+        json.dumps(names, indent=2),
+        json.dumps(names, ensure_ascii=False),
+        repr(names),
+        f"'{json.dumps(names)}'",
+        f'"{names!r}"',
+        json.dumps(json.dumps(names)),
+    ):
+        assert run_capsule.Parser().parse([f"--modality={text}"])["modality"] == expected
+    once = [f"--modality={json.dumps([name])}" for name in names]
+    assert run_capsule.Parser().parse(once)["modality"] == expected
+
+
+@given(st.text(max_size=30) | st.text("[]{}\"'`,:\\ ab1.-", max_size=30).map(lambda end: "[" + end))
+def test_reading_a_list_raises_nothing_but_bad_input(text: str) -> None:
+    for flag in ("--subject_id", "--group_by"):
+        with suppress(run_capsule.BadInput):
+            found = run_capsule.Parser().parse([f"{flag}={text}"])[flag[2:]]
+            assert found is None or all(name and name == name.strip() for name in found)
+
+
+@pytest.mark.usefixtures("world")
+def test_lists_are_written_as_app_panels_do(run: Run) -> None:
+    flags = ("--query={}", "--file_extension=nwb", "--max_jobs=100", "--overwrite=1")
+    field = "subject.subject_id"
+    plain = run(*flags, f"--group_by={field}", "--drop_null_groups=1")
+    assert len(plain.tasks()) == 2
+    before = plain.files()
+    for text in (f'["{field}"]', f"['{field}']", f' [ "{field}" ] ', f'"{field}"'):
+        assert run(*flags, f"--group_by={text}").files() == before
+    both = run(*flags, f"--group_by={field},name", "--drop_null_groups=0").files()
+    assert len(both) == 4
+    for more in (
+        [f'--group_by=["{field}", "name"]'],
+        [f"--group_by={field}", "--group_by=['name']"],
+        [f"--group_by={field},name", "--group_by=", f"--group_by={field}"],
+    ):
+        assert run(*flags, *more, "--drop_null_groups=False").files() == both
+    only = run("--subject_id=1,2", "--overwrite=1").files()
+    for text in ('["1","2"]', "['1', '2']", "[1, 2]", '"1","2"', "[1,'2',1]"):
+        assert run(f"--subject_id={text}", "--overwrite=1").files() == only
+    assert run("--subject_id=1", "--subject_id=[2]", "--overwrite=1").files() == only
+
+
+@pytest.mark.usefixtures("world")
+def test_an_empty_list_is_no_value(run: Run) -> None:
+    everything = run("--query={}").files()
+    for text in ("[]", " [ ] ", "'[]'"):
+        flags = [f"--{name}={text}" for name in ("group_by", "subject_id", "unwind_list_fields")]
+        assert run("--query={}", "--overwrite=1", *flags).files() == everything
+    assert "one field" in run("--query={}", "--filter_latest=[]").error  # which is no list
+    assert run("--subject_id=[]", "--overwrite=1").status == 2  # nothing says which assets
+
+
+@pytest.mark.usefixtures("world")
+def test_a_name_with_a_comma_in_a_json_list_is_one_value(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("e", subject={"subject_id": "x, y"}))
+    assert len(run('--subject_id=["x, y"]').tasks()) == 1
+    assert run("--subject_id=x, y", "--overwrite=1").status == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[", "[a]", "[a, b]", '["a"', '["a" "b"]', "['a' 'b']", '["a",, "b"]', "[null]",
+        "[true]", "[1.5]", '[["a"]]', '[{"a": 1, "a": 2}]', "['a'], ['b']", '[""]',
+        ",", '","', "[" * 100_000, "[" + "-" * 5_000 + "1]", "[" + "9" * 5_000 + "]", '["\\ud800"]',
+        "[0xff" + "f" * 5_000 + "]",
+    ],
+)  # fmt: skip
+def test_a_list_that_cannot_be_read_is_told_in_one_line(text: str, run: Run) -> None:
+    result = run("--query={}", f"--group_by={text}")
+    assert result.status == 2, result.log
+    [line] = result.log.splitlines()
+    assert line.startswith("error: argument --group_by: must be ")
+    assert len(line) < 250
+
+
+# ----------------------------------------------------------------------------------- given twice
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--query={}", '--docdb_query={"name": "a"}'], ["--query", "--docdb_query"]),
+        (["--query={}", "--query", "{'name': 'a'}"], ["--query '{}'", "--query \"{'name'"]),
+        (["--query={}", "--max_jobs=50", "--max_jobs=3"], ["--max_jobs '50'", "--max_jobs '3'"]),
+        (["--query={}", "--num_parallel_workers=3", "--max_jobs=4", "--max_jobs=5"],
+         ["--num_parallel_workers '3'", "--max_jobs '4'"]),
+        (["--query={}", "--split_files=1", "--split_files=false"], ["'1'", "'false'"]),
+        (["--query={}", "--strict=0", "--strict=1"], ["--strict '0'", "--strict '1'"]),
+        (["--project_name=a", "--project_name=A"], ["'a'", "'A'"]),
+        (["--query={}", "--query=" + "x" * 10_000], ["--query '{}'", "xxx..."]),
+    ],
+)  # fmt: skip
+def test_a_flag_given_twice_with_other_values_is_bad_input(
+    flags: list[str], named: list[str], run: Run
+) -> None:
+    result = run(*flags)
+    assert result.status == 2, result.log
+    assert "do not agree" in result.error
+    assert all(words in result.error for words in named)
+    assert len(result.error) < 250
+
+
+@pytest.mark.usefixtures("world")
+def test_a_flag_given_twice_with_the_same_value_is_fine(run: Run) -> None:
+    same: list[Any] = [
+        *("--query={}", "--docdb_query", " {} ", "--query=", "--docdb_query=''"),
+        *("--max_jobs=2", "--num_parallel_workers=02", "--split_files=1", "--split_files=Yes"),
+        *("--file_extension=nwb", '--file_extension="nwb"'),
+    ]
+    result = run(*same)
+    assert result.status == 0, result.log
+    assert len(result.workers()) == 2
