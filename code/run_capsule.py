@@ -185,6 +185,19 @@ def suffix(text: str) -> str:
     return f".{text}" if text[0].isalnum() and "." not in text else text
 
 
+def home_path(text: str) -> Path:
+    """Convert a path; ~ and ~name at its start are home folders."""
+    return Path(os.path.expanduser(text))
+
+
+def input_folder(text: str) -> Path:
+    """Convert the path of a folder that is there."""
+    folder = home_path(text)
+    if not os.path.isdir(folder):
+        raise ValueError("must be a folder that is there")
+    return folder
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Return a converter that takes these values alone."""
 
@@ -208,7 +221,7 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
     "Choose the assets": [
         ("--query --docdb_query", str, None, "FILTER",
          "Which records: a DocDB filter as a JSON object or Python dict, or the path of a JSON file"
-         " (relative to the working folder, else to the input folder)."),
+         " (in the working folder, else in the input folder or one folder down)."),
         ("--project_name", valid_text, None, "NAME",
          "Only assets of this project. This and the next three are combined by AND, with each other"
          " and with the query."),
@@ -271,9 +284,9 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
         ("--dry_run", switch, 0, "0|1",
          "1: dispatch nothing, but show what would be: the first tasks on the terminal, all of them"
          " in dispatch_plan.csv and dispatch_plan.html in the output folder."),
-        ("--input_directory", Path, ROOT / "data", "FOLDER",
+        ("--input_directory", input_folder, ROOT / "data", "FOLDER",
          "Where the CSV, query, parameter and snapshot files are looked for."),
-        ("--output_directory", Path, ROOT / "results", "FOLDER",
+        ("--output_directory", home_path, ROOT / "results", "FOLDER",
          "Where the worker folders are written."),
         ("--overwrite", switch, 0, "0|1",
          "1: replace the worker folders of an earlier run."),
@@ -436,7 +449,9 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         )
     chosen["docdb_snapshot"] = snapshot and find_file(snapshot, folder)
     if snapshot and not chosen["docdb_snapshot"]:
-        raise BadInput(f"--docdb_snapshot: there is no file {snapshot!r}, here or in {folder}")
+        raise BadInput(
+            f"--docdb_snapshot: there is no file {snapshot!r}, here, in {folder} or one folder down"
+        )
     if bool(chosen["filter_latest"]) != bool(chosen["filter_by"]):
         raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
     if chosen["balance_by"] == "size" and not chosen["file_extension"]:
@@ -488,12 +503,29 @@ def combine(chosen: dict[str, Any]) -> Record:
 
 
 def find_file(name: str, folder: Path) -> Path | None:
-    """Return the path of a file named relative to the working folder, else to `folder`."""
-    for path in (name, os.path.join(folder, name)):
-        # os.path answers False where Path.exists raises: a text too long for a name, say
-        if os.path.exists(path) and not os.path.isdir(path):
-            return Path(path)
-    return None
+    """Return the path of a file that is named relative to the working folder, or an input file."""
+    path = os.path.expanduser(name)
+    return Path(path) if is_file(path) else find_input(path, folder)
+
+
+def find_input(name: str, folder: Path) -> Path | None:
+    """Return an input file that lies in a folder or one folder down, where pipelines stage it."""
+    path = os.path.join(folder, name)
+    if is_file(path):
+        return Path(path)
+    if os.path.basename(name) != name:
+        return None
+    below = os.path.join(glob.escape(str(folder)), "*", glob.escape(name))
+    found = sorted(filter(is_file, glob.glob(below)))
+    if len(found) > 1:
+        raise BadInput(f"which {name}? There are {' and '.join(found)}")
+    return Path(found[0]) if found else None
+
+
+def is_file(path: str) -> bool:
+    """Return whether there is a file, or a link that leads to none, which reading it tells."""
+    # os.path answers False where Path raises: a text too long for a name, say
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def read_text(path: Path) -> str:
@@ -510,7 +542,7 @@ def read_query(text: str, folder: Path) -> Record:
         return parse_filter(text, "--query")
     if path := find_file(text, folder):
         return parse_filter(read_text(path), str(path))
-    return parse_filter(text, f"--query is no file, here or in {folder}, and")
+    return parse_filter(text, f"--query is no file, here, in {folder} or one folder down, and")
 
 
 def without_quotes(text: str) -> str:
@@ -1010,16 +1042,6 @@ def read_rows(path: Path, column: str) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise BadInput(f"cannot read {path}, line {reader.line_num}: {error}") from None
     return [(line, row) for line, row in rows if any(row)]
-
-
-def find_input(name: str, folder: Path) -> Path | None:
-    """Return an input file that lies in a folder or one folder down, where pipelines stage it."""
-    if os.path.lexists(folder / name):
-        return folder / name
-    found = sorted(glob.glob(os.path.join(glob.escape(str(folder)), "*", name)))
-    if len(found) > 1:
-        raise BadInput(f"which {name}? There are {' and '.join(found)}")
-    return Path(found[0]) if found else None
 
 
 def fetch_records_by_asset_id(
@@ -1956,6 +1978,7 @@ def read_parameters(folder: Path) -> list[Record]:
     """
     path = find_input("analysis_parameters.json", folder)
     if not path:
+        log.info("no analysis_parameters.json in %s or one folder down: no parameters", folder)
         return []
     text = read_text(path)
     try:
