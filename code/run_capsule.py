@@ -412,14 +412,33 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None) -> dict[str, Any]:
         """Return the value of every flag; raise BadInput, for an unknown one with the nearest."""
+        words = sys.argv[1:] if argv is None else argv
+        self.check_words(words)
         self.given: dict[str, tuple[Any, str]] = {}  # value, and how it was given, by flag
-        chosen, unknown = self.parse_known_args(argv)
+        chosen, unknown = self.parse_known_args(words)
         for text in unknown:
             name = text.partition("=")[0].replace("-", "_")
             near = difflib.get_close_matches(f"--{name.strip('_')}", self._option_string_actions, 1)
             hint = f", did you mean {near[0]}?" if near and text.startswith("-") else ""
             self.error(f"there is no flag {text!r}{hint}")
         return vars(chosen)
+
+    def check_words(self, words: Sequence[str]) -> None:
+        """Raise BadInput for a flag that has no value, or one of several words."""
+        starts = [at for at, word in enumerate(words) if self._parse_optional(word)]
+        for start, end in pairwise([*starts, len(words)]):
+            name, sign, first = words[start].partition("=")
+            values = [first] * bool(sign) + list(words[start + 1 : end])
+            flag = self._option_string_actions.get(name)
+            if isinstance(flag, Flag) and not values:
+                value = "1" if flag.convert is switch else flag.metavar
+                self.error(f"{name} needs a value: {name} {value}")
+            if isinstance(flag, Flag) and len(values) > 1:
+                advice, value = "quote the value", shlex.quote(shorten(" ".join(values)))
+                if flag.convert in (name_list, field_list):
+                    value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
+                    advice = "separate the values by commas"
+                self.error(f"{advice}: {name} {value}; {excerpt(values[1])} belongs to no flag")
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput."""
@@ -1492,8 +1511,12 @@ class Listing:
 
     def run(self) -> None:
         """List until closed."""
-        with suppress(asyncio.CancelledError):
+        try:
             self.loop.run_until_complete(self.workers)
+        except asyncio.CancelledError:
+            pass
+        except ImportError as error:
+            self.finished.put((Part("", ""), error))
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -1525,7 +1548,7 @@ class Listing:
             part, outcome = self.finished.get(timeout=SECONDS_PER_FRAME)
         except Empty:
             return
-        if isinstance(outcome, FailedRun):
+        if isinstance(outcome, (FailedRun, ImportError)):
             raise outcome
         if isinstance(outcome, Exception):
             raise FailedRun(
@@ -2455,7 +2478,7 @@ def find_assets(
         if listing:
             for asset in assets:
                 listing.add(asset.location, asset.name)
-            Thread(target=task_model).start()  # while S3 answers
+            ThreadPoolExecutor(1).submit(task_model)  # while S3 answers
             files = listing.files()
     finally:
         progress.close()
@@ -2579,7 +2602,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if log.isEnabledFor(logging.DEBUG):
             print(without_secrets(traceback.format_exc()), file=sys.stderr)
         fault = str(error)
-        if not isinstance(error, BadInput | FailedRun):
+        if isinstance(error, ModuleNotFoundError):
+            fault = f"a Python package is missing ({error}): environment/run.sh installs it"
+        elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         logging.disable()  # what still ends in another thread says nothing behind the last line
         print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)

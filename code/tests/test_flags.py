@@ -319,3 +319,46 @@ def test_the_log_says_that_there_are_no_parameters(run: Run, tmp_path: Path) -> 
     (tmp_path / "data" / "sub").mkdir()
     (tmp_path / "data" / "sub" / "analysis_parameters.json").write_text("{}")
     assert "no analysis_parameters.json" not in run("--query={}", "--overwrite=1").log
+
+
+# ------------------------------------------------------------------------ values that fell apart
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--project_name", "Dynamic", "Routing"], "value: --project_name 'Dynamic Routing'"),
+        (["--project_name=Dynamic", "Routing", "--strict=1"],
+         "quote the value: --project_name 'Dynamic Routing'; 'Routing' belongs to no flag"),
+        (["--query", "{subject.subject_id:", "1}"],
+         "quote the value: --query '{subject.subject_id: 1}'"),
+        (["--query={}", "--input_directory", "a", "b", "c"], "--input_directory 'a b c'"),
+        (["--subject_id", "1", "2", "3"], "separate the values by commas: --subject_id 1,2,3;"),
+        (["--modality=a,", "b"], "separate the values by commas: --modality a,b;"),
+        (["--group_by", "[name,", "x.y]"], "separate the values by commas: --group_by name,x.y;"),
+        (["--query={}", "--overwrite"], "--overwrite needs a value: --overwrite 1"),
+        (["--query={}", "--overwrite", "--strict"], "--overwrite needs a value: --overwrite 1"),
+        (["--query={}", "--max_jobs", "--strict=1"], "--max_jobs needs a value: --max_jobs N"),
+        (["--docdb_query"], "--docdb_query needs a value: --docdb_query FILTER"),
+        (["--query={}", "--project_name", "x" * 50_000, "y" * 50_000], "quote the value"),
+        (["--projectname", "Dynamic", "Routing"], "did you mean --project_name?"),
+    ],
+)  # fmt: skip
+def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
+    flags: list[str], line: str, run: Run
+) -> None:
+    result = run(*flags)
+    assert result.status == 2, result.log
+    assert line in result.error
+    assert result.error == result.log.rstrip()
+    assert len(result.error) < 500
+
+
+@given(st.lists(st.sampled_from(
+    [*(names.split()[-1] for flags in run_capsule.FLAGS.values() for names, *_ in flags),
+     "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[", "a b",
+     "--a b", "\udcff", "1", "~", "~root", "'", "\x00", "\n"]
+)))  # fmt: skip
+def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:
+    with suppress(run_capsule.BadInput):
+        assert isinstance(run_capsule.parse_settings(words), run_capsule.Settings)

@@ -129,6 +129,71 @@ def test_the_bundled_example_runs_from_the_run_button(tmp_path: Path) -> None:
     assert task["asset_name"] == ["behavior_700102_2025-03-04_10-40-02"]
 
 
+def only_tools(folder: Path, **pythons: str) -> str:
+    """Return a PATH with what code/run needs, and these Pythons; -S is one without packages."""
+    folder.mkdir()
+    for name in ("bash", "dirname", "readlink"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    for name, flags in pythons.items():
+        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {flags} "$@"\n')
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["python", "python3", "both"])
+def test_the_run_button_needs_python_or_python3(name: str, tmp_path: Path) -> None:
+    # where there are both, python is the one that the packages are for
+    pythons = {"python": "", "python3": "-S"} if name == "both" else {name: ""}
+    done = subprocess.run(
+        [ROOT / "code" / "run", "--docdb_snapshot=metadata.jsonl", "--query=query.json",
+         f"--output_directory={tmp_path / 'results'}"],
+        env={"PATH": only_tools(tmp_path / "bin", **pythons), "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "results").iterdir())) == 4
+
+
+def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "code" / "run", f"--output_directory={tmp_path / 'results'}", "--query={}"],
+        env={"PATH": only_tools(tmp_path / "bin", python3="-S"), "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: a Python package is missing (No module named '")
+    assert last.endswith("environment/run.sh installs it")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("package", [
+    "aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "jinja2", "matplotlib",
+    "mongomock", "obstore", "pandas", "pydantic", "pydantic_core", "requests", "urllib3",
+])  # fmt: skip
+def test_any_package_that_is_missing_is_told_in_one_line(
+    package: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    docdb.put(*(record(name) for name in "ab"))
+    s3.put(BUCKET, ["a/1.nwb", "b/1.nwb"])
+    (tmp_path / "s.jsonl").write_text(json.dumps(record("a")))
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\nco-a\n")
+    missing = f"raise ModuleNotFoundError(\"No module named '{package}'\")"
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / f"{package}.py").write_text(missing)
+    flags = {"pandas": ["--use_data_asset_csv=1"], "mongomock": ["--docdb_snapshot=s.jsonl"]}
+    result = run(
+        *flags.get(package, ["--query={}"]),
+        *("--query={}", "--file_extension=nwb", "--dry_run=1"),
+        env={"PYTHONPATH": str(tmp_path / "shadow")},
+    )
+    assert result.status == 1, result.log
+    assert f"missing (No module named '{package}'): environment/run.sh" in result.error
+    assert "Traceback" not in result.log
+    assert not result.names()
+
+
 def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
     code = (
         "import sys, run_capsule\n"
