@@ -116,12 +116,11 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def start(tmp_path: Path, docdb: DocDB, s3: S3) -> Start:
-    """Return a function that starts the program as a process, with the stand-ins to talk to."""
+def services(tmp_path: Path, docdb: DocDB, s3: S3) -> dict[str, str]:
+    """Return the environment of a process that talks to the stand-ins."""
     home = tmp_path / "home"
-    (tmp_path / "data").mkdir()
     home.mkdir()
-    base = {
+    return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "DOCDB_HOST": docdb.host,
@@ -132,6 +131,12 @@ def start(tmp_path: Path, docdb: DocDB, s3: S3) -> Start:
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 
+
+@pytest.fixture
+def start(tmp_path: Path, services: dict[str, str]) -> Start:
+    """Return a function that starts the program as a process, with the stand-ins to talk to."""
+    (tmp_path / "data").mkdir()
+
     def start(
         *flags: str,
         env: dict[str, str | None] | None = None,
@@ -140,7 +145,7 @@ def start(tmp_path: Path, docdb: DocDB, s3: S3) -> Start:
         stderr: int = subprocess.PIPE,
         prefix: str = "",
     ) -> subprocess.Popen[str]:
-        environment = {**base, **(env or {})}
+        environment = {**services, **(env or {})}
         folders = {"--input_directory": tmp_path / "data", "--output_directory": output}
         for flag in flags:
             folders.pop(flag.partition("=")[0], None)

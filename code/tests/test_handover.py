@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -80,6 +84,80 @@ def test_the_next_capsule_reads_every_task(
     times = len(PARAMETERS) if varied else 1
     expected = [f"s3://{BUCKET}/{asset}/{n}.nwb" for asset in "abcd" for n in range(2)]
     assert sorted(files) == (sorted(expected * times) if RUNS[name] else [])
+
+
+# What the app panels of today's pipelines pass: every field, empty ones as well.
+PANEL = {
+    "docdb_query": "", "use_data_asset_csv": "False", "docdb_version": "", "file_extension": "",
+    "split_files": "True", "group_by": "[]", "filter_latest": "", "filter_by": "[]",
+    "unwind_list_fields": "[]", "drop_null_groups": "True", "num_parallel_workers": "50",
+    "max_number_of_tasks_dispatched": "", "tasks_per_job": "1", "dry_run": "false",
+}  # fmt: skip
+FORMS: dict[str, tuple[dict[str, str], list[str]]] = {
+    # what the panel of a pipeline has, and the flags that say the same on a terminal
+    "a query file": (
+        {"docdb_query": "input_query.json", "file_extension": ".nwb"},
+        ["--query={'name': {'$ne': 'd'}}", "--file_extension=nwb"],
+    ),
+    "ids": (
+        {"use_data_asset_csv": "True", "file_extension": "nwb", "split_files": "False"},
+        ["--use_data_asset_csv=1", "--file_extension=nwb", "--split_files=0"],
+    ),
+    "groups": (
+        {"docdb_query": "{}", "group_by": '["subject.subject_id"]', "drop_null_groups": "False",
+         "num_parallel_workers": "1"},
+        ["--query={}", "--group_by=subject.subject_id", "--drop_null_groups=0", "--max_jobs=1"],
+    ),
+    "the latest": (
+        {"docdb_query": "'{}'", "filter_latest": "name", "filter_by": "['subject.subject_id']",
+         "max_number_of_tasks_dispatched": "3"},
+        ["--query={}", "--filter_latest=name", "--filter_by=subject.subject_id", "--max_tasks=3"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("name", FORMS)
+def test_a_pipelines_process_with_the_values_of_its_app_panel(
+    name: str, run: Run, services: dict[str, str], tmp_path: Path
+) -> None:
+    panel, flags = FORMS[name]
+    staged, process = tmp_path / "data", tmp_path / "work" / "3f" / "9a0c"
+    (staged / "input_query.json").write_text('{"name": {"$ne": "d"}}')
+    (staged / "data_asset_input.csv").write_text("asset_id\nco-c\nco-a\n")
+    parameters = json.dumps({"distributed_parameters": PARAMETERS})
+    (staged / "analysis_parameters.json").write_text(parameters)
+    capsule = process / "capsule"
+    for folder in ("data", "results"):
+        (capsule / folder).mkdir(parents=True)
+    (capsule / "data" / "input_files").symlink_to(staged)
+    unused = shutil.ignore_patterns("tests", "benchmarks", ".*", "__*")
+    shutil.copytree(ROOT / "code", capsule / "code", ignore=unused)
+    values = [f"--{field}={value}" for field, value in {**PANEL, **panel}.items()]
+    done = subprocess.run(
+        ["bash", "-c", f"cd capsule/code && ./run {shlex.join(values)}"],
+        cwd=process,
+        env={
+            **services,
+            "PATH": f"{Path(sys.executable).parent}:{services['PATH']}",
+            "DOCDB_DATABASE": "analysis",  # of the results store
+            "DOCDB_COLLECTION": "results",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = Result(done.returncode, done.stderr, done.stdout, capsule / "results")
+    assert all(name.isdigit() for name in result.names())
+    plain = run(*flags)
+    assert plain.status == 0, plain.log
+    assert result.files() == plain.files()
+    read = [path for data in stage(result, tmp_path / "next") for path in data.glob("job_dict/*")]
+    assert len(read) == len(result.tasks())
+    for path in read:
+        task = AnalysisDispatchModel.model_validate_json(path.read_text())
+        assert task.distributed_parameters in PARAMETERS
 
 
 def test_the_processes_in_the_readme_hand_over_what_a_star_matches() -> None:
