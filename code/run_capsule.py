@@ -58,6 +58,7 @@ from operator import attrgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlencode
 from xml.etree import ElementTree
@@ -430,15 +431,16 @@ class Parser(argparse.ArgumentParser):
             name, sign, first = words[start].partition("=")
             values = [first] * bool(sign) + list(words[start + 1 : end])
             flag = self._option_string_actions.get(name)
-            if isinstance(flag, Flag) and not values:
-                value = "1" if flag.convert is switch else flag.metavar
-                self.error(f"{name} needs a value: {name} {value}")
-            if isinstance(flag, Flag) and len(values) > 1:
-                advice, value = "quote the value", shlex.quote(shorten(" ".join(values)))
-                if flag.convert in (name_list, field_list):
-                    value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
-                    advice = "separate the values by commas"
-                self.error(f"{advice}: {name} {value}; {excerpt(values[1])} belongs to no flag")
+            if not isinstance(flag, Flag) or len(values) == 1:
+                continue
+            if not values:
+                example = "1" if flag.convert is switch else flag.metavar
+                self.error(f"{name} needs a value: {name} {example}")
+            advice, value = "quote the value", shlex.quote(shorten(" ".join(values)))
+            if flag.convert in (name_list, field_list):
+                advice = "separate the values by commas"
+                value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
+            self.error(f"{advice}: {name} {value}; {excerpt(values[1])} belongs to no flag")
 
     def error(self, message: str) -> NoReturn:
         """Raise BadInput."""
@@ -523,8 +525,9 @@ def combine(chosen: dict[str, Any]) -> Record:
 
 def find_file(name: str, folder: Path) -> Path | None:
     """Return the path of a file that is named relative to the working folder, or an input file."""
-    path = os.path.expanduser(name)
-    return Path(path) if is_file(path) else find_input(path, folder)
+    with suppress(ValueError):  # a text that can be no name, since NUL is in it, say
+        name = os.path.expanduser(name)
+    return Path(name) if is_file(name) else find_input(name, folder)
 
 
 def find_input(name: str, folder: Path) -> Path | None:
@@ -596,6 +599,9 @@ def parse_filter(text: str, source: str) -> Record:
     return found
 
 
+SYNTAX_FAULTS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, TokenError)
+
+
 def read_value(text: str) -> Any:
     """Return what JSON says, or a Python literal; raise ValueError, and BadInput for its keys.
 
@@ -607,7 +613,7 @@ def read_value(text: str) -> Any:
     except (ValueError, RecursionError) as json_fault:
         try:
             return read_literal(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as python_fault:
+        except SYNTAX_FAULTS as python_fault:
             quote = re.search("[\"']", text)
             fault = python_fault if quote and quote[0] == "'" else json_fault
             raise ValueError(describe(fault)) from None
@@ -620,10 +626,9 @@ def read_literal(text: str) -> Any:
     """
     with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
         tree = ast.parse(text, mode="eval")
-        tokens = tokenize.generate_tokens(io.StringIO(text.strip()).readline)
-        kinds = [
-            token.type for token in tokens if token.type not in (tokenize.NL, tokenize.COMMENT)
-        ]
+    tokens = tokenize.generate_tokens(io.StringIO(text.strip(), newline=None).readline)
+    layout = (tokenize.NL, tokenize.COMMENT)
+    kinds = [token.type for token in tokens if token.type not in layout]
     if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
         raise ValueError("a comma is missing between two strings")
     for node in ast.walk(tree):
@@ -2001,7 +2006,7 @@ def read_parameters(folder: Path) -> list[Record]:
     """
     path = find_input("analysis_parameters.json", folder)
     if not path:
-        log.info("no analysis_parameters.json in %s or one folder down: no parameters", folder)
+        log.info("no analysis_parameters.json in %s or one folder down", folder)
         return []
     text = read_text(path)
     try:

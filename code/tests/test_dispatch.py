@@ -830,6 +830,7 @@ def test_a_failing_write_leaves_what_was_there(
         (["--query={1: 2}"], "key 1"),
         (['--query={"a": {"$in": ["b" "c"]}}'], "Expecting ',' delimiter: line 1 column 20"),
         (["--query={'a': {'$in': ['b'\n 'c']}}"], "a comma is missing between two strings"),
+        (["--query={'a': {'$in': ['b' # one\r\n 'c']}}"], "a comma is missing between two"),
         (['--query={"a":' + '{"a":' * 120 + "1" + "}" * 121], "100 deep"),
         (['--query={"a":' + '{"a":' * 980 + "1" + "}" * 981], "--query"),
         (["--query={}", "--docdb_snapshot=" + "x" * 300], "xxx'"),

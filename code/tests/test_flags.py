@@ -357,7 +357,7 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
 @given(st.lists(st.sampled_from(
     [*(names.split()[-1] for flags in run_capsule.FLAGS.values() for names, *_ in flags),
      "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[", "a b",
-     "--a b", "\udcff", "1", "~", "~root", "'", "\x00", "\n"]
+     "--a b", "\udcff", "1", "~", "~root", "~\x00", "'", "\x00", "\n"]
 )))  # fmt: skip
 def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:
     with suppress(run_capsule.BadInput):
