@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_capsule
@@ -48,11 +48,13 @@ def test_a_switch_is_written_as_people_and_app_panels_do(run: Run) -> None:
         assert f"must be 0 or 1, false or true, no or yes, not {wrong!r}" in result.error
 
 
-@given(
-    st.sampled_from(sorted({name for flags in run_capsule.FLAGS.values() for name, *_ in flags}))
-)
-def test_quotes_around_any_value_are_taken_off(names: str) -> None:
-    name = names.split()[-1]
+NAMES = [
+    name for flags in run_capsule.FLAGS.values() for names, *_ in flags for name in names.split()
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quotes_around_any_value_are_taken_off(name: str) -> None:
     values: dict[Any, str] = {
         run_capsule.switch: "1", run_capsule.positive: "3", run_capsule.whole: "3",
         run_capsule.version: "v2", run_capsule.level: "raw", run_capsule.measure: "count",
@@ -80,6 +82,7 @@ def test_a_project_in_quotes_is_found(run: Run, docdb: DocDB) -> None:
 # --------------------------------------------------------------------------------------- lists
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab .é中\n", max_size=4).map(str.strip).filter(bool), min_size=1))
 def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
     expected = tuple(dict.fromkeys(names))
@@ -100,6 +103,7 @@ def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
     assert run_capsule.Parser().parse(once)["modality"] == expected
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30) | st.text("[]{}\"'`,:\\ ab1.-", max_size=30).map(lambda end: "[" + end))
 def test_reading_a_list_raises_nothing_but_bad_input(text: str) -> None:
     for flag in ("--subject_id", "--group_by"):
@@ -354,10 +358,10 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
     assert len(result.error) < 500
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(
-    [*(names.split()[-1] for flags in run_capsule.FLAGS.values() for names, *_ in flags),
-     "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[", "a b",
-     "--a b", "\udcff", "1", "~", "~root", "~\x00", "'", "\x00", "\n"]
+    [*NAMES, "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[",
+     "a b", "--a b", "\udcff", "1", "~", "~root", "~\x00", "'", "\x00", "\n"]
 )))  # fmt: skip
 def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:
     with suppress(run_capsule.BadInput):
