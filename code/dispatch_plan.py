@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -37,6 +37,7 @@ class Row:
     files: list[str] | None  # None: none were looked for
     size: int  # bytes of its files
     parameters: Record | None
+    result: str | None = None  # the name of its result in the results store, where it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Plan:
     workers: list[list[Row]]
     assets: list[AssetRow]
     left_out: int = 0  # tasks, by --max_tasks
+    processed: Sequence[Row] = ()  # tasks whose result is there already
 
 
 PLAN_PAGE = Path(__file__).with_name("dispatch_plan.html.j2")
@@ -107,16 +109,18 @@ def first_tasks(plan: Plan) -> str:
         lines.append(f"... and {len(rows) - ROWS_ON_TERMINAL:,} more")
     size = tqdm.format_sizeof(sum(row.size for _, row in rows))
     files = sum(len(row.files or ()) for _, row in rows)
+    processed = f" processed already {len(plan.processed):,}," if plan.processed else ""
     lines.append(
-        f"tasks {len(rows):,}, workers {len(plan.workers):,}, assets {len(plan.assets):,},"
-        f" files {files:,} ({size}B), records {plan.matched:,}, skipped {len(plan.skipped):,}"
+        f"tasks {len(rows):,},{processed} workers {len(plan.workers):,},"
+        f" assets {len(plan.assets):,}, files {files:,} ({size}B), records {plan.matched:,},"
+        f" skipped {len(plan.skipped):,}"
     )
     return "\n".join(lines)
 
 
 def plan_rows(plan: Plan) -> Iterator[Record]:
-    """Yield the rows of the CSV; what is not known is blank."""
-    for worker, rows in enumerate(plan.workers):
+    """Yield the rows of the CSV; what is not known is blank, as the worker of a processed task."""
+    for worker, rows in [*enumerate(plan.workers), ("", plan.processed)]:
         for row in rows:
             yield {
                 "worker": worker,
@@ -128,6 +132,8 @@ def plan_rows(plan: Plan) -> Iterator[Record]:
                 "bytes": "" if row.files is None else row.size,
                 "first_file": cell(row.files[:1]) if row.files else "",
                 "parameters": "" if row.parameters is None else json.dumps(row.parameters),
+                "result": row.result or "",
+                "processed": int(worker == ""),
             }
 
 

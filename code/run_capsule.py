@@ -8,6 +8,7 @@ Read this file from top to bottom, in the order in which the data flows:
     assets     a record becomes an Asset; group_assets, for you to edit, says what shares a task
     groups     older assets leave, the others get the values that they are grouped by
     files      the objects and folders of each asset that have the extension, from S3
+    code       meanwhile, Code Ocean says which code will run the tasks, if that is to be known
     tasks      a group with its files becomes one task, or one task per file, per parameter set
     workers    tasks become JSON files in numbered folders, one folder per worker
     plan       or, in a dry run, a table and a page to look at (dispatch_plan.py draws it)
@@ -38,6 +39,7 @@ import shlex
 import shutil
 import signal
 import ssl
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,7 +49,7 @@ import uuid
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -64,8 +66,11 @@ from urllib.parse import quote, unquote, unquote_plus, urlencode
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
+    from aind_data_schema.components.identifiers import Code
+    from aind_data_schema.core.processing import DataProcess
     from aiohttp import ClientSession
     from pydantic import BaseModel
+    from requests.exceptions import HTTPError
     from tqdm import tqdm
 
     import dispatch_plan
@@ -75,19 +80,22 @@ ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this 
 DOCDB_HOST = "api.allenneuraldynamics.org"
 RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
 FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
-IDS_PER_QUERY = 5_000  # some 40 bytes each, sent twice; the gateway takes requests up to 10 MB
+IDS_PER_QUERY = 5_000  # up to 80 bytes each in all; the gateway takes requests up to 10 MB
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 NAMES_IN_LOG = 20
 SECONDS_PER_LINE = 10  # of the log, while nothing but progress is to be said
 SECONDS_PER_FRAME = 0.1  # of the line on a terminal
-TRIES = 5  # of a request to DocDB
+TRIES = 5  # of a request to DocDB, or a question to Code Ocean
 LIST_TRIES = 7  # of a request to S3, which is asked to slow down more often
 LONGEST_LIST_PAUSE = 3  # seconds
 LONGEST_PAUSE = 60  # that DocDB can ask for with Retry-After, in seconds
 LAST_CHARACTER = "\U0010ffff"  # behind all others in the order of keys
 DEPTH = 100  # of nesting, as in MongoDB
+PIPELINE = ("CO_PIPELINE_ID", "CO_COMPUTATION_ID", "CODEOCEAN_API_TOKEN")
+RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
+SECRETS = ("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN")
 
 log = logging.getLogger("dispatch")
 
@@ -270,6 +278,19 @@ FLAGS: dict[str, list[tuple[str, Callable[[str], Any], Any, str, str]]] = {
          "How long one attempt at a request to DocDB or S3 may take; then it is tried again, a few"
          " times."),
     ],
+    "Say what will run": [
+        ("--analysis_code", str, "auto", "auto|none|FILE",
+         "What every task says of the code that will run it. auto: in a pipeline of Code Ocean, the"
+         " capsule that --analysis_capsule names, with the fixed parameters; elsewhere nothing."
+         " none: nothing. FILE: the code in this file, a Code of aind-data-schema as JSON; looked"
+         " for like a query file."),
+        ("--analysis_capsule", valid_text, "wrapper", "NAME",
+         "The capsule of the running pipeline that will run the tasks: its id, or a part of its"
+         " name in the pipeline."),
+        ("--skip_processed", switch, 0, "0|1",
+         "1: leave out the tasks whose result is in the results store already. Needs the code of"
+         " the analysis, $DOCDB_HOST, $DOCDB_DATABASE and $DOCDB_COLLECTION."),
+    ],
     "Share out the work": [
         ("--max_tasks --max_number_of_tasks_dispatched", whole, 0, "N",
          "Only the first N tasks, to try an analysis. 0: all."),
@@ -315,6 +336,9 @@ class Settings:
     split_files: bool
     max_connections: int
     timeout: int  # seconds
+    analysis_code: str | Path  # auto, none, or the file
+    analysis_capsule: str
+    skip_processed: bool
     max_tasks: int  # 0: all
     max_jobs: int
     tasks_per_job: int
@@ -333,9 +357,22 @@ class Settings:
         return (*latest, *self.filter_by, *self.group_by)
 
     @property
+    def no_code(self) -> str | None:
+        """Why the tasks do not say which code will run them; None if they do."""
+        if self.analysis_code == "auto":
+            return not_set(PIPELINE)
+        return "--analysis_code none" if self.analysis_code == "none" else None
+
+    @property
     def weigh(self) -> bool:
         """Whether the bytes in folders that match are wanted."""
         return self.balance_by == "size" or self.dry_run
+
+
+def not_set(names: Sequence[str]) -> str | None:
+    """Return which of these environment variables are missing, in words; None if none is."""
+    missing = [f"${name}" for name in names if not os.environ.get(name, "").strip()]
+    return f"{' and '.join(missing)} not set" if missing else None
 
 
 class Flag(argparse.Action):
@@ -381,7 +418,9 @@ examples:
 
 A blank value (--flag=) means the default. 0 and 1 may be written false and true, or no and yes; a
 list is a,b or ["a", "b"], and joined where it is given twice. Environment: AWS_* as for every AWS
-tool, DOCDB_HOST, DOCDB_VERSION, LOG_LEVEL."""
+tool, DOCDB_HOST, DOCDB_VERSION, LOG_LEVEL; for --skip_processed DOCDB_DATABASE, DOCDB_COLLECTION;
+in a pipeline of Code Ocean CO_PIPELINE_ID, CO_COMPUTATION_ID, CODEOCEAN_API_TOKEN,
+CODEOCEAN_DOMAIN."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -473,6 +512,13 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         raise BadInput(
             f"--docdb_snapshot: there is no file {snapshot!r}, here, in {folder} or one folder down"
         )
+    if (code := chosen["analysis_code"]) not in ("auto", "none"):
+        chosen["analysis_code"] = find_file(code, folder)
+        if not chosen["analysis_code"]:
+            raise BadInput(
+                "--analysis_code must be auto, none or a file:"
+                f" there is no file {code!r}, here, in {folder} or one folder down"
+            )
     if bool(chosen["filter_latest"]) != bool(chosen["filter_by"]):
         raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
     if chosen["balance_by"] == "size" and not chosen["file_extension"]:
@@ -483,6 +529,11 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
     others = {name: value for name, value in chosen.items() if name not in QUERY_FLAGS}
     settings = Settings(query=query, command=command_of(argv), **others)
+    if settings.skip_processed and (why := settings.no_code or not_set(RESULTS_STORE)):
+        raise BadInput(
+            "--skip_processed 1 needs the code of the analysis and the place of the results store:"
+            f" {why}"
+        )
     for path in settings.unwind_list_fields:
         if not any(is_in(name, path) for name in settings.fields_in_use):
             log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
@@ -496,8 +547,9 @@ def command_of(argv: Sequence[str] | None) -> str:
         start = words.index("--dry_run")
         del words[start : start + 2]
     words = [word for word in words if not word.startswith("--dry_run=")]
-    used = ("DOCDB_HOST", "DOCDB_VERSION")
-    environment = [f"{name}={os.environ[name]}" for name in used if os.environ.get(name)]
+    used = (*RESULTS_STORE, "DOCDB_VERSION", "CODEOCEAN_DOMAIN", *PIPELINE)
+    shown = [name for name in used if os.environ.get(name) and name not in SECRETS]
+    environment = [f"{name}={os.environ[name]}" for name in shown]
     env = ["env", *environment] if environment else []
     program = [sys.executable, str(Path(__file__).resolve())]
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join([*env, *program, *words])}"
@@ -725,11 +777,11 @@ class Snapshot:
 Database = Gateway | Snapshot
 
 
-def open_gateway(version: str, timeout: int) -> Gateway:
-    """Return the live database behind its REST interface; raise BadInput.
+def open_gateway(version: str, timeout: int, name: str = "DocDB", **place: str) -> Gateway:
+    """Return a live database behind its REST interface; raise BadInput.
 
-    $DOCDB_DATABASE and $DOCDB_COLLECTION are not read: pipelines set them for the store of
-    results.
+    Its place is the metadata's unless another is given. $DOCDB_DATABASE and $DOCDB_COLLECTION are
+    the results store's: every step of a pipeline sees them.
     """
     import requests
     from aind_data_access_api.document_db import MetadataDbClient
@@ -741,19 +793,28 @@ def open_gateway(version: str, timeout: int) -> Gateway:
     session = requests.Session()
     # the client sets no timeout, and would wait for ever
     session.request = partial(session.request, timeout=timeout + 1)  # type: ignore[method-assign]
-    client = MetadataDbClient(host=host, version=version, session=session)
-    log.info("asking DocDB %s at %s", version, host)
-    ask = client.aggregate_docdb_records
-    return Gateway(partial(ask_patiently, ask, f"DocDB at {host}", timeout))
+    client = MetadataDbClient(host=host, version=version, session=session, **place)
+    log.info("asking %s %s at %s", name, version, host)
+    name = f"{name} at {host}"
+
+    def ask(pipeline: list[Record]) -> list[Record] | None:
+        try:
+            return records_in(client.aggregate_docdb_records(pipeline))
+        except requests.HTTPError as error:
+            if error.response.status_code == 413:
+                return None
+            if error.response.status_code == 400:
+                raise BadInput(f"{name} refuses the query: {describe_answer(error)}") from None
+            raise
+
+    return Gateway(partial(ask_patiently, ask, name, timeout))
 
 
-def ask_patiently(
-    ask: Callable[[list[Record]], Any], name: str, timeout: int, pipeline: list[Record]
-) -> list[Record] | None:
-    """Return the records that a service answers with, None if they are too much for one answer.
+def ask_patiently(ask: Callable[..., T], name: str, timeout: int, *values: Any) -> T:
+    """Return what a service answers.
 
     What may pass is tried again, after a pause that grows, or as long as the service asks for.
-    Raise BadInput for a query that it refuses, FailedRun where it does not answer.
+    Raise FailedRun where it does not answer.
     """
     from requests.exceptions import HTTPError
     from urllib3.exceptions import InvalidHeader
@@ -763,17 +824,12 @@ def ask_patiently(
     for attempt in range(1, TRIES + 1):
         pause = backoff(attempt)
         try:
-            return records_in(within(timeout, ask, pipeline))
+            return within(timeout, ask, *values)
         except HTTPError as error:
-            response = error.response
-            if response.status_code == 413:
-                return None
-            fault = f"{response.status_code} {response.reason}: {excerpt(response.text, 300)}"
-            if response.status_code == 400:
-                raise BadInput(f"{name} refuses the query: {fault}") from None
-            if response.status_code not in (429, 500, 502, 503, 504):
+            fault = describe_answer(error)
+            if error.response.status_code not in (429, 500, 502, 503, 504):
                 raise FailedRun(f"{name} answers {fault}") from None
-            if asked := response.headers.get("Retry-After"):
+            if asked := error.response.headers.get("Retry-After"):
                 with suppress(InvalidHeader):
                     pause = Retry().parse_retry_after(asked)
         except TimeoutError:
@@ -802,6 +858,13 @@ def records_in(answer: Any) -> list[Record]:
     return answer
 
 
+def describe_answer(error: HTTPError) -> str:
+    """Return the status of an answer, and the beginning of what it says."""
+    response = error.response
+    said = without_secrets(response.text)
+    return f"{response.status_code} {response.reason}: {excerpt(said, 300)}"
+
+
 def describe_request(error: Exception) -> str:
     """Return why a request failed, without the names of Python's classes around it."""
     if isinstance(error, json.JSONDecodeError):
@@ -815,6 +878,11 @@ def within(seconds: float, call: Callable[..., T], *values: Any) -> T:
 
     It runs in a thread, which is given up then: a socket's own timeout begins anew with every byte.
     """
+    return begin(call, *values).result(seconds)
+
+
+def begin(call: Callable[..., T], *values: Any) -> Future[T]:
+    """Begin a call in a thread of its own, and return what will hold what it returns."""
     answer: Future[T] = Future()
 
     def work() -> None:
@@ -824,7 +892,7 @@ def within(seconds: float, call: Callable[..., T], *values: Any) -> T:
             answer.set_exception(error)
 
     Thread(target=work, daemon=True).start()
-    return answer.result(seconds)
+    return answer
 
 
 def open_snapshot(path: Path) -> Snapshot:
@@ -1995,19 +2063,137 @@ def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
     return path if path.endswith(extension) else None, None
 
 
+# -------------------------------------------------------------------------------------- code
+
+QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
+    "GIT_HTTP_LOW_SPEED_TIME": "60",
+}
+
+
+def find_process(settings: Settings) -> DataProcess | None:
+    """Return what will run the tasks, None if that is not to be known; raise BadInput, FailedRun.
+
+    The consumer's library, here and in the worker, adds a task to it to get the task's code.
+    """
+    if settings.no_code:
+        return None
+    from aind_data_schema.core.processing import DataProcess
+    from analysis_pipeline_utils.metadata import get_codeocean_process_metadata
+
+    warnings.filterwarnings("ignore", module="aind_data_schema")  # of names that MongoDB dislikes
+    if isinstance(settings.analysis_code, Path):
+        return DataProcess.model_construct(code=read_code(settings.analysis_code), notes=None)
+    domain = os.environ.get("CODEOCEAN_DOMAIN") or "codeocean.allenneuraldynamics.org"
+    ask = partial(ask_code_ocean, get_codeocean_process_metadata, domain, settings.analysis_capsule)
+    log.info("asking Code Ocean at %s for the capsule %s", domain, settings.analysis_capsule)
+    return ask_patiently(ask, f"Code Ocean at {domain}", settings.timeout)
+
+
+def read_code(path: Path) -> Code:
+    """Return the code that a file describes; raise BadInput."""
+    from aind_data_schema.base import GenericModel
+    from aind_data_schema.components.identifiers import Code
+    from pydantic import ValidationError
+
+    found = read_object(path)
+    check_values(found, f"{path}: the values")
+    try:
+        code = Code.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        given = excerpt(str(first["input"]))
+        raise BadInput(
+            f"{path} is no Code of aind-data-schema: {name}: {first['msg']}, not {given}"
+        ) from None
+    if not code.version and not code.commit_hash:
+        log.warning("%s has no version and no commit_hash, which tell results apart", path)
+    code.parameters = code.parameters or GenericModel()  # which the library cannot do without
+    return code
+
+
+def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: str) -> DataProcess:
+    """Return what the consumer's library makes of a capsule of the running pipeline.
+
+    Raise BadInput if no capsule, or several, are called so, HTTPError and ValueError as requests.
+    """
+    from codeocean import CodeOcean
+    from codeocean.error import Error
+
+    try:
+        client = CodeOcean(f"https://{domain}", os.environ["CODEOCEAN_API_TOKEN"])
+        computation = client.computations.get_computation(os.environ["CO_COMPUTATION_ID"])
+        there = computation.processes or []
+        if capsule in [process.capsule_id for process in there]:
+            return describe(capsule_id=capsule)
+        found = [process.name for process in there if capsule in process.name]
+        if len(found) != 1:
+            names = ", ".join(f"{process.name} ({process.capsule_id})" for process in there)
+            raise BadInput(
+                f"--analysis_capsule: {len(found) or 'no'} capsules of this pipeline are called"
+                f" {capsule!r}; there are {names or 'none at all'}"
+            )
+        return describe(capsule_name=capsule)
+    except Error as error:
+        raise error.http_err from None
+    except FileNotFoundError as error:
+        raise FailedRun(f"the capsule at Code Ocean has no version, and {error}") from None
+    except subprocess.CalledProcessError as error:  # it repeats the address, with the token
+        raise ValueError(f"git says {excerpt(error.stderr.strip(), 300)}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"an answer that is not as expected: {error!r}") from None
+
+
 # ------------------------------------------------------------------------------------- tasks
 
 
-def read_parameters(folder: Path) -> list[Record]:
-    """Return the sets of parameters that every task is to be dispatched with; raise BadInput.
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of the analysis, as the user gives them."""
 
-    They are the distributed_parameters of analysis_parameters.json, in its order. Its
-    fixed_parameters are for the consumer.
-    """
+    fixed: Record
+    sets: list[Record]  # every task is dispatched once with each
+
+    @property
+    def merged(self) -> list[Record]:
+        """The sets with the fixed parameters in each, for tasks that say nothing else of these."""
+        sets = self.sets or ([{}] if self.fixed else [])
+        return [{**self.fixed, **one} for one in sets]
+
+
+def read_parameters(folder: Path) -> Parameters:
+    """Return what analysis_parameters.json says, nothing if there is none; raise BadInput."""
     path = find_input("analysis_parameters.json", folder)
     if not path:
         log.info("no analysis_parameters.json in %s or one folder down", folder)
-        return []
+        return Parameters({}, [])
+    found = read_object(path)
+    unknown = found.keys() - {"fixed_parameters", "distributed_parameters"}
+    if unknown:
+        raise BadInput(
+            f"{path}: unknown key {listed(sorted(unknown))}: there are fixed_parameters and"
+            " distributed_parameters"
+        )
+    fixed = found.get("fixed_parameters", {})
+    if not isinstance(fixed, dict):
+        raise BadInput(f"{path}: fixed_parameters must be an object")
+    sets = found.get("distributed_parameters")
+    sets = [] if sets is None else sets
+    if not isinstance(sets, list) or not all(isinstance(one, dict) for one in sets):
+        raise BadInput(f"{path}: distributed_parameters must be a list of objects")
+    check_values(fixed, f"{path}: fixed_parameters")
+    check_values(sets, f"{path}: distributed_parameters")
+    if sets:
+        log.info("%s: every task is dispatched with %s", path, count(len(sets), "parameter set"))
+    return Parameters(fixed, sets)
+
+
+def read_object(path: Path) -> Record:
+    """Return the object that a JSON file holds; raise BadInput."""
     text = read_text(path)
     try:
         found = json.loads(text, object_pairs_hook=unique_keys)
@@ -2017,39 +2203,30 @@ def read_parameters(folder: Path) -> list[Record]:
         raise BadInput(f"{path}: {error}") from None
     if not isinstance(found, dict):
         raise BadInput(f"{path} is a {type(found).__name__}, not an object")
-    unknown = found.keys() - {"fixed_parameters", "distributed_parameters"}
-    if unknown:
-        raise BadInput(
-            f"{path}: unknown key {listed(sorted(unknown))}: there are fixed_parameters and"
-            " distributed_parameters"
-        )
-    if not isinstance(found.get("fixed_parameters", {}), dict):
-        raise BadInput(f"{path}: fixed_parameters must be an object")
-    sets = found.get("distributed_parameters")
-    sets = [] if sets is None else sets
-    if not isinstance(sets, list) or not all(isinstance(one, dict) for one in sets):
-        raise BadInput(f"{path}: distributed_parameters must be a list of objects")
-    if is_deeper(sets):
-        raise BadInput(f"{path}: distributed_parameters are nested more than {DEPTH} deep")
+    return found
+
+
+def check_values(values: Any, source: str) -> None:
+    """Raise BadInput for values that a task cannot carry."""
+    if is_deeper(values):
+        raise BadInput(f"{source} are nested more than {DEPTH} deep")
     try:
-        compact(sets).encode()  # which NaN, and halves of characters, are not
+        compact(values).encode()  # which NaN, and halves of characters, are not
     except ValueError as error:
-        raise BadInput(f"{path}: distributed_parameters cannot be sent: {error}") from None
-    if sets:
-        log.info("%s: every task is dispatched with %s", path, count(len(sets), "parameter set"))
-    return sets
+        raise BadInput(f"{source} cannot be sent: {error}") from None
 
 
 def make_tasks(
     groups: list[list[Asset]],
     files: Files | None,
     settings: Settings,
-    parameters: list[Record],
+    sets: list[Record],
 ) -> Iterator[Record]:
     """Yield the tasks: one for each group, or where no assets are grouped one for each file.
 
     `files` is None where none were looked for; an asset without any is left out. The lists of a
-    task hold the same asset at the same position. Every task comes once per set of parameters.
+    task hold the same asset at the same position. Every task comes once per set of parameters, if
+    there are any.
     """
     split_files = settings.split_files
     if settings.group_by or GROUP_FIELDS or any(len(group) > 1 for group in groups):
@@ -2057,6 +2234,7 @@ def make_tasks(
             log.info("assets are grouped: one task per group, so --split_files has no effect")
         split_files = False
     query = provenance(settings.query)
+    varieties = [{"distributed_parameters": one} for one in sets] or [{}]
     for group in groups:
         once = {asset.record_id: asset for asset in group}.values()
         some = [asset for asset in once if files is None or files[asset.location]]
@@ -2064,8 +2242,7 @@ def make_tasks(
         if files is not None:  # two assets of a group can be at one location
             parts = [list(dict.fromkeys(url for asset in some for url in files[asset.location]))]
             parts = [[url] for url in parts[0]] if split_files else parts
-        sets = [{"distributed_parameters": one} for one in parameters] or [{}]
-        for part, varied in product(parts if some else [], sets):
+        for part, varied in product(parts if some else [], varieties):
             task: Record = {
                 "s3_location": [asset.location for asset in some],
                 "asset_id": [asset.id for asset in some],
@@ -2118,31 +2295,87 @@ class Task:
     id: str
     content: bytes
     size: int  # bytes of its files
+    result: str | None = None  # the name that its result will have in the results store
 
 
-def render_tasks(tasks: Iterable[Record], files: Files | None) -> list[Task]:
-    """Return every task with its JSON, equal ones once.
+def render_tasks(
+    tasks: Iterable[Record],
+    files: Files | None,
+    process: DataProcess | None = None,
+    fixed: Record | None = None,
+) -> list[Task]:
+    """Return every task with its JSON, equal ones once, and what runs it with fixed parameters.
 
     The tasks are checked against the model that consumers read them with. The id is made from
-    the content, so that the same input gives the same files and a pipeline's cache holds.
+    the content, so that the same input gives the same files and a pipeline's cache holds. What the
+    consumer's library keeps its results by, it computes itself.
     """
     from pydantic_core import to_json
+
+    if process:
+        from analysis_pipeline_utils.metadata import processing_prefix, update_analysis_process
 
     validate = task_model().model_validate
     sizes = {url: size for found in (files or {}).values() for url, size in found.items()}
     rendered: dict[str, Task] = {}
     repeated = 0
     for task in tasks:
-        validate(task)
+        model, result = validate(task), None
+        if process:
+            task["analysis_code"] = update_analysis_process(process, model, **(fixed or {})).code
+            result = processing_prefix(task["analysis_code"])
         # NaN in a record would be no JSON
         content = to_json(task, indent=4, inf_nan_mode="null") + b"\n"
         task_id = str(uuid.uuid5(uuid.NAMESPACE_OID, content.decode()))
         repeated += task_id in rendered
         size = sum(sizes[url] for url in task["file_location"] or ())
-        rendered.setdefault(task_id, Task(task_id, content, size))
+        rendered.setdefault(task_id, Task(task_id, content, size, result))
     if repeated:
         log.info("%s not repeated, equal to another one", count(repeated, "task"))
     return list(rendered.values())
+
+
+def split_processed(tasks: list[Task], settings: Settings) -> tuple[list[Task], list[Task]]:
+    """Return the tasks to dispatch, and those whose result is in the results store already."""
+    if not settings.skip_processed:
+        return tasks, []
+    database, collection = (os.environ[name].strip() for name in RESULTS_STORE[1:])
+    name = f"the results store {database}/{collection}"
+    # v1, whatever the metadata's version is: there the consumer's library looks, and writes
+    store = open_gateway("v1", settings.timeout, name, database=database, collection=collection)
+    there = fetch_results(store, [task.result for task in tasks if task.result])
+    processed = [task for task in tasks if task.result in there]
+    for task in processed[:NAMES_IN_LOG]:
+        log.info("processed already: %s", label(task))
+    if len(processed) > NAMES_IN_LOG:
+        log.info("processed already: and %d more", len(processed) - NAMES_IN_LOG)
+    return [task for task in tasks if task.result not in there], processed
+
+
+def fetch_results(store: Gateway, names: list[str]) -> set[str]:
+    """Return those of the names that a record of the results store has."""
+    there: set[str] = set()
+    waiting = [names[n : n + IDS_PER_QUERY] for n in range(0, len(names), IDS_PER_QUERY)]
+    while waiting:
+        some = waiting.pop()
+        match = {"$match": {"name": {"$in": some}}}
+        found = store.aggregate([match, {"$project": {"_id": 0, "name": 1}}])
+        if found is not None:
+            there |= {str(record.get("name")) for record in found}
+        elif len(some) > 1:
+            waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
+        else:
+            raise FailedRun(f"the records of the results store called {some[0]} are too large")
+    return there
+
+
+def label(task: Task) -> str:
+    """Return what the log calls a task."""
+    content = json.loads(task.content)
+    named = [listed(content["asset_name"]), listed(content["file_location"] or [])]
+    if content.get("distributed_parameters"):
+        named.append(shorten(compact(content["distributed_parameters"])))
+    return ", ".join(filter(None, [*named, f"its result is {task.result}"]))
 
 
 # ----------------------------------------------------------------------------------- workers
@@ -2156,6 +2389,8 @@ PLACED = Event()  # from then on the run is as good as done, and no signal stops
 
 def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
     """Return the tasks of each worker, shared out by number or by size."""
+    if not tasks:
+        return []
     workers = min(settings.max_jobs, max(1, len(tasks) // settings.tasks_per_job))
     return (deal_by_size if settings.balance_by == "size" else deal_in_order)(tasks, workers)
 
@@ -2346,6 +2581,7 @@ class Plan:
     assets: list[Asset]  # that groups are made of
     files: Files | None
     workers: list[list[Task]]
+    processed: list[Task]  # already, and left out
     left_out: int  # tasks, by --max_tasks
 
 
@@ -2358,7 +2594,9 @@ def write_plan(plan: Plan, settings: Settings) -> str:
         names, ids = content["asset_name"], content["asset_id"]
         records, files = content["docdb_record_id"], content["file_location"]
         parameters = content.get("distributed_parameters")
-        return dispatch_plan.Row(task.id, names, ids, records, files, task.size, parameters)
+        return dispatch_plan.Row(
+            task.id, names, ids, records, files, task.size, parameters, task.result
+        )
 
     workers = [[row(task) for task in tasks] for tasks in plan.workers]
     held = {record_id for rows in workers for row in rows for record_id in row.record_ids}
@@ -2368,6 +2606,7 @@ def write_plan(plan: Plan, settings: Settings) -> str:
         query=None if settings.query is None else compact(settings.query),
         matched=plan.matched,
         skipped=[(skip.reason, skip.name) for skip in plan.skipped],
+        processed=[row(task) for task in plan.processed],
         left_out=plan.left_out,
         workers=workers,
         assets=[
@@ -2428,7 +2667,9 @@ def dispatch(settings: Settings) -> None:
         raise FailedRun(f"cannot write into {output}: {error}") from error
     if settings.dry_run:
         show(shown)
-    done = "dry run, nothing is dispatched, the plan is in" if settings.dry_run else "dispatched to"
+    done = "dispatched to" if plan.workers else "nothing new to dispatch to"
+    if settings.dry_run:
+        done = "dry run, nothing is dispatched, the plan is in"
     seconds = time.monotonic() - started
     log.info("%s %s: %s, %.1f s", done, output, summary(plan, settings), seconds)
 
@@ -2444,16 +2685,23 @@ def show(text: str) -> None:
 def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
     parameters = read_parameters(settings.input_directory)
+    os.environ.update(QUIET_GIT)  # before there are threads that read it
+    question = begin(find_process, settings)  # while DocDB and S3 answer
     assets, skipped, matched, groups, files = find_assets(settings)
     report_skipped(skipped, settings.strict)
-    tasks = render_tasks(make_tasks(groups, files, settings, parameters), files)
+    process = question.result()
+    report_code(process, parameters, settings)
+    sets = parameters.sets if process else parameters.merged
+    found = make_tasks(groups, files, settings, sets)
+    tasks = render_tasks(found, files, process, parameters.fixed)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise(matched, skipped)}")
+    tasks, processed = split_processed(tasks, settings)
     left_out = max(0, len(tasks) - settings.max_tasks) if settings.max_tasks else 0
     if left_out:
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, count(left_out, "task"))
     workers = deal(tasks[: len(tasks) - left_out], settings)
-    return Plan(matched, skipped, assets, files, workers, left_out)
+    return Plan(matched, skipped, assets, files, workers, processed, left_out)
 
 
 def find_assets(
@@ -2483,7 +2731,7 @@ def find_assets(
         if listing:
             for asset in assets:
                 listing.add(asset.location, asset.name)
-            ThreadPoolExecutor(1).submit(task_model)  # while S3 answers
+            begin(task_model)  # while S3 answers
             files = listing.files()
     finally:
         progress.close()
@@ -2500,11 +2748,34 @@ def summary(plan: Plan, settings: Settings) -> str:
         at = {asset.location for asset in plan.assets}
         files = count(sum(len(plan.files[location]) for location in at), "file")
     tasks = count(sum(map(len, plan.workers)), "task")
-    more = f" ({plan.left_out} more left out)" if plan.left_out else ""
+    processed = f"{len(plan.processed)} processed already" if settings.skip_processed else ""
+    more = f"{plan.left_out} more left out" if plan.left_out else ""
+    others = ", ".join(filter(None, (processed, more)))
+    if others:
+        tasks += f" ({others})"
     workers = count(len(plan.workers), "worker")
-    balance = heaviest(plan.workers, settings.balance_by)
-    matched = summarise(plan.matched, plan.skipped)
-    return f"{matched}, {files}, {tasks}{more}, {workers}, {balance}"
+    if plan.workers:
+        workers += f", {heaviest(plan.workers, settings.balance_by)}"
+    return f"{summarise(plan.matched, plan.skipped)}, {files}, {tasks}, {workers}"
+
+
+def report_code(process: DataProcess | None, parameters: Parameters, settings: Settings) -> None:
+    """Log what the tasks say of their code; raise BadInput for names that the library refuses."""
+    fixed = parameters.fixed
+    if process:
+        code = process.code
+        names = " ".join(filter(None, (code.name, code.version or code.commit_hash, code.url)))
+        log.info("every task says its code: %s, %s", names, count(len(fixed), "fixed parameter"))
+        if taken := fixed.keys() & {"process", "dispatch_inputs"}:
+            raise BadInput(
+                f"fixed_parameters: the analysis library takes none called {listed(sorted(taken))}"
+            )
+    elif fixed:
+        log.info(
+            "the tasks do not say their code (%s): fixed_parameters are merged into"
+            " distributed_parameters",
+            settings.no_code,
+        )
 
 
 def without_task(
@@ -2558,7 +2829,10 @@ def listed(names: list[str]) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the user and password that a URL in it has."""
+    """Return a text without tokens, and without the user and password that a URL in it has."""
+    for name in SECRETS:
+        if secret := os.environ.get(name, "").strip():
+            text = text.replace(secret, "...")
     return re.sub(r"(?<=://)[^/@\s]+@", "...@", text)
 
 
@@ -2572,7 +2846,12 @@ class OneLineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return one_line(super().format(record))
+        if record.name == log.name:
+            return one_line(super().format(record))
+        if record.exc_info:  # of the library that asks Code Ocean: its cause is enough
+            record.msg = f"{record.getMessage()} ({record.exc_info[1]})"
+            record.args, record.exc_info = (), None
+        return one_line(without_secrets(super().format(record)))
 
 
 def configure_log() -> None:

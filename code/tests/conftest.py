@@ -1,4 +1,4 @@
-"""Fixtures: the two services, and the program as its user runs it."""
+"""Fixtures: the services, and the program as its user runs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from standins import KEY_ID, S3, SECRET, DocDB
+from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "code" / "run_capsule.py"
@@ -71,6 +71,17 @@ def docdb(docdb_server: DocDB) -> DocDB:
 def s3(s3_server: S3) -> S3:
     s3_server.clear()
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def code_ocean_server(docdb_server: DocDB) -> CodeOcean:
+    return CodeOcean(docdb_server.certificate)
+
+
+@pytest.fixture
+def code_ocean(code_ocean_server: CodeOcean) -> CodeOcean:
+    code_ocean_server.clear()
+    return code_ocean_server
 
 
 @dataclass

@@ -25,6 +25,7 @@ ICONS = {
     "Choose the assets": "🔎",
     "Group the assets": "🧺",
     "Find the files": "🗂️",
+    "Say what will run": "🔬",
     "Share out the work": "👥",
     "Folders and safety": "🛟",
 }

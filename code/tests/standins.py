@@ -1,8 +1,9 @@
-"""Stand-ins for the two services, real servers on loopback that speak the real protocols.
+"""Stand-ins for the services, real servers on loopback that speak the real protocols.
 
-DocDB's gateway is HTTPS in front of mgqpy, with the gateway's limits. S3 is moto's server,
-with what moto lets pass refused in front of it: unsigned requests to private buckets, unknown
-keys, signatures for the wrong region.
+DocDB's gateway is HTTPS in front of mgqpy, with the gateway's limits; the results store is one
+of its collections. Code Ocean is HTTPS, too, and answers with what a test tells it. S3 is moto's
+server, with what moto lets pass refused in front of it: unsigned requests to private buckets,
+unknown keys, signatures for the wrong region.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,11 +30,14 @@ from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 REQUEST_LINE = 8_192
+REQUEST = 10_000_000
 ANSWER = 6_000_000
 ACCOUNT = "123456789012"
 BUCKET = "example-bucket"
 KEY_ID = "AKIDEXAMPLE"
 SECRET = "example-secret"  # noqa: S105
+TOKEN = "example/code=ocean+token"  # noqa: S105
+RESULTS = "v1/analysis/results"
 
 ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>{}</Code><Message>{}</Message></Error>"""
@@ -62,38 +67,33 @@ class Request:
     query: dict[str, str]
     body: Any = None
     signature: str = ""
-    token: str = ""  # of the session
+    token: str = ""  # of the session, or of the user
     time: float = field(default_factory=time.monotonic)
 
 
-class DocDB:
-    """The gateway of the metadata database, over HTTPS with its own certificate authority."""
+class Service:
+    """A service that answers over HTTPS with JSON, or does what a test tells it instead."""
 
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        self.ca_file = folder / "docdb-ca.pem"
-        authority.cert_pem.write_to_path(str(self.ca_file))
-        self.certificate = authority.issue_cert("localhost")
+    def __init__(self, certificate: trustme.LeafCert) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.certificate.configure_cert(context)
+        certificate.configure_cert(context)
         self.requests: list[Request] = []
         self.faults: deque[Fault | None] = deque()  # what to do first, instead of answering
         self.always: Fault | None = None  # what to do each time
         self.after: Callable[[], None] | None = None  # done behind each answer
-        self.max_answer = ANSWER
-        self.records: dict[str, list[dict[str, Any]]] = {}  # by version of the database
+        self.max_request = self.max_answer = ANSWER
         self.clear()
-        gateway = self
+        service = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                gateway.answer(self, None)
+                service.answer(self, None)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                gateway.answer(self, json.loads(body))
+                service.answer(self, json.loads(body))
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -104,26 +104,26 @@ class DocDB:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def clear(self) -> None:
-        """Forget all records, requests and faults."""
-        self.records = {"v1": [], "v2": []}
+        """Forget all requests and faults."""
         self.requests.clear()
         self.faults.clear()
         self.always = self.after = None
+        self.max_request = REQUEST
         self.max_answer = ANSWER
-
-    def put(self, *records: dict[str, Any], version: str = "v1") -> None:
-        """Add records."""
-        self.records[version].extend(records)
 
     def answer(self, handler: BaseHTTPRequestHandler, body: Any) -> None:
         """Answer one request."""
         url = urlsplit(handler.path)
         query = dict(parse_qsl(url.query))
-        self.requests.append(Request(handler.command, url.path, query, body))
+        request = Request(handler.command, url.path, query, body)
+        request.token = handler.headers.get("Authorization", "")
+        self.requests.append(request)
         status: int
         headers: dict[str, str]
         if len(handler.requestline) > REQUEST_LINE:
             status, headers, text = 414, {}, b'{"message": "URI too long"}'
+        elif int(handler.headers.get("Content-Length", "0")) > self.max_request:
+            status, headers, text = 413, {}, b'{"message": "Request Too Long"}'
         elif fault := self.faults.popleft() if self.faults else self.always:
             if callable(fault):
                 fault(handler)
@@ -131,7 +131,7 @@ class DocDB:
             status, headers, text = fault
         else:
             headers = {}
-            status, text = self.run(url.path, query, body)
+            status, text = self.run(request)
             if len(text) > self.max_answer:
                 status, text = 413, b'{"message": "Request Too Long"}'
         handler.send_response(status)
@@ -142,15 +142,76 @@ class DocDB:
         if self.after:
             self.after()
 
-    def run(self, path: str, query: dict[str, str], body: Any) -> tuple[int, bytes]:
+    def run(self, request: Request) -> tuple[int, bytes]:
         """Return the status and the body of an answer."""
-        route = re.fullmatch(r"/(v1|v2)/metadata_index/data_assets/aggregate", path)
-        if not route:
+        raise NotImplementedError
+
+
+class DocDB(Service):
+    """The gateway of the metadata database, with its own certificate authority."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        self.ca_file = folder / "docdb-ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        self.certificate = authority.issue_cert("localhost")
+        self.records: dict[str, list[dict[str, Any]]] = {}
+        super().__init__(self.certificate)
+
+    def clear(self) -> None:
+        """Forget all records, too."""
+        super().clear()
+        self.records = {"v1": [], "v2": [], RESULTS: []}
+
+    def put(self, *records: dict[str, Any], version: str = "v1") -> None:
+        """Add records."""
+        self.records[version].extend(records)
+
+    def run(self, request: Request) -> tuple[int, bytes]:
+        """Return what the collection that is asked answers."""
+        path = request.path.replace("/metadata_index/data_assets/", "/")
+        route = re.fullmatch(r"/(.*)/(find|aggregate|count_documents)", path)
+        if not route or route[1] not in self.records:
             return 404, b'{"message": "no such route"}'
         try:
-            return 200, json.dumps(aggregate(list(self.records[route[1]]), body)).encode()
+            records = list(self.records[route[1]])
+            if route[2] == "aggregate":
+                return 200, json.dumps(aggregate(records, request.body)).encode()
+            asked = json.loads(request.query.get("filter", "{}"))
+            found = list(filter(Query(asked).test, records))
+            if route[2] == "count_documents":
+                counts = {"total_record_count": len(records), "filtered_record_count": len(found)}
+                return 200, json.dumps(counts).encode()
+            start = int(request.query.get("skip", "0"))
+            end = start + (int(request.query.get("limit", "0")) or len(found))
+            return 200, json.dumps(found[start:end]).encode()
         except Exception as error:
             return 400, json.dumps({"message": f"{type(error).__name__}: {error}"}).encode()
+
+
+class CodeOcean(Service):
+    """Code Ocean's API: it knows the computations, capsules and data assets that it is given."""
+
+    def __init__(self, certificate: trustme.LeafCert) -> None:
+        self.known: dict[str, Any] = {}
+        super().__init__(certificate)
+
+    def clear(self) -> None:
+        """Forget all that is known, too."""
+        super().clear()
+        self.known.clear()
+
+    def put(self, kind: str, **fields: Any) -> None:
+        """Add a computation, capsule or data asset."""
+        self.known[f"/api/v1/{kind}/{fields['id']}"] = fields
+
+    def run(self, request: Request) -> tuple[int, bytes]:
+        """Return what is known of a path, to the user with the token."""
+        if request.token != f"Basic {b64encode(f'{TOKEN}:'.encode()).decode()}":
+            return 401, b'{"message": "Unauthorized"}'
+        if request.path not in self.known:
+            return 404, b'{"message": "Not found"}'
+        return 200, json.dumps(self.known[request.path]).encode()
 
 
 def aggregate(records: list[dict[str, Any]], pipeline: list[dict[str, Any]]) -> list[Any]:
@@ -165,7 +226,8 @@ def aggregate(records: list[dict[str, Any]], pipeline: list[dict[str, Any]]) -> 
         elif name == "$limit":
             records = records[:value]
         elif name == "$project":
-            records = [select(r, value) for r in records]
+            wanted = [field for field, kept in value.items() if kept]
+            records = [select(r, wanted) for r in records]
         elif name == "$count":
             records = [{value: len(records)}] if records else []
         else:

@@ -240,6 +240,8 @@ def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
             "bytes": "",
             "first_file": "",
             "parameters": "",
+            "result": "",
+            "processed": "0",
         }
     ]
 

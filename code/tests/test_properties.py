@@ -71,8 +71,8 @@ def read_csv(text: str, folder: Path) -> None:
 def read_parameters(text: str, folder: Path) -> None:
     path = folder / "analysis_parameters.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    for one in run_capsule.read_parameters(folder):
-        run_capsule.compact(one).encode()
+    found = run_capsule.read_parameters(folder)
+    run_capsule.compact([found.fixed, found.sets, found.merged]).encode()
 
 
 def read_records(text: str, folder: Path) -> None:

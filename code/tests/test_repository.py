@@ -170,7 +170,7 @@ def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("package", [
     "aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "jinja2", "matplotlib",
-    "mongomock", "obstore", "pandas", "pydantic", "pydantic_core", "requests", "urllib3",
+    "mgqpy", "aiohttp", "pandas", "pydantic", "pydantic_core", "requests", "urllib3",
 ])  # fmt: skip
 def test_any_package_that_is_missing_is_told_in_one_line(
     package: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
@@ -182,7 +182,7 @@ def test_any_package_that_is_missing_is_told_in_one_line(
     missing = f"raise ModuleNotFoundError(\"No module named '{package}'\")"
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / f"{package}.py").write_text(missing)
-    flags = {"pandas": ["--use_data_asset_csv=1"], "mongomock": ["--docdb_snapshot=s.jsonl"]}
+    flags = {"mgqpy": ["--docdb_snapshot=s.jsonl"]}
     result = run(
         *flags.get(package, ["--query={}"]),
         *("--query={}", "--file_extension=nwb", "--dry_run=1"),
@@ -204,8 +204,9 @@ def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROGRAM.parent, capture_output=True, text=True, check=True
     )
-    heavy = {"aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "mgqpy",
-             "numpy", "obstore", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
+    heavy = {"aind_data_access_api", "aind_data_schema", "analysis_pipeline_utils", "boto3",
+             "botocore", "codeocean", "mgqpy",
+             "numpy", "aiohttp", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
     assert not heavy & set(done.stderr.split())
     for flags in run_capsule.FLAGS.values():
         for names, *_ in flags:

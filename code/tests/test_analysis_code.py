@@ -1,0 +1,735 @@
+"""What a task says of the code that will run it, and the tasks whose results are there already."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from aind_data_schema.base import GenericModel
+from analysis_pipeline_utils import metadata
+from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
+from analysis_pipeline_utils.result_files import processing_prefix
+from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
+
+from conftest import ROOT, Result, Run, Task
+from standins import BUCKET, RESULTS, S3, TOKEN, CodeOcean, DocDB, Fault, record
+from test_faults import DOCDB_FAULTS
+
+GIT_TOKEN = "example-git-token"  # noqa: S105
+FILES = ("--query={}", "--file_extension=nwb")
+FIXED: dict[str, Any] = {"unit": "s", "deep": {"x": [1, None, 2.5], "é": "漢"}, "window": 5}
+SETS: list[dict[str, Any]] = [{"window": 1, "probe": "A"}, {"z": True}, {}]
+RELEASED = 1_700_000_000  # when; the commit of the capsule is a day older
+CAPSULE = {"id": "co-wrapper", "created": 1, "name": "my analysis", "owner": "me",
+           "status": "non_release", "slug": "1234567"}  # fmt: skip
+DISPATCHER = {"name": "capsule_job_dispatch_1", "capsule_id": "co-dispatch", "version": 1}
+OWN = [
+    {"name": "dry_run", "param_name": "dry_run", "value": "0"},
+    {"name": None, "param_name": None, "value": "7"},
+    {"name": "empty", "value": ""},
+    {"name": "window", "value": "9"},
+]
+
+
+@dataclass
+class Pipeline:
+    """A pipeline that runs on the stand-in of Code Ocean."""
+
+    code_ocean: CodeOcean
+    environment: dict[str, str | None]
+    processes: list[dict[str, Any]] = field(default_factory=list)
+
+    def put(self, version: int | None = 3, released: int = 0, **more: Any) -> None:
+        """Add its run, and the capsule of its worker."""
+        worker = {"name": "capsule_my_wrapper_2", "capsule_id": "co-wrapper", "version": version}
+        self.processes = [DISPATCHER, {**worker, **more}]
+        self.put_run()
+        capsule = {**CAPSULE, "release_capsule": "co-released"} if released else CAPSULE
+        self.code_ocean.put("capsules", **capsule)
+        versions = [{"major_version": 2, "minor_version": 1, "release_time": released}]
+        self.code_ocean.put("capsules", **{**CAPSULE, "id": "co-released", "versions": versions})
+
+    def put_run(self) -> None:
+        """Add its run, with its processes."""
+        self.code_ocean.put(
+            "computations",
+            **{"id": "run-1", "created": 1_700_000_000, "name": "a run", "owner": "me"},
+            **{"run_time": 5, "state": "running", "processes": self.processes},
+            data_assets=[{"id": "asset-1", "mount": "input_files"}],
+        )
+        self.code_ocean.put(
+            "data_assets",
+            **{"id": "asset-1", "created": 1, "name": "inputs", "mount": "m", "last_used": 1},
+            **{"owner": "me", "state": "ready", "type": "dataset"},
+            source_bucket={"origin": "aws", "bucket": "inputs", "prefix": "of/this"},
+        )
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bare repository of the worker's capsule, with one commit."""
+    work, bare = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("bare")
+    when = f"{RELEASED - 86_400} +0000"
+    env = {**os.environ, "GIT_COMMITTER_DATE": when, "GIT_AUTHOR_DATE": when}
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=me", "-c", "user.email=me", "commit", "-q", "--allow-empty", "-m", "one"],
+        ["clone", "-q", "--bare", ".", str(bare)],
+    ):
+        subprocess.run(["git", *command], cwd=work, env=env, check=True)
+    return bare
+
+
+@pytest.fixture
+def pipeline(docdb: DocDB, code_ocean: CodeOcean, repository: Path) -> Pipeline:
+    found = Pipeline(
+        code_ocean,
+        {
+            "CO_PIPELINE_ID": "co-pipeline",
+            "CO_COMPUTATION_ID": "run-1",
+            "CO_CAPSULE_ID": "co-dispatch",
+            "CODEOCEAN_API_TOKEN": TOKEN,
+            "CODEOCEAN_DOMAIN": code_ocean.host,
+            "CODEOCEAN_EMAIL": "me@example.org",
+            "GIT_ACCESS_TOKEN": GIT_TOKEN,
+            "GIT_HOST": "git.example",
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": f"https://{GIT_TOKEN}@git.example/capsule-1234567.git",
+            "DOCDB_HOST": docdb.host,
+            "DOCDB_DATABASE": "analysis",
+            "DOCDB_COLLECTION": "results",
+        },
+    )
+    found.put()
+    return found
+
+
+@pytest.fixture
+def library(
+    pipeline: Pipeline, docdb: DocDB, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Return a function that gives this process, where the library is called, an environment."""
+
+    def enter(**more: str) -> None:
+        ca_file = str(docdb.ca_file)
+        for name, value in {
+            **pipeline.environment, "REQUESTS_CA_BUNDLE": ca_file, **more
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, str(value))
+
+    return enter
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")))
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "abcd" for n in range(2)])
+
+
+def give(folder: Path, fixed: Any = None, sets: Any = None) -> None:
+    """Write the parameters file."""
+    found = {"fixed_parameters": fixed, "distributed_parameters": sets}
+    text = json.dumps({name: value for name, value in found.items() if value is not None})
+    (folder / "data" / "analysis_parameters.json").write_text(text)
+
+
+def model_of(task: Task) -> AnalysisDispatchModel:
+    return AnalysisDispatchModel.model_validate_json(json.dumps(task))
+
+
+def from_the_library(tasks: list[Task], fixed: dict[str, Any]) -> list[AnalysisDispatchModel]:
+    """Return what the library's own dispatcher makes of the same tasks."""
+    bare = [{key: task[key] for key in task if key != "analysis_code"} for task in tasks]
+    return list(check_task_parameters(map(model_of, bare), fixed, filter_processed=False))
+
+
+def base_of_the_worker() -> Any:
+    """Return what run_analysis_jobs of the library begins with, in the worker's capsule."""
+    base = metadata.get_codeocean_process_metadata()
+    base.code.parameters = GenericModel()
+    return base
+
+
+def agrees(tasks: list[Task], fixed: dict[str, Any]) -> None:
+    """Check that tasks say what the library's would, in the same order, byte by byte."""
+    expected = from_the_library(tasks, fixed)
+    assert len(expected) == len(tasks) > 0
+    for task, wanted in zip(tasks, expected, strict=True):
+        assert list(task)[-1] == "analysis_code"
+        assert json.dumps(task["analysis_code"]) == json.dumps(
+            json.loads(wanted.model_dump_json())["analysis_code"]
+        )
+        model = model_of(task)
+        assert model.analysis_code == wanted.analysis_code
+        assert processing_prefix(model.analysis_code) == processing_prefix(wanted.analysis_code)
+
+
+def fails(result: Result, status: int, *words: str) -> None:
+    assert result.status == status, result.log
+    assert result.error.startswith("error: ")
+    for word in words:
+        assert word in result.error, result.error
+    assert "Traceback" not in result.log
+    assert result.files() == {}
+
+
+CAPSULES: dict[str, tuple[dict[str, Any], str]] = {
+    "released": ({}, "3.0"),
+    "released, with parameters of its own": ({"parameters": OWN}, "3.0"),
+    "not released": ({"version": None}, "[0-9a-f]{40}"),
+    "not released, with parameters": ({"version": None, "parameters": OWN}, "[0-9a-f]{40}"),
+    "as it was released": ({"version": None, "released": RELEASED}, "2.1"),
+    "changed since": ({"version": None, "released": RELEASED - 172_800}, "[0-9a-f]{40}"),
+}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("name", CAPSULES)
+def test_a_task_says_what_the_library_would_and_what_the_worker_will(
+    name: str, run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
+) -> None:
+    capsule, version = CAPSULES[name]
+    pipeline.put(**capsule)
+    give(tmp_path, {**FIXED, "dry_run": 1}, SETS)
+    result = run(*FILES, env=pipeline.environment)
+    assert result.status == 0, result.log
+    tasks = result.tasks()
+    assert len(tasks) == 24
+    library()
+    agrees(tasks, {**FIXED, "dry_run": 1})
+    library(CO_CAPSULE_ID="co-wrapper")
+    base = base_of_the_worker()
+    for task in tasks:
+        assert re.fullmatch(version, task["analysis_code"]["version"])
+        model = model_of(task)
+        process = metadata.update_analysis_process(base, model)
+        # the worker stores its result under the id that was computed here
+        assert processing_prefix(process.code) == processing_prefix(model.analysis_code)
+        assert process.code.parameters.model_dump().items() >= {
+            **FIXED, **task["distributed_parameters"], "file_location": task["file_location"],
+        }.items()  # fmt: skip
+    assert "every task says its code: my analysis" in result.log
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ({}, True),
+        ({"smooth": "yes"}, True),  # the text that Code Ocean has of it
+        ({"smooth": True}, False),
+        ({"unit": "ms"}, False),  # a fixed parameter gives way to the worker's flag, but not here
+    ],
+)
+def test_a_worker_agrees_as_long_as_its_own_flags_are_what_code_ocean_says(
+    flags: dict[str, Any], found: bool, run: Run, pipeline: Pipeline,
+    library: Callable[..., None], tmp_path: Path,
+) -> None:  # fmt: skip
+    own = [{"name": name, "value": "yes"} for name in flags]
+    pipeline.put(parameters=own)
+    give(tmp_path, FIXED, SETS)
+    [task, *_] = run(*FILES, env=pipeline.environment).tasks()
+    library(CO_CAPSULE_ID="co-wrapper")
+    process = metadata.update_analysis_process(base_of_the_worker(), model_of(task), **flags)
+    same = processing_prefix(process.code) == processing_prefix(model_of(task).analysis_code)
+    assert same == found
+
+
+RUNS = {
+    "without files": (["--query={}"], 4),
+    "files": ([*FILES], 8),
+    "whole assets": ([*FILES, "--split_files=0"], 4),
+    "groups": ([*FILES, "--group_by=subject.subject_id"], 2),
+    "by its id": ([*FILES, "--analysis_capsule=co-wrapper"], 8),
+    "by its whole name": ([*FILES, "--analysis_capsule=capsule_my_wrapper_2"], 8),
+}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("given", [(None, None), (FIXED, None), (None, SETS), (FIXED, SETS)])
+@pytest.mark.parametrize("name", RUNS)
+def test_every_shape_of_task_says_what_the_library_would(
+    name: str, given: Any, run: Run, pipeline: Pipeline, library: Any, tmp_path: Path
+) -> None:
+    flags, number = RUNS[name]
+    fixed, sets = given
+    give(tmp_path, fixed, sets)
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    tasks = result.tasks()
+    assert len(tasks) == number * len(sets or [None])
+    assert {"distributed_parameters" in task for task in tasks} == {bool(sets)}
+    library()
+    agrees(tasks, fixed or {})
+
+
+# ------------------------------------------------------------------------------- without Code Ocean
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("missing", "flags", "why"),
+    [
+        (["CO_PIPELINE_ID"], [], "$CO_PIPELINE_ID not set"),
+        (["CO_COMPUTATION_ID", "CODEOCEAN_API_TOKEN"], [],
+         "$CO_COMPUTATION_ID and $CODEOCEAN_API_TOKEN not set"),
+        ([], ["--analysis_code=none"], "--analysis_code none"),
+    ],
+)  # fmt: skip
+def test_without_a_code_the_fixed_parameters_are_in_every_set(
+    missing: list[str], flags: list[str], why: str, run: Run, pipeline: Pipeline,
+    library: Callable[..., None], tmp_path: Path,
+) -> None:  # fmt: skip
+    give(tmp_path, FIXED, SETS)
+    env = {**pipeline.environment, **dict.fromkeys(missing)}
+    result = run(*FILES, *flags, env=env)
+    assert result.status == 0, result.log
+    tasks = result.tasks()
+    assert [task["distributed_parameters"] for task in tasks] == [
+        {**FIXED, **one} for one in SETS
+    ] * 8
+    assert not any("analysis_code" in task for task in tasks)
+    assert f"the tasks do not say their code ({why}): fixed_parameters are merged" in result.log
+    assert pipeline.code_ocean.requests == []
+    library(CO_CAPSULE_ID="co-wrapper")
+    base = base_of_the_worker()
+    for task in tasks:
+        process = metadata.update_analysis_process(base, model_of(task))
+        assert process.code.parameters.model_dump() == {
+            "file_location": task["file_location"], **task["distributed_parameters"],
+        }  # fmt: skip
+
+
+@pytest.mark.usefixtures("world")
+def test_fixed_parameters_alone_are_one_set(run: Run, tmp_path: Path) -> None:
+    give(tmp_path, FIXED)
+    tasks = run(*FILES).tasks()
+    assert [task["distributed_parameters"] for task in tasks] == [FIXED] * 8
+    give(tmp_path, {}, [])
+    tasks = run(*FILES, "--overwrite=1").tasks()
+    assert not any("distributed_parameters" in task for task in tasks)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_file_says_the_same_as_code_ocean(
+    run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
+) -> None:
+    pipeline.put(parameters=OWN)
+    give(tmp_path, FIXED, SETS)
+    asked = run(*FILES, env=pipeline.environment)
+    library()
+    base = metadata.get_codeocean_process_metadata(capsule_name="wrapper")
+    (tmp_path / "data" / "code.json").write_text(base.code.model_dump_json())
+    told = run(*FILES, "--analysis_code=code.json", output=tmp_path / "told")
+    assert told.status == 0, told.log
+    assert told.files() == asked.files()
+    assert len(told.files()) == 24
+
+
+@pytest.mark.usefixtures("world")
+def test_the_code_in_the_readme_can_be_used(run: Run, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    text = readme.split("<!-- example code -->\n```json\n")[1].split("```")[0]
+    (tmp_path / "code.json").write_text(text)
+    give(tmp_path, FIXED)
+    [task, *_] = run(*FILES, "--analysis_code=code.json").tasks()
+    code, told = task["analysis_code"], json.loads(text)
+    assert (code["url"], code["version"]) == (told["url"], told["version"])
+    location = task["file_location"]
+    assert list(code["parameters"].items()) == [
+        *told["parameters"].items(), *FIXED.items(), ("file_location", location)
+    ]  # fmt: skip
+    assert [data["url"] for data in code["input_data"]] == task["s3_location"]
+
+
+@pytest.mark.usefixtures("world")
+def test_a_code_needs_no_more_than_its_address(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine"}')
+    result = run("--query={}", "--analysis_code=code.json")
+    assert result.status == 0, result.log
+    assert {task["analysis_code"]["url"] for task in result.tasks()} == {"https://example.org/mine"}
+    assert {json.dumps(task["analysis_code"]["parameters"]) for task in result.tasks()} == {"{}"}
+    assert "WARNING code.json has no version and no commit_hash" in result.log
+    assert "UserWarning" not in result.log
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "no JSON"),
+        ("[]", "a list, not an object"),
+        ("{}", "url: Field required"),
+        ('{"url": 1}', "url: Input should be a valid string, not '1'"),
+        ('{"url": "a", "versoin": "1"}', "versoin: Extra inputs are not permitted"),
+        ('{"url": "a", "commit_hash": "xyz"}', "commit_hash: "),
+        ('{"url": "a", "input_data": [{"url": "s3://a/b"}]}', "input_data.0: "),
+        ('{"url": "a", "parameters": [1]}', "parameters: "),
+        ('{"url": "a", "parameters": {"a": NaN}}', "cannot be sent"),
+        ('{"url": "a", "parameters": {"a": "\\ud800"}}', "cannot be sent"),
+        ('{"url": "a", "url": "b"}', "'url' stands twice"),
+    ],
+)
+def test_a_file_that_is_no_code_is_bad_input(
+    content: str, words: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    (tmp_path / "data" / "code.json").write_text(content)
+    fails(run("--query={}", "--analysis_code=code.json"), 2, "code.json", words)
+
+
+@pytest.mark.parametrize("name", ["nothing.json", "Auto", "."])
+def test_a_file_that_is_not_there_is_bad_input(name: str, run: Run) -> None:
+    fails(run("--query={}", f"--analysis_code={name}"), 2, "auto, none or a file", repr(name))
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("name", ["process", "dispatch_inputs"])
+def test_a_fixed_parameter_that_the_library_cannot_take_is_bad_input(
+    name: str, run: Run, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    give(tmp_path, {name: 1})
+    fails(run(*FILES, env=pipeline.environment), 2, "fixed_parameters", repr(name))
+
+
+@pytest.mark.usefixtures("world")
+def test_no_library_is_imported_where_no_code_is_wanted(run: Run, pipeline: Pipeline) -> None:
+    heavy = ("codeocean", "aind_data_schema.core.processing", "fsspec")
+    profile = {"PYTHONPROFILEIMPORTTIME": "1"}
+    env = {**pipeline.environment, **profile}
+    for flags, some in ((["--analysis_code=none"], env), ([], profile)):
+        log = run(*FILES, "--overwrite=1", *flags, env=some).log
+        assert "analysis_pipeline_utils" in log
+        assert not any(re.search(rf"\| +{re.escape(name)}$", log, re.MULTILINE) for name in heavy)
+    log = run(*FILES, "--overwrite=1", env=env).log
+    assert re.search(r"\| +codeocean$", log, re.MULTILINE)
+
+
+# ---------------------------------------------------------------------------------- with Code Ocean
+
+
+@pytest.mark.usefixtures("world")
+def test_another_version_gives_other_ids_and_the_same_one_the_same_bytes(
+    run: Run, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    first = run(*FILES, env=pipeline.environment)
+    again = run(*FILES, env=pipeline.environment, output=tmp_path / "again")
+    pipeline.put(version=4)
+    later = run(*FILES, env=pipeline.environment, output=tmp_path / "later")
+    assert first.files() == again.files()
+    assert len(first.files()) == len(later.files()) == 8
+    ids = [{Path(path).name for path in result.files()} for result in (first, later)]
+    assert not ids[0] & ids[1]
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("capsule", "number"), [("nothing", "no"), ("capsule_", "2"), ("Wrapper", "no"), ("co-", "no")]
+)
+def test_a_capsule_that_is_not_one_is_bad_input_with_the_names_there_are(
+    capsule: str, number: str, run: Run, pipeline: Pipeline
+) -> None:
+    result = run(*FILES, f"--analysis_capsule={capsule}", env=pipeline.environment)
+    fails(result, 2, f"--analysis_capsule: {number} capsules", repr(capsule))
+    for process in pipeline.processes:
+        assert f"{process['name']} ({process['capsule_id']})" in result.error
+
+
+@pytest.mark.usefixtures("world")
+def test_a_run_that_is_no_pipeline_is_bad_input(run: Run, pipeline: Pipeline) -> None:
+    pipeline.processes = []
+    pipeline.put_run()
+    fails(run(*FILES, env=pipeline.environment), 2, "no capsules", "none at all")
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"CO_COMPUTATION_ID": "run-2"}, "answers 404"),
+        ({"CODEOCEAN_API_TOKEN": "another/token"}, "answers 401"),
+        ({"CODEOCEAN_DOMAIN": "localhost:9"}, "5 attempts"),
+    ],
+)
+def test_a_run_token_or_address_that_code_ocean_does_not_know_ends_the_run(
+    more: dict[str, str], words: str, run: Run, pipeline: Pipeline
+) -> None:
+    result = run(*FILES, env={**pipeline.environment, **more, "LOG_LEVEL": "DEBUG"})
+    assert result.status == 1
+    assert "Code Ocean at localhost:" in result.error
+    assert words in result.error
+    assert "another/token" not in result.log
+
+
+CODE_OCEAN_FAULTS: dict[str, tuple[Fault, str]] = {
+    **{name: DOCDB_FAULTS[name] for name in ("429", "503", "reset", "hang")},
+    "something else": ((200, {}, b"[]"), "not as expected"),
+    "nothing": ((200, {}, b"{}"), "not as expected"),
+    "no JSON": ((200, {}, b"<html>"), "no JSON"),
+}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("name", CODE_OCEAN_FAULTS)
+def test_a_fault_of_code_ocean_that_passes_is_outlived_and_one_that_stays_ends_the_run(
+    name: str, run: Run, pipeline: Pipeline
+) -> None:
+    fault, words = CODE_OCEAN_FAULTS[name]
+    pipeline.code_ocean.faults.extend([fault] * 2)
+    passing = run(*FILES, "--timeout=1", env=pipeline.environment)
+    assert passing.status == 0, passing.log
+    assert passing.log.count("trying again in") == 2
+    assert all("analysis_code" in task for task in passing.tasks())
+    pipeline.code_ocean.always = fault
+    started = time.monotonic()
+    lasting = run(*FILES, "--timeout=1", "--overwrite=1", env=pipeline.environment)
+    assert time.monotonic() - started < 25
+    assert lasting.status == 1
+    assert "no usable answer from Code Ocean at localhost:" in lasting.error
+    assert words in lasting.error
+    assert lasting.files() == passing.files()
+
+
+@pytest.mark.usefixtures("world")
+def test_code_ocean_is_asked_while_docdb_answers(
+    run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    seen = []
+
+    def wait(handler: BaseHTTPRequestHandler) -> None:
+        deadline = time.monotonic() + 20
+        while not pipeline.code_ocean.requests and time.monotonic() < deadline:
+            time.sleep(0.05)
+        seen.append(bool(pipeline.code_ocean.requests))
+        handler.send_response(503)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    docdb.faults.append(wait)
+    result = run(*FILES, env=pipeline.environment)
+    assert result.status == 0, result.log
+    assert seen == [True]
+
+
+# ---------------------------------------------------------------------------------------------- git
+
+
+def put_git(folder: Path, script: str) -> str:
+    """Return a path on which git is this script."""
+    folder.mkdir()
+    (folder / "git").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "git").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("released", [0, RELEASED])
+def test_git_neither_asks_nor_leaks(run: Run, pipeline: Pipeline, released: int) -> None:
+    pipeline.put(version=None, released=released)
+    host = pipeline.code_ocean.host  # answers 401, so that git wants a password
+    for more in ({"GIT_HOST": host, "GIT_SSL_NO_VERIFY": "1"}, {"GIT_HOST": "localhost:9"}):
+        env = {**pipeline.environment, **more, "LOG_LEVEL": "DEBUG", "GIT_CONFIG_COUNT": "0"}
+        result = run(*FILES, "--timeout=5", env=env)
+        assert result.status == 1
+        assert "no usable answer from Code Ocean at" in result.error
+        assert "git says" in result.error
+        assert ("terminal prompts disabled" in result.error) == (more["GIT_HOST"] == host)
+        assert ("Could not resolve release version" in result.log) == bool(released)
+        assert "Traceback" in result.log
+        assert GIT_TOKEN not in result.log
+        assert TOKEN not in result.log
+        assert result.files() == {}
+
+
+@pytest.mark.usefixtures("world")
+def test_a_git_that_hangs_ends_the_run(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.put(version=None)
+    path = put_git(tmp_path / "tools", "exec sleep 30")
+    result = run(*FILES, "--timeout=1", env={**pipeline.environment, "PATH": path})
+    fails(result, 1, "Code Ocean at", "nothing within 1 s (--timeout)")
+
+
+@pytest.mark.usefixtures("world")
+def test_a_git_that_is_missing_is_told(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.put(version=None)
+    fails(run(*FILES, env={**pipeline.environment, "PATH": str(tmp_path)}), 1, "Code Ocean", "git")
+    pipeline.put()
+    assert run(*FILES, env={**pipeline.environment, "PATH": str(tmp_path)}).status == 0
+
+
+# ---------------------------------------------------------------------------- what is processed
+
+
+def store(docdb: DocDB, tasks: list[Task]) -> list[str]:
+    """Put the results of tasks into the results store; return their names."""
+    names = [processing_prefix(model_of(task).analysis_code) for task in tasks]
+    docdb.put(*({"_id": name, "name": name} for name in names), version=RESULTS)
+    return names
+
+
+def asked(docdb: DocDB) -> list[Any]:
+    """Return the names in each request to the results store."""
+    requests = [request for request in docdb.requests if request.path.startswith(f"/{RESULTS}/")]
+    return [request.body[0]["$match"]["name"]["$in"] for request in requests]
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_processed_already_is_left_out(
+    run: Run, docdb: DocDB, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
+) -> None:
+    give(tmp_path, FIXED, SETS)
+    every = run(*FILES, env=pipeline.environment)
+    tasks = every.tasks()
+    names = store(docdb, [*tasks[::2], tasks[1]])
+    library(CO_CAPSULE_ID="co-wrapper")
+    base = base_of_the_worker()
+    fresh = [
+        task
+        for task in tasks
+        if not metadata.docdb_record_exists(
+            metadata.update_analysis_process(base, model_of(task)).code
+        )
+    ]
+    assert len(fresh) == 24 - len(names) == 11
+    docdb.requests.clear()
+    flags = [*FILES, "--skip_processed=1", "--overwrite=1"]
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    assert result.tasks() == fresh
+    assert len(asked(docdb)) == 1
+    assert f"{len(fresh)} tasks (13 processed already), " in result.error
+    assert len(re.findall("INFO processed already: 'a', ", result.log)) == 4
+    assert all(f"its result is {name}" in result.log for name in names)
+    some = run(*flags, "--max_tasks=2", env=pipeline.environment)
+    assert some.tasks() == fresh[:2]
+    assert "2 tasks (13 processed already, 9 more left out), 2 workers" in some.error
+    without = run(*FILES, "--overwrite=1", env=pipeline.environment)
+    assert without.files() == every.files()
+    assert "processed already" not in without.log
+
+
+@pytest.mark.usefixtures("world")
+def test_that_all_is_processed_is_no_failure(
+    run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    every = run(*FILES, env=pipeline.environment)
+    store(docdb, every.tasks())
+    flags = [*FILES, "--skip_processed=1", "--strict=1"]
+    refused = run(*flags, env=pipeline.environment)
+    assert refused.status == 2
+    assert refused.files() == every.files()
+    result = run(*flags, env=pipeline.environment, output=tmp_path / "new")
+    assert result.status == 0, result.log
+    assert result.files() == {}
+    assert "INFO nothing new to dispatch to" in result.error
+    assert "8 files, 0 tasks (8 processed already), 0 workers, " in result.error
+    replaced = run(*flags, "--overwrite=1", env=pipeline.environment)
+    assert replaced.status == 0, replaced.log
+    assert replaced.names() == []
+    assert replaced.files() == {}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("processed", [0, 3, 8])
+def test_a_dry_run_shows_what_is_processed_already(
+    processed: int, run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    tasks = run(*FILES, env=pipeline.environment).tasks()
+    names = store(docdb, tasks[:processed]) if processed else []
+    flags = [*FILES, "--skip_processed=1", "--overwrite=1", "--dry_run=1"]
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    assert f"{8 - processed} tasks ({processed} processed already), " in result.error
+    table = pd.read_csv(result.output / "dispatch_plan.csv", dtype=str, keep_default_na=False)
+    done = table[table["processed"] == "1"]
+    assert list(done["result"]) == names
+    assert set(done["worker"]) <= {""}
+    planned = table[table["processed"] == "0"]
+    assert list(planned["worker"]) == [str(n) for n in range(8 - processed)]
+    assert list(table["result"][:8]) == [
+        processing_prefix(model_of(task).analysis_code)
+        for task in [*tasks[processed:], *tasks[:processed]]
+    ]
+    page = (result.output / "dispatch_plan.html").read_text()
+    words = "The results store has the results of"
+    assert (words in page) == bool(processed)
+    assert all(name in page for name in names)
+    assert (f" processed already {processed}," in result.stdout) == bool(processed)
+    assert TOKEN not in page + result.stdout + result.log
+
+
+def test_ten_thousand_names_are_asked_for_in_three_requests(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    records = [record(f"{n:05}") for n in range(10_000)]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    flags = ["--query={}", "--docdb_snapshot=records.json", "--analysis_code=code.json"]
+    env = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
+    tasks = run(*flags, env=env).tasks()
+    store(docdb, tasks[::2])
+    flags += ["--skip_processed=1", "--overwrite=1"]
+    result = run(*flags, env=env)
+    assert result.status == 0, result.log
+    requests = asked(docdb)
+    assert len(requests) <= 3
+    assert len({name for names in requests for name in names}) == 10_000
+    assert "5000 tasks (5000 processed already)" in result.error
+    assert len(re.findall("INFO processed already: ", result.log)) == 21
+    assert "processed already: and 4980 more" in result.log
+    whole = result.files()
+    # a gateway that takes and gives less
+    docdb.requests.clear()
+    docdb.max_request, docdb.max_answer = 200_000, 100_000
+    assert run(*flags, env=env).files() == whole
+    assert 3 < len(asked(docdb)) < 30
+    docdb.max_answer = 10
+    failed = run(*flags, env=env)
+    assert failed.status == 1
+    assert "too large" in failed.error
+    assert failed.files() == whole
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("flags", "more", "words"),
+    [
+        (["--analysis_code=none"], {}, ": --analysis_code none"),
+        ([], {"CODEOCEAN_API_TOKEN": None}, ": $CODEOCEAN_API_TOKEN not set"),
+        ([], {"DOCDB_HOST": None}, ": $DOCDB_HOST not set"),
+        ([], {"DOCDB_DATABASE": None, "DOCDB_COLLECTION": " "},
+         ": $DOCDB_DATABASE and $DOCDB_COLLECTION not set"),
+    ],
+)  # fmt: skip
+def test_what_skip_processed_lacks_is_bad_input(
+    flags: list[str], more: dict[str, str | None], words: str, run: Run, pipeline: Pipeline
+) -> None:
+    env = {**pipeline.environment, **more}
+    fails(run(*FILES, "--skip_processed=1", *flags, env=env), 2, "--skip_processed 1", words)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
+    run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    flags = [*FILES, "--skip_processed=1"]
+    env = {**pipeline.environment, "DOCDB_COLLECTION": "another"}
+    name = f"the results store analysis/another at {docdb.host}"
+    fails(run(*flags, env=env), 1, f"{name} answers 404")
+
+    def spoil() -> None:  # behind the answer with the metadata
+        docdb.always = (503, {}, b"busy")
+
+    docdb.after = spoil
+    result = run(*flags, env=pipeline.environment)
+    fails(result, 1, "no usable answer from the results store analysis/results", "503")
