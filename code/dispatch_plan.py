@@ -59,6 +59,7 @@ class Plan:
     skipped: list[tuple[str, str]]  # reason, name
     workers: list[list[Row]]
     assets: list[AssetRow]
+    warning: str = ""  # what the command would do to what is there
     left_out: int = 0  # tasks, by --max_tasks
     processed: Sequence[Row] = ()  # tasks whose result is there already
 

@@ -55,7 +55,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, partial
 from heapq import heapreplace
-from itertools import chain, pairwise, product
+from itertools import chain, combinations, islice, pairwise, product
 from operator import attrgetter
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -93,6 +93,8 @@ LONGEST_LIST_PAUSE = 3  # seconds
 LONGEST_PAUSE = 60  # that DocDB can ask for with Retry-After, in seconds
 LAST_CHARACTER = "\U0010ffff"  # behind all others in the order of keys
 DEPTH = 100  # of nesting, as in MongoDB
+VALUES_IN_HINTS = 10_000  # of a field, among which near ones are looked for
+HINT_SECONDS = 10  # for a question that only helps to understand
 PIPELINE = ("CO_PIPELINE_ID", "CO_COMPUTATION_ID", "CODEOCEAN_API_TOKEN")
 RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
 SECRETS = ("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN")
@@ -509,16 +511,11 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         )
     chosen["docdb_snapshot"] = snapshot and find_file(snapshot, folder)
     if snapshot and not chosen["docdb_snapshot"]:
-        raise BadInput(
-            f"--docdb_snapshot: there is no file {snapshot!r}, here, in {folder} or one folder down"
-        )
+        raise no_file("--docdb_snapshot", snapshot, folder)
     if (code := chosen["analysis_code"]) not in ("auto", "none"):
         chosen["analysis_code"] = find_file(code, folder)
         if not chosen["analysis_code"]:
-            raise BadInput(
-                "--analysis_code must be auto, none or a file:"
-                f" there is no file {code!r}, here, in {folder} or one folder down"
-            )
+            raise no_file("--analysis_code must be auto, none or a file", code, folder)
     if bool(chosen["filter_latest"]) != bool(chosen["filter_by"]):
         raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
     if chosen["balance_by"] == "size" and not chosen["file_extension"]:
@@ -616,7 +613,27 @@ def read_query(text: str, folder: Path) -> Record:
         return parse_filter(text, "--query")
     if path := find_file(text, folder):
         return parse_filter(read_text(path), str(path))
-    return parse_filter(text, f"--query is no file, here, in {folder} or one folder down, and")
+    if not re.search(r"""["'{}:]|^\[""", text):
+        raise no_file("--query", text, folder)
+    return parse_filter(text, "--query")
+
+
+def no_file(flag: str, name: str, folder: Path) -> BadInput:
+    """Return an error for a file that is not there, with those that could be meant."""
+    wanted = os.path.basename(name)
+    places = [os.curdir, glob.escape(str(folder))]
+    depths = ["*", os.path.join("*", "*"), os.path.join("*", "*", "*")]
+    try:
+        paths = chain(*(glob.iglob(os.path.join(*pair)) for pair in product(places, depths)))
+        there = {os.path.basename(path): path for path in islice(paths, 20_000) if is_file(path)}
+    except (OSError, ValueError):
+        there = {}
+    near = [wanted] if wanted in there else difflib.get_close_matches(wanted, there, 1, 0.8)
+    meant = f": did you mean {there[near[0]]}?" if near else ""
+    shown = excerpt(name)
+    return BadInput(
+        f"{flag}: there is no file {shown}, here, in {folder} or one folder down{meant}"
+    )
 
 
 def without_quotes(text: str) -> str:
@@ -638,7 +655,8 @@ def parse_filter(text: str, source: str) -> Record:
         found = read_value(text)
     except ValueError as fault:
         raise BadInput(
-            f"{source} is no JSON object and no dict literal: {fault}: {excerpt(text)}"
+            f"{source}: {advice_on(text)}it is neither a JSON object nor a Python dict: {fault}:"
+            f" {excerpt(text)}"
         ) from None
     if not isinstance(found, dict):
         raise BadInput(f"{source} is a {type(found).__name__}, not an object: {excerpt(text)}")
@@ -649,6 +667,30 @@ def parse_filter(text: str, source: str) -> Record:
     except (TypeError, ValueError) as error:
         raise BadInput(f"{source} cannot be sent as JSON: {error}") from None
     return found
+
+
+# What is pasted from programs, shells and text editors, and what is to be written in its place.
+PASTED = (
+    (r"\b(?:new )?(?:datetime\.|dt\.)?(?:datetime|date|Date|ISODate|Timestamp)\(",
+     'the date as a string, such as "2025-03-04T09:12:33"'),
+    (r"\b(?:ObjectId|UUID|uuid\.UUID)\(", "the id as a string, in quotes"),
+    (r"\b(?:re\.compile|RegExp|Regex)\(|:\s*/", 'a regular expression as {"$regex": "..."}'),
+    (r"\b(?:Number(?:Long|Int|Decimal)|Int64|Decimal128|Decimal)\(", "the number alone"),
+    ("[\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb]", "straight quotes"),
+    (r"[{,]\s*[A-Za-z_$][\w.$]*\s*:", 'names in quotes, such as {"name": ...}'),
+    (r"\b(?:true|false|null)\b", "True, False and None between single quotes, or all as JSON"),
+)  # fmt: skip
+
+
+def advice_on(text: str) -> str:
+    """Return what to write in place of what no filter can hold, "" if nothing such is there."""
+    bare = re.sub(r"""("|')(?:(?!\1)[^\\\n]|\\.)*\1""", '""', text)  # without what is in quotes
+    for pattern, instead in PASTED:
+        if found := re.search(pattern, bare):
+            shown = found[0].strip("{, ")
+            shown += "...)" if shown.endswith("(") else ""
+            return f"write {instead}, in place of {shown}; "
+    return ""
 
 
 SYNTAX_FAULTS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, TokenError)
@@ -755,6 +797,26 @@ class Gateway:
         found = answer[0].get("records") if answer else 0
         return found if answer is not None and isinstance(found, int) else None
 
+    def values(self, field: str) -> Iterator[tuple[Any, int]]:
+        """Yield the values of a field and how often each is there, the most frequent ones first."""
+        stages: list[Record] = [
+            {"$project": {"_id": 0, "value": f"${field}"}},
+            {"$unwind": "$value"},
+            {"$group": {"_id": "$value", "records": {"$sum": 1}}},
+            {"$sort": {"records": -1, "_id": 1}},
+            {"$limit": VALUES_IN_HINTS},
+        ]
+        for found in self.aggregate(stages) or ():
+            yield found.get("_id"), found.get("records", 0)
+
+    def sample(self) -> list[Record]:
+        """Return some records, whole."""
+        for number in (20, 5, 1):  # some are large
+            answer = self.aggregate([{"$limit": number}])
+            if answer is not None:
+                return answer
+        return []
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -772,6 +834,15 @@ class Snapshot:
     def count(self, query: Record) -> int:
         """Return how many records match."""
         return sum(map(predicate(query), self.records))
+
+    def values(self, field: str) -> Iterator[tuple[Any, int]]:
+        """Yield the values of a field and how often each is there, the most frequent ones first."""
+        found = Counter(value for record in self.records for value in leaves(record, field))
+        yield from found.most_common(VALUES_IN_HINTS)
+
+    def sample(self) -> list[Record]:
+        """Return some records, whole."""
+        return self.records[:200]
 
 
 Database = Gateway | Snapshot
@@ -1066,17 +1137,158 @@ def fetch_records(
         match = {"$and": [query, *bounds]}
 
 
+def helpfully(call: Callable[..., T], *values: Any) -> T | None:
+    """Return what a call returns that only helps to understand; None if it fails or takes long."""
+    try:
+        return begin(call, *values).result(HINT_SECONDS)
+    except Exception as error:
+        log.debug("no hint: %s", error)
+        return None
+
+
 def explain(database: Database, query: Record) -> None:
-    """Log how many records each condition of a query that matches none matches alone."""
-    conditions = [{name: value} for name, value in query.items()]
-    if list(query) == ["$and"] and isinstance(query["$and"], list):
-        conditions = query["$and"]
-    with suppress(BadInput, FailedRun):  # the query as a whole could be asked, and was
-        for condition in conditions[:NAMES_IN_LOG] if len(conditions) > 1 else ():
-            found = database.count(condition)
-            if found is not None:
-                shown = shorten(pasteable(condition))
-                log.warning("alone, %s matches %s", shown, count(found, "record"))
+    """Log why a filter matches nothing: what each condition matches alone, what is near it."""
+    conditions = list(islice(conditions_of(query), NAMES_IN_LOG))
+    for condition in conditions:
+        number = database.count(condition)
+        if number is None:
+            continue
+        if len(conditions) > 1:
+            shown = shorten(pasteable(condition))
+            log.warning("alone, %s matches %s", shown, count(number, "record"))
+        [(field, wanted)] = condition.items()
+        if not number and not field.startswith("$"):
+            for value in wanted_values(wanted)[:3] or [MISSING]:
+                if hint := hint_for(database, field, value):
+                    log.warning("%s", hint)
+
+
+def conditions_of(query: Record) -> Iterator[Record]:
+    """Yield the conditions of a filter one by one, also those of $and and the branches of $or."""
+    for name, value in query.items():
+        if name in ("$and", "$or") and isinstance(value, list):
+            for part in value:
+                if isinstance(part, dict):
+                    yield from conditions_of(part)
+        else:
+            yield {name: value}
+
+
+def wanted_values(wanted: Any) -> list[Any]:
+    """Return the plain values that a condition asks for."""
+    if isinstance(wanted, dict):
+        listed = wanted.get("$in")
+        values = listed if isinstance(listed, list) else [wanted.get("$eq")]
+    else:
+        values = [wanted]
+    return [value for value in values if isinstance(value, str | int | float)]
+
+
+def hint_for(database: Database, field: str, value: Any) -> str:
+    """Return which values, or fields, are near to what no record has; "" if nothing helps."""
+    there = {one: n for one, n in database.values(field) if isinstance(one, str | int | float)}
+    if not there and not database.count({field: {"$exists": True}}):
+        return f"no record has the field {field}{near_fields(database, field)}"
+    if value is MISSING or not there or value in there:
+        return ""
+    for other in there:  # a number for a string, or the other way round
+        if type(other) is not type(value) and str(other) == str(value):
+            kind = "strings" if isinstance(other, str) else "numbers"
+            matches = count(there[other], "record")
+            return f"the values of {field} are {kind}: {compact(other)} matches {matches}"
+    names = {str(one).lower(): one for one in reversed(there)}
+    near = difflib.get_close_matches(str(value).lower(), names, 3)
+    near = near or [name for name in names if str(value).lower() in name][:3]
+    shown = [f"{compact(names[name])} ({there[names[name]]})" for name in near]
+    return f"no record has {field} {compact(value)}; {nearest(shown)}"
+
+
+def near_fields(database: Database, field: str) -> str:
+    """Return which fields of a sample of records are named like one that they do not have."""
+    paths: dict[str, None] = {}
+    for record in database.sample():
+        paths |= dict.fromkeys(islice(paths_of(record), 5_000))
+    parts: dict[str, str] = {}  # a path by each run of its names, the shortest path first
+    for path in sorted(paths, key=len):
+        names = path.split(".")
+        for start, end in combinations(range(len(names) + 1), 2):
+            parts.setdefault(".".join(names[start:end]).lower(), path)
+    near = difflib.get_close_matches(field.lower(), parts, 3)
+    return f"; {nearest(list(dict.fromkeys(parts[name] for name in near)))}"
+
+
+def nearest(names: list[str]) -> str:
+    """Return what is near to what was asked for, in words."""
+    return f"near it: {', '.join(names)}" if names else "nothing there is like it"
+
+
+def paths_of(value: Any, top: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all fields of a record."""
+    for item in as_list(value):
+        if isinstance(item, dict):
+            for name, inner in item.items():
+                yield f"{top}{name}"
+                yield from paths_of(inner, f"{top}{name}.")
+
+
+def leaves(record: Record, field: str) -> Iterator[Any]:
+    """Yield what a record has at a field, of lists their elements: strings and numbers."""
+    waiting = [value_at(record, field)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str | int | float):
+            yield value
+
+
+def listed_values(query: Record) -> dict[str, list[Any]]:
+    """Return the values of each $in on a plain field that all records must match."""
+    found: dict[str, list[Any]] = {}
+    for part in [query, *as_list(query.get("$and", []))]:
+        for name, wanted in part.items() if isinstance(part, dict) else ():
+            plain = re.fullmatch(r"[^$.\d][^.]*(\.[^$.\d][^.]*)*", name)
+            if plain and isinstance(wanted, dict) and isinstance(wanted.get("$in"), list):
+                found[name] = wanted_values(wanted)
+    return found
+
+
+def without_record(database: Database, query: Record, records: list[Record]) -> list[Skip]:
+    """Return the values of each $in that no record has, and log what is near the first ones."""
+    skipped = []
+    for name, values in listed_values(query).items():
+        there = {rank(value) for record in records for value in leaves(record, name)}
+        ranked = {rank(value): value for value in values}
+        lacking = [value for key, value in ranked.items() if key not in there]
+        skipped += [Skip(f"no record has this {name}", str(value)) for value in lacking]
+        for value in lacking[:3]:
+            if hint := helpfully(hint_for, database, name, value):
+                log.warning("%s", hint)
+    return skipped
+
+
+def check_fields(database: Database, assets: list[Asset], settings: Settings) -> None:
+    """Raise BadInput for a field to filter or group by that no asset has."""
+    flags = {
+        "--filter_latest": (settings.filter_latest,) if settings.filter_latest else (),
+        "--filter_by": settings.filter_by,
+        "--group_by": settings.group_by,
+        "--unwind_list_fields": settings.unwind_list_fields,
+    }
+    for flag, names in flags.items():
+        for name in names:
+            if assets and not any(has_field(asset.record, name.split(".")) for asset in assets):
+                near = helpfully(near_fields, database, name) or ""
+                raise BadInput(f"{flag}: no record that matches has the field {name}{near}")
+
+
+def has_field(value: Any, path: list[str]) -> bool:
+    """Return whether anything, even null, is at a path."""
+    if isinstance(value, list):
+        return any(has_field(item, path) for item in value) or not path
+    return not path or (
+        isinstance(value, dict) and path[0] in value and has_field(value[path[0]], path[1:])
+    )
 
 
 def read_asset_ids(folder: Path) -> list[str]:
@@ -1226,7 +1438,9 @@ def choose_assets(
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
+    query = settings.query or {}
     wanted = dict.fromkeys((*ASSET_FIELDS, *GROUP_FIELDS, *settings.fields_in_use))
+    wanted |= dict.fromkeys((*settings.unwind_list_fields, *listed_values(query)))
     if not settings.drop_null_groups:
         # of a list, a projection gives the objects alone; here the others count as lacking a field
         wanted |= dict.fromkeys(name.partition(".")[0] for name in settings.unwind_list_fields)
@@ -1254,6 +1468,8 @@ def choose_assets(
     if ids is not None:
         chosen, skipped = pick_by_id(ids, entries)
     skipped += [asset for asset in chosen if isinstance(asset, Skip)]
+    if entries:
+        skipped += without_record(database, query, [record for record, _ in entries])
     return [asset for asset in chosen if isinstance(asset, Asset)], skipped, len(entries)
 
 
@@ -1357,15 +1573,15 @@ def keep_latest(assets: list[Asset], settings: Settings) -> tuple[list[Asset], l
     """
     if not settings.filter_latest:
         return assets, []
-    names = (settings.filter_latest, *settings.filter_by)
+    names = (*settings.filter_by, settings.filter_latest)
     rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
     lacking = {}
     for asset in assets:
-        entries = values_of(asset, names, settings)
+        entries = values_of(asset, names, settings, needed=len(settings.filter_by))
         if isinstance(entries, Skip):
             lacking[asset.record_id] = entries
             continue
-        for value, *shared in entries:
+        for *shared, value in entries:
             rivals[rank(shared)].append((value, asset.record_id))
     kept = {latest(entries) for entries in rivals.values()}
     older = f"not the latest by {settings.filter_latest}"
@@ -1426,11 +1642,14 @@ def set_groups(assets: list[Asset], settings: Settings) -> tuple[list[Asset], li
     return found, skipped
 
 
-def values_of(asset: Asset, fields: Sequence[str], settings: Settings) -> list[list[Any]] | Skip:
+def values_of(
+    asset: Asset, fields: Sequence[str], settings: Settings, needed: int | None = None
+) -> list[list[Any]] | Skip:
     """Return what an asset has in these fields, or why it cannot be grouped or filtered by them.
 
     There is one entry for each way to take one element of all lists that --unwind_list_fields
-    leads to or through, as $unwind stages would; equal ones count once.
+    leads to or through, as $unwind stages would; equal ones count once. Only the first `needed`
+    fields must be there.
     """
     records = [asset.record]
     tops = {name.partition(".")[0] for name in fields}
@@ -1442,9 +1661,9 @@ def values_of(asset: Asset, fields: Sequence[str], settings: Settings) -> list[l
         found = [value_at(record, name) for name in fields]
         values = [None if value is MISSING else value for value in found]
         entries.setdefault(rank(values), values)
-    kept = [values for values in entries.values() if not any(map(is_null, values))]
+    kept = [values for values in entries.values() if not any(map(is_null, values[:needed]))]
     if settings.drop_null_groups and not kept:
-        columns = list(zip(fields, zip(*entries.values(), strict=True), strict=True))
+        columns = list(zip(fields, zip(*entries.values(), strict=True), strict=True))[:needed]
         lacking = [name for name, column in columns if all(map(is_null, column))]
         lacking = lacking or [name for name, column in columns if any(map(is_null, column))]
         return Skip(f"no {' or '.join(lacking)}", asset.label)
@@ -2601,8 +2820,10 @@ def write_plan(plan: Plan, settings: Settings) -> str:
     workers = [[row(task) for task in tasks] for tasks in plan.workers]
     held = {record_id for rows in workers for row in rows for record_id in row.record_ids}
     assets = {asset.record_id: asset for asset in plan.assets if asset.record_id in held}
+    output = settings.output_directory
     page = dispatch_plan.Plan(
         command=settings.command,
+        warning=warning_of(output, settings.overwrite),
         query=None if settings.query is None else compact(settings.query),
         matched=plan.matched,
         skipped=[(skip.reason, skip.name) for skip in plan.skipped],
@@ -2614,14 +2835,24 @@ def write_plan(plan: Plan, settings: Settings) -> str:
             for asset in assets.values()
         ],
     )
-    output = settings.output_directory
-    with staged(output, settings.overwrite) as staging:
+    with staged(output, overwrite=True) as staging:
         dispatch_plan.write(page, staging)
         PLACED.set()
         for name in PLAN_FILES:
             (staging / name).replace(output / name)
     shown = f"filter: {pasteable(settings.query)}\n" if settings.query is not None else ""
     return shown + dispatch_plan.first_tasks(page)
+
+
+def warning_of(output: Path, overwrite: bool) -> str:
+    """Return what the dispatch would do to worker folders that are there, in words."""
+    workers = sum(map(is_worker, output.glob("*")))
+    there = f"{output} holds {count(workers, 'worker folder')} of an earlier run"
+    if not workers:
+        return ""
+    if overwrite:
+        return f"{there}; this command replaces what is there."
+    return f"{there}; add --overwrite 1 to replace what is there."
 
 
 def subject_of(asset: Asset) -> str | None:
@@ -2656,7 +2887,7 @@ def dispatch(settings: Settings) -> None:
     if os.path.exists(output / MARKER):
         with lock(output):
             clean_up(output)
-    check_output(output, settings.overwrite)
+    check_output(output, settings.overwrite or settings.dry_run)
     plan = make_plan(settings)
     try:
         if settings.dry_run:
@@ -2723,7 +2954,8 @@ def find_assets(
         early = None if narrowed else listing
         assets, skipped, matched = choose_assets(settings, database, early, progress)
         if settings.query and not matched:
-            explain(database, settings.query)
+            helpfully(explain, database, settings.query)
+        check_fields(database, assets, settings)
         assets, older = keep_latest(assets, settings)
         assets, lacking = set_groups(assets, settings)
         groups = group_assets(assets)

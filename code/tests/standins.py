@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -221,6 +221,15 @@ def aggregate(records: list[dict[str, Any]], pipeline: list[dict[str, Any]]) -> 
         [(name, value)] = stage.items()
         if name == "$match":
             records = list(filter(Query(value).test, records))
+        elif name == "$project" and any(isinstance(field, str) for field in value.values()):
+            records = [computed(r, value) for r in records]
+        elif name == "$unwind":
+            records = [one for r in records for one in unwound(r, value.removeprefix("$"))]
+        elif name == "$group" and value["records"] == {"$sum": 1}:
+            times = Counter(json.dumps(r[value["_id"].removeprefix("$")]) for r in records)
+            records = [{"_id": json.loads(one), "records": n} for one, n in times.items()]
+        elif name == "$sort" and value == {"records": -1, "_id": 1}:
+            records.sort(key=lambda r: (-r["records"], json.dumps(r["_id"])))
         elif name == "$sort" and value == {"_id": 1}:
             records.sort(key=lambda r: (kinds.index(type(r["_id"])), r["_id"]))
         elif name == "$limit":
@@ -233,6 +242,32 @@ def aggregate(records: list[dict[str, Any]], pipeline: list[dict[str, Any]]) -> 
         else:
             raise ValueError(f"the stand-in knows no {name}")
     return records
+
+
+def computed(record: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what $project makes of fields that are named with a dollar sign."""
+    found = {}
+    for name, path in fields.items():
+        if path and (values := reached(record, path.removeprefix("$").split("."))):
+            found[name] = values[0]
+    return found
+
+
+def reached(value: Any, path: list[str]) -> list[Any]:
+    """Return what an expression such as $a.b has, in a list, which is empty if that is missing."""
+    if not path:
+        return [value]
+    if isinstance(value, list):
+        return [[one for item in value if isinstance(item, dict) for one in reached(item, path)]]
+    return reached(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
+
+
+def unwound(record: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """Yield a record for each element of a list; none where there is nothing, or null."""
+    value = record.get(name)
+    for item in value if isinstance(value, list) else [value]:
+        if item is not None or isinstance(value, list):
+            yield {**record, name: item}
 
 
 def select(value: Any, fields: Iterable[str]) -> Any:

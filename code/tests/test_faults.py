@@ -424,7 +424,8 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
     s3.fault = expired
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
     env = {**keys, "AWS_CONFIG_FILE": str(config)}
-    result = run(*FLAGS, "--max_connections=2", "--timeout=20", env=env)
+    result = run(*FLAGS[:-1], "--max_connections=2", "--timeout=20", env=env)
+    assert result.status == 0, result.log
     assert all(tokens)
     assert len(set(tokens) - over) > 1
     completes(result, whole)

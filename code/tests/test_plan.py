@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -585,14 +586,21 @@ def test_a_dry_run_needs_nobody_to_read_it_and_no_utf_8(run: Run, docdb: DocDB) 
 @pytest.mark.usefixtures("world")
 def test_a_dry_run_respects_what_lies_in_the_output(run: Run) -> None:
     first = run("--query={}").files()
-    refused = run("--query={}", "--dry_run=1")
-    assert refused.status == 2
-    assert "--overwrite 1" in refused.error
-    assert refused.files() == first
-    beside = run("--query={}", "--dry_run=1", "--overwrite=1")
+    beside = run("--query={}", "--dry_run=1")
     assert beside.status == 0
     assert beside.files().keys() - first.keys() == {"dispatch_plan.csv", "dispatch_plan.html"}
     assert first.items() < beside.files().items()
+    page = beside.files()["dispatch_plan.html"].decode()
+    assert re.search(r"holds \d worker folders of an earlier run; add --overwrite 1 to", page)
+    refused = run("--query={}")
+    assert refused.status == 2
+    assert "--overwrite 1" in refused.error
+    assert refused.files() == beside.files()
+    replacing = run("--query={}", "--dry_run=1", "--overwrite=1")
+    page = replacing.files()["dispatch_plan.html"].decode()
+    assert re.search(r"holds \d worker folders of an earlier run; this command replaces", page)
+    assert "--overwrite=1</pre>" in page
+    assert first.items() < replacing.files().items()
     again = run("--query={}", "--overwrite=1")
     assert again.files() == first
     nothing = run('--query={"name": "none"}', "--dry_run=1", "--overwrite=1")
