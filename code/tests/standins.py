@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 import threading
 import time
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -407,3 +408,38 @@ class S3:
         if scope[2] != bucket.region_name:
             return 400, "AuthorizationHeaderMalformed"
         return None
+
+
+class Proxy:
+    """A proxy that tunnels, and keeps which hosts it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                proxy.asked.append(self.path)
+                host, _, port = self.path.rpartition(":")
+                with socket.create_connection((host, int(port))) as there:
+                    self.send_response(200)
+                    self.end_headers()
+                    back = threading.Thread(target=pump, args=(there, self.connection))
+                    back.start()
+                    pump(self.connection, there)
+                    back.join()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Send what comes from one socket to another one, until it ends."""
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)

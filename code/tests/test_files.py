@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import Run, fuzz
 from reference import expected_bytes, expected_files
-from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
+from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, Proxy, record
 
 # Short names over a small alphabet, so that folders share, nest, match and end alike; and odd ones.
 names = st.one_of(
@@ -336,6 +336,23 @@ def test_an_authority_of_ones_own_is_trusted(run: Run, docdb: DocDB, s3: S3) -> 
             env = {"AWS_ENDPOINT_URL": url, name: str(docdb.ca_file)}
             result = run("--query", "{}", "--file_extension=.nwb", "--overwrite=1", env=env)
             assert result.status == 0, result.log
+
+
+def test_a_proxy_is_used_unless_the_host_needs_none(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    proxy = Proxy()
+    with s3.over_tls(docdb.certificate) as url:
+        host = url.removeprefix("https://")
+        env = {"AWS_ENDPOINT_URL": url, "HTTPS_PROXY": proxy.url, "AWS_DEFAULT_REGION": "us-west-2"}
+        result = run("--query", "{}", "--file_extension=.nwb", env=env)
+        assert result.status == 0, result.log
+        assert proxy.asked.count(host) == 2  # boto3's connection, and the one that lists
+        proxy.asked.clear()
+        result = run("--query={}", "--file_extension=.nwb", "--overwrite=1",
+                     env={**env, "NO_PROXY": "localhost"})  # fmt: skip
+        assert result.status == 0, result.log
+        assert proxy.asked == []
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
