@@ -1,29 +1,62 @@
 """Draw the plan of a dispatch, which a dry run writes: a table for programs, a page for people.
 
-run_capsule.py makes the plan; nothing here is needed to dispatch.
+run_capsule.py makes the plan; nothing here is needed to dispatch. Behind the page come the hints:
+what a filter that matches nothing could have meant, and a file that is not there.
 """
 
 from __future__ import annotations
 
+import difflib
+import glob
 import io
 import json
 import math
 import os
 import re
+import shlex
+import sys
 import warnings
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import chain, combinations, islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import run_capsule
+from run_capsule import (
+    DATE_FIELDS,
+    MISSING,
+    NAMES_IN_LOG,
+    PIPELINE,
+    RESULTS_STORE,
+    SECRETS,
+    SUBJECT_FIELD,
+    Asset,
+    Database,
+    Record,
+    Settings,
+    Snapshot,
+    Task,
+    as_list,
+    begin,
+    compact,
+    log,
+    pasteable,
+    plain_values,
+    plural,
+    shorten,
+    value_at,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series
 
-Record = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,3 +308,280 @@ def svg(figure: Figure, name: str) -> str:
         figure.savefig(file, format="svg", facecolor="none", metadata=nothing)
     text = re.sub('<g id="[^"]*"', "<g", file.getvalue().partition("<svg")[2])
     return "<svg" + re.sub("(?<=: )#00000[1-8]", lambda at: f"var(--{PAINT[at[0]]})", text)
+
+
+# ------------------------------------------------------------------------------- the run's own plan
+
+
+def show_plan(plan: run_capsule.Plan, settings: Settings) -> None:
+    """Write the plan into the output folder, and print its first tasks."""
+    output = settings.output_directory
+
+    def row(task: Task) -> Row:
+        assets = task.assets
+        return Row(
+            task.id,
+            [asset.name for asset in assets],
+            [asset.id for asset in assets],
+            [asset.record_id for asset in assets],
+            task.files,
+            task.size,
+            task.parameters,
+            task.result,
+        )
+
+    held = {asset.record_id: asset for task in plan.tasks for asset in task.assets}
+    page = Plan(
+        command=command_of(settings.argv),
+        warning=warning_of(output, settings.overwrite),
+        query=None if settings.query is None else compact(settings.query),
+        matched=plan.matched,
+        skipped=[(skip.reason, skip.name) for skip in plan.skips],
+        processed=[row(task) for task in plan.processed],
+        left_out=plan.left_out,
+        workers=[[row(task) for task in tasks] for tasks in plan.workers],
+        assets=[
+            AssetRow(asset.name, subject_of(asset), session_date(asset)) for asset in held.values()
+        ],
+    )
+    with run_capsule.staged(output, overwrite=True) as staging:
+        write(page, staging)
+        run_capsule.COMMITTED.set()
+        for name in run_capsule.PLAN_FILES:
+            (staging / name).replace(output / name)
+    shown = f"filter: {pasteable(settings.query)}\n" if settings.query is not None else ""
+    try:
+        print(shown + first_tasks(page), flush=True)
+    except OSError:  # a pipe that is closed, a disk that is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def warning_of(output: Path, overwrite: bool) -> str:
+    """Return what the dispatch would do to worker folders that are there, in words."""
+    workers = sum(map(run_capsule.is_worker, output.glob("*")))
+    there = f"{output} holds {plural(workers, 'worker folder')} of an earlier run"
+    if not workers:
+        return ""
+    if overwrite:
+        return f"{there}; this command replaces what is there."
+    return f"{there}; add --overwrite 1 to replace what is there."
+
+
+def subject_of(asset: Asset) -> str | None:
+    """Return the subject that an asset is of, None if its record does not tell."""
+    subject = value_at(asset.record, SUBJECT_FIELD)
+    return subject if isinstance(subject, str) and subject else None
+
+
+def session_date(asset: Asset) -> str | None:
+    """Return the day of an asset's session, by its record, else by its name; YYYY-MM-DD."""
+    for source in (*(value_at(asset.record, name) for name in DATE_FIELDS), asset.name):
+        day = re.search(r"(?:^|_)(\d{4}-\d\d-\d\d)", source) if isinstance(source, str) else None
+        if day and run_capsule.instant(day[1]):
+            return day[1]
+    return None
+
+
+def command_of(argv: Sequence[str]) -> str:
+    """Return the command that these flags make, without a dry run, wherever it is pasted."""
+    words = list(argv)
+    while "--dry_run" in words:
+        start = words.index("--dry_run")
+        del words[start : start + 2]
+    words = [word for word in words if not word.startswith("--dry_run=")]
+    used = (*RESULTS_STORE, "DOCDB_VERSION", "CODEOCEAN_DOMAIN", *PIPELINE)
+    shown = [name for name in used if os.environ.get(name) and name not in SECRETS]
+    environment = [f"{name}={os.environ[name]}" for name in shown]
+    env = ["env", *environment] if environment else []
+    program = [sys.executable, str(Path(__file__).with_name("run_capsule.py"))]
+    return f"cd {shlex.quote(os.getcwd())} && {shlex.join([*env, *program, *words])}"
+
+
+# --------------------------------------------------------------------------------------- hints
+
+VALUES_IN_HINTS = 10_000  # of a field, among which near ones are looked for
+HINT_SECONDS = 10  # for a question that only helps to understand
+
+
+def helpfully(call: Callable[..., T], *values: Any) -> T | None:
+    """Return what a call returns that only helps to understand; None if it fails or takes long."""
+    try:
+        return begin(call, *values).result(HINT_SECONDS)
+    except Exception as error:
+        log.debug("no hint: %s", error)
+        return None
+
+
+def explain(database: Database, query: Record) -> None:
+    """Log why a filter matches nothing: what each condition matches alone, what is near it."""
+    helpfully(log_matches, database, query)
+
+
+def log_matches(database: Database, query: Record) -> None:
+    """Log what each condition of a filter matches alone, and what is near one that has nothing."""
+    conditions = list(islice(conditions_of(query), NAMES_IN_LOG))
+    for condition in conditions:
+        number = database.count(condition)
+        if number is None:
+            continue
+        if len(conditions) > 1:
+            shown = shorten(pasteable(condition))
+            log.warning("alone, %s matches %s", shown, plural(number, "record"))
+        [(name, wanted)] = condition.items()
+        if not number and not name.startswith("$"):
+            for value in wanted_values(wanted)[:3] or [MISSING]:
+                log_near_value(database, name, value)
+
+
+def conditions_of(query: Record) -> Iterator[Record]:
+    """Yield the conditions of a filter one by one, also those of $and and the branches of $or."""
+    for name, value in query.items():
+        if name in ("$and", "$or") and isinstance(value, list):
+            for part in value:
+                if isinstance(part, dict):
+                    yield from conditions_of(part)
+        else:
+            yield {name: value}
+
+
+def wanted_values(wanted: Any) -> list[Any]:
+    """Return the strings and numbers that a condition asks for."""
+    if isinstance(wanted, dict):
+        members = wanted.get("$in")
+        values = members if isinstance(members, list) else [wanted.get("$eq")]
+    else:
+        values = [wanted]
+    return [value for value in values if isinstance(value, str | int | float)]
+
+
+def log_near_values(database: Database, name: str, values: list[Any]) -> None:
+    """Log what is near the first values that no record has."""
+    for value in values[:3]:
+        helpfully(log_near_value, database, name, value)
+
+
+def log_near_value(database: Database, name: str, value: Any) -> None:
+    """Log which values, or fields, are near to what no record has, if that helps."""
+    hint = near_value(database, name, value)
+    if hint:
+        log.warning("%s", hint)
+
+
+def near_value(database: Database, name: str, value: Any) -> str:
+    """Return which values, or fields, are near to what no record has; "" if nothing helps."""
+    records = {one: n for one, n in values_of(database, name) if isinstance(one, str | int | float)}
+    if not records and not database.count({name: {"$exists": True}}):
+        return f"no record has the field {name}{near_fields(database, name)}"
+    if value is MISSING or not records or value in records:
+        return ""
+    for other, number in records.items():  # a number for a string, or the other way round
+        if type(other) is not type(value) and str(other) == str(value):
+            kind = "strings" if isinstance(other, str) else "numbers"
+            matches = f"{compact(other)} matches {plural(number, 'record')}"
+            return f"the values of {name} are {kind}: {matches}"
+    spelled = {str(one).lower(): one for one in reversed(records)}
+    near = difflib.get_close_matches(str(value).lower(), spelled, 3)
+    near = near or [word for word in spelled if str(value).lower() in word][:3]
+    shown = [f"{compact(spelled[word])} ({records[spelled[word]]})" for word in near]
+    return f"no record has {name} {compact(value)}; {nearest(shown)}"
+
+
+def values_of(database: Database, name: str) -> Iterator[tuple[Any, int]]:
+    """Yield the values of a field and how often each is there, the most frequent ones first."""
+    if isinstance(database, Snapshot):
+        records = database.records
+        values = Counter(value for record in records for value in plain_values(record, name))
+        yield from values.most_common(VALUES_IN_HINTS)
+        return
+    stages: list[Record] = [
+        {"$project": {"_id": 0, "value": f"${name}"}},
+        {"$unwind": "$value"},
+        {"$group": {"_id": "$value", "records": {"$sum": 1}}},
+        {"$sort": {"records": -1, "_id": 1}},
+        {"$limit": VALUES_IN_HINTS},
+    ]
+    for group in database.aggregate(stages) or ():
+        yield group.get("_id"), group.get("records", 0)
+
+
+def near_field(database: Database, name: str) -> str:
+    """Return which fields are named like one that no record has, "" if that is not to be known."""
+    return helpfully(near_fields, database, name) or ""
+
+
+def near_fields(database: Database, name: str) -> str:
+    """Return which fields of a sample of records are named like one that they do not have."""
+    paths: dict[str, None] = {}
+    for record in sample_of(database):
+        paths |= dict.fromkeys(islice(paths_of(record), 5_000))
+    parts: dict[str, str] = {}  # a path by each run of its names, the shortest path first
+    for path in sorted(paths, key=len):
+        names = path.split(".")
+        for start, end in combinations(range(len(names) + 1), 2):
+            parts.setdefault(".".join(names[start:end]).lower(), path)
+    near = difflib.get_close_matches(name.lower(), parts, 3)
+    return f"; {nearest(list(dict.fromkeys(parts[part] for part in near)))}"
+
+
+def sample_of(database: Database) -> list[Record]:
+    """Return some records, whole."""
+    if isinstance(database, Snapshot):
+        return database.records[:200]
+    for number in (20, 5, 1):  # some are large
+        records = database.aggregate([{"$limit": number}])
+        if records is not None:
+            return records
+    return []
+
+
+def paths_of(value: Any, top: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all fields of a record."""
+    for item in as_list(value):
+        if isinstance(item, dict):
+            for name, inner in item.items():
+                yield f"{top}{name}"
+                yield from paths_of(inner, f"{top}{name}.")
+
+
+def nearest(names: list[str]) -> str:
+    """Return what is near to what was asked for, in words."""
+    return f"near it: {', '.join(names)}" if names else "nothing there is like it"
+
+
+def near_file(name: str, folder: Path) -> str:
+    """Return which file could be meant by one that is not there, "" if none could."""
+    wanted = os.path.basename(name)
+    places = [os.curdir, glob.escape(str(folder))]
+    depths = ["*", os.path.join("*", "*"), os.path.join("*", "*", "*")]
+    try:
+        paths = chain(*(glob.iglob(os.path.join(*pair)) for pair in product(places, depths)))
+        first = filter(run_capsule.is_file, islice(paths, 20_000))
+        files = {os.path.basename(path): path for path in first}
+    except (OSError, ValueError):
+        return ""
+    near = [wanted] if wanted in files else difflib.get_close_matches(wanted, files, 1, 0.8)
+    return f": did you mean {files[near[0]]}?" if near else ""
+
+
+# What is pasted from programs, shells and text editors, and what is to be written in its place.
+PASTED = (
+    (r"\b(?:new )?(?:datetime\.|dt\.)?(?:datetime|date|Date|ISODate|Timestamp)\(",
+     'the date as a string, such as "2025-03-04T09:12:33"'),
+    (r"\b(?:ObjectId|UUID|uuid\.UUID)\(", "the id as a string, in quotes"),
+    (r"\b(?:re\.compile|RegExp|Regex)\(|:\s*/", 'a regular expression as {"$regex": "..."}'),
+    (r"\b(?:Number(?:Long|Int|Decimal)|Int64|Decimal128|Decimal)\(", "the number alone"),
+    ("[\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb]", "straight quotes"),
+    (r"[{,]\s*[A-Za-z_$][\w.$]*\s*:", 'names in quotes, such as {"name": ...}'),
+    (r"\b(?:true|false|null)\b", "True, False and None between single quotes, or all as JSON"),
+)  # fmt: skip
+
+
+def advice_on_pasted(string: str) -> str:
+    """Return what to write in place of what no filter can hold, "" if nothing such is there."""
+    bare = re.sub(r"""("|')(?:(?!\1)[^\\\n]|\\.)*\1""", '""', string)  # without what is in quotes
+    for pattern, instead in PASTED:
+        if pasted := re.search(pattern, bare):
+            shown = pasted[0].strip("{, ")
+            shown += "...)" if shown.endswith("(") else ""
+            return f"write {instead}, in place of {shown}; "
+    return ""

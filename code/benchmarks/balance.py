@@ -29,7 +29,7 @@ def main() -> None:
         rows = []
         for _ in range(ROUNDS):
             sizes = [int(1e9 * draw.lognormvariate(0, 1.5)) for _ in range(number)]
-            tasks = [Task(str(n), b"", size) for n, size in enumerate(sizes)]
+            tasks = [Task([], None, size, None, None, id=str(n)) for n, size in enumerate(sizes)]
             largest = max(sizes) * workers / sum(sizes)
             dealt = (deal(tasks, workers) for deal in (deal_in_order, deal_by_size))
             rows.append((*map(heaviest, dealt), largest))

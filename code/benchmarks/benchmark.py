@@ -71,7 +71,7 @@ def with_boto3_in_threads(locations: list[str], extension: str) -> int:
     client = boto3.client("s3", config=Config(max_pool_connections=THREADS))
 
     def find(location: str) -> int:
-        bucket, prefix = run_capsule.split_location(location)
+        bucket, _, prefix = location.removeprefix("s3://").partition("/")
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
         keys = (item["Key"] for page in pages for item in page.get("Contents", ()))
         files = (run_capsule.file_of(key[len(prefix) + 1 :], extension)[0] for key in keys)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import run_capsule
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +51,12 @@ def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStra
 
         holds()
         turn += 1
+
+
+def a_task(size: int, task_id: str | None = None) -> run_capsule.Task:
+    """Return a task to be dealt or written, of which nothing else is known."""
+    task_id = task_id or str(uuid.uuid4())
+    return run_capsule.Task([], None, size, None, None, id=task_id, content=b"{}")
 
 
 @pytest.fixture(scope="session")

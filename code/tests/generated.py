@@ -1,4 +1,4 @@
-"""What is generated from the program's table of flags: the app panel and the README's table.
+"""What is generated from the program's settings: the app panel and the README's table.
 
 `python code/tests/generated.py` writes both anew; a test and `cog --check` hold them fresh.
 """
@@ -10,6 +10,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ LIMITS: dict[Any, dict[str, Any]] = {
     run_capsule.field_name: {"value_type": "string", "pattern": "^[^,]*$"},
     run_capsule.suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
     str: {"value_type": "string"},
-    run_capsule.valid_text: {"value_type": "string"},
+    run_capsule.valid_string: {"value_type": "string"},
 }
 
 
@@ -51,26 +52,44 @@ def stable_id(name: str) -> str:
     return "".join(c for c in digest if c.isalnum())[:16]
 
 
+def flags_by_heading() -> dict[str, list[Field[Any]]]:
+    """Return the settings that are flags, by the heading that they stand under."""
+    flags: dict[str, list[Field[Any]]] = {}
+    for setting in fields(run_capsule.Settings):
+        if setting.metadata:
+            heading = setting.metadata.get("heading") or list(flags)[-1]
+            flags.setdefault(heading, []).append(setting)
+    return flags
+
+
+def shown_default(setting: Field[Any]) -> str:
+    """Return the default of a flag as it would be given, "" if it has none."""
+    default = setting.default
+    if default in (None, ()):
+        return ""
+    return str(int(default) if isinstance(default, bool) else default)
+
+
 def app_panel() -> str:
     """Return the text of .codeocean/app-panel.json."""
     categories, parameters = [], []
-    for heading, flags in run_capsule.FLAGS.items():
+    for heading, flags in flags_by_heading().items():
         categories.append({"id": stable_id(heading), "name": heading, "icon": ICONS[heading]})
-        for names, convert, default, _, text in flags:
-            flag = names.split()[0]
+        for setting in flags:
+            flag, said = f"--{setting.name}", setting.metadata
             if flag in NOT_IN_PANEL:
                 continue
             parameters.append(
                 {
                     "id": stable_id(flag),
                     "category": stable_id(heading),
-                    "name": flag[2:].replace("_", " ").capitalize(),
-                    "param_name": flag[2:],
-                    "description": text,
-                    "help_text": text,
+                    "name": setting.name.replace("_", " ").capitalize(),
+                    "param_name": setting.name,
+                    "description": said["help"],
+                    "help_text": said["help"],
                     "type": "text",
-                    **LIMITS[convert],
-                    "default_value": "" if default is None else str(default),
+                    **LIMITS[said["convert"]],
+                    "default_value": shown_default(setting),
                 }
             )
     panel = {
@@ -90,16 +109,16 @@ def app_panel() -> str:
 def flag_table() -> str:
     """Return the README's table of flags, in Markdown."""
     lines = []
-    for heading, flags in run_capsule.FLAGS.items():
+    for heading, flags in flags_by_heading().items():
         lines += [f"**{heading}**", "", "| flag | default | meaning |", "| --- | --- | --- |"]
-        for names, _, default, metavar, text in flags:
-            flag, *aliases = names.split()
-            also = "".join(f"<br>also `{alias}`" for alias in aliases)
-            if isinstance(default, Path):
-                default = f"<root>/{default.relative_to(run_capsule.ROOT)}"
-            shown = "" if default is None else f"`{default}`"
-            value = metavar.replace("|", "\\|")
-            lines.append(f"| `{flag} {value}`{also} | {shown} | {text} |")
+        for setting in flags:
+            said, default = setting.metadata, shown_default(setting)
+            also = f"<br>also `{said['also']}`" if "also" in said else ""
+            if isinstance(setting.default, Path):
+                default = f"<root>/{setting.default.relative_to(run_capsule.ROOT)}"
+            shown = f"`{default}`" if default else ""
+            value = said["metavar"].replace("|", "\\|")
+            lines.append(f"| `--{setting.name} {value}`{also} | {shown} | {said['help']} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -377,7 +377,7 @@ def test_a_code_needs_no_more_than_its_address(run: Run, tmp_path: Path) -> None
         ('{"url": "a", "parameters": [1]}', "parameters: "),
         ('{"url": "a", "parameters": {"a": NaN}}', "cannot be sent"),
         ('{"url": "a", "parameters": {"a": "\\ud800"}}', "cannot be sent"),
-        ('{"url": "a", "url": "b"}', "'url' stands twice"),
+        ('{"url": "a", "url": "b"}', "'url' appears twice"),
     ],
 )
 def test_a_file_that_is_no_code_is_bad_input(
@@ -488,7 +488,7 @@ def test_a_fault_of_code_ocean_that_passes_is_outlived_and_one_that_stays_ends_t
     pipeline.code_ocean.faults.extend([fault] * 2)
     passing = run(*FILES, "--timeout=1", env=pipeline.environment)
     assert passing.status == 0, passing.log
-    assert passing.log.count("trying again in") == 2
+    assert passing.log.count("retrying in") == 2
     assert all("analysis_code" in task for task in passing.tasks())
     pipeline.code_ocean.always = fault
     started = time.monotonic()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import Run, fuzz
+from conftest import Run, a_task, fuzz
 from standins import BUCKET, S3, DocDB, reached, record
 
 Record = dict[str, Any]
@@ -609,13 +609,13 @@ def test_no_parameters_change_nothing(content: str, run: Run, docdb: DocDB, tmp_
         ('{"fixed_parameters": null}', "fixed_parameters"),
         ('{"fixed_parameters": {"a": NaN}}', "fixed_parameters cannot be sent"),
         ('{"fixed_parameters": {"a": "\\ud800"}}', "fixed_parameters cannot be sent"),
-        ('{"fixed_parameters": {"a": 1, "a": 2}}', "'a' stands twice"),
+        ('{"fixed_parameters": {"a": 1, "a": 2}}', "'a' appears twice"),
         ('{"fixed_parameters": ' + '{"a":' * 300 + "1" + "}" * 300 + "}", "100 deep"),
         ('{"distributed": []}', "'distributed'"),
         ('{"distributed_parameters": [{"a": NaN}]}', "cannot be sent"),
         ('{"distributed_parameters": [{"a": 1e999}]}', "cannot be sent"),
         ('{"distributed_parameters": [{"a": "\\ud800"}]}', "cannot be sent"),
-        ('{"distributed_parameters": [{"a": 1, "a": 2}]}', "'a' stands twice"),
+        ('{"distributed_parameters": [{"a": 1, "a": 2}]}', "'a' appears twice"),
         ('{"distributed_parameters": [' + '{"a":' * 300 + "1" + "}" * 300 + "]}", "100 deep"),
         ("[" * 100_000, "no JSON"),
     ],
@@ -680,7 +680,7 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
     sizes: list[int], workers: int
 ) -> None:
     workers = min(workers, len(sizes))
-    tasks = [run_capsule.Task(str(n), b"", size) for n, size in enumerate(sizes)]
+    tasks = [a_task(size, str(n)) for n, size in enumerate(sizes)]
     shares = run_capsule.deal_by_size(tasks, workers)
     assert Counter(task for share in shares for task in share) == Counter(tasks)
     assert all(shares)
@@ -693,7 +693,7 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=500), st.integers(1, 60))
 def test_many_tasks_are_near_the_mean_or_the_largest(sizes: list[int], workers: int) -> None:
     workers = min(workers, len(sizes))
-    tasks = [run_capsule.Task(str(n), b"", size) for n, size in enumerate(sizes)]
+    tasks = [a_task(size, str(n)) for n, size in enumerate(sizes)]
     loads = [sum(task.size for task in s) for s in run_capsule.deal_by_size(tasks, workers)]
     # the mean, the largest, and two of the tasks that cannot all have a worker of their own
     pair = sum(sorted(sizes, reverse=True)[workers - 1 : workers + 1]) * (len(sizes) > workers)

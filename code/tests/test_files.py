@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -56,8 +58,9 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
     def find(prefix: str, extension: str, *, weigh: bool = False) -> dict[str, int]:
         nonlocal listing
         location = f"s3://{BUCKET}/{prefix}"
-        listing.found.clear()
-        listing.extension, listing.weigh = extension, weigh
+        listing.sizes.clear()
+        balance_by = "size" if weigh else "count"
+        listing.settings = replace(settings, file_extension=extension, balance_by=balance_by)
         try:
             listing.add(location, "example")
             [(at, files)] = listing.files().items()
@@ -464,9 +467,16 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
     keys |= {"link/linked.nwb", "deep/b/c.nwb/0", "b/deep/er/é %20.nwb"}
     for extension in (".nwb", ".zarr"):
         expected = expected_files({f"top/{key}" for key in keys}, "top", extension)
-        found = run_capsule.find_local_files((tmp_path / "top").as_uri(), extension)
-        assert set(found) == expected
-    assert list(run_capsule.find_local_files((tmp_path / "gone").as_uri(), ".nwb")) == []
+        settings = run_capsule.parse_settings(["--query={}", f"--file_extension={extension}"])
+        listing = run_capsule.Listing(settings, run_capsule.Progress())
+        try:
+            listing.add((tmp_path / "top").as_uri(), "top")
+            listing.add((tmp_path / "gone").as_uri(), "gone")
+            [(top, files), (_, none)] = listing.files().items()
+        finally:
+            listing.close()
+        assert {unquote(url).removeprefix(f"{top}/") for url in files} == expected
+        assert none == {}
 
 
 def test_a_setting_that_boto3_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:

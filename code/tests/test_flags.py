@@ -48,28 +48,24 @@ def test_a_switch_is_written_as_people_and_app_panels_do(run: Run) -> None:
         assert f"must be 0 or 1, false or true, no or yes, not {wrong!r}" in result.error
 
 
-NAMES = [
-    name for flags in run_capsule.FLAGS.values() for names, *_ in flags for name in names.split()
-]
+FLAGS = run_capsule.make_parser()[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FLAGS)
 def test_quotes_around_any_value_are_taken_off(name: str) -> None:
     values: dict[Any, str] = {
         run_capsule.switch: "1", run_capsule.positive: "3", run_capsule.whole: "3",
         run_capsule.version: "v2", run_capsule.level: "raw", run_capsule.measure: "count",
         run_capsule.input_folder: "/",
     }  # fmt: skip
-    action = run_capsule.Parser()._option_string_actions[name]
-    assert isinstance(action, run_capsule.Flag)
-    value = values.get(action.convert, "word")
-    plain = run_capsule.Parser().parse([f"{name}={value}"])
+    value = values.get(FLAGS[name].convert, "word")
+    plain = run_capsule.parse_flags([f"{name}={value}"])
     for quoted in (f"'{value}'", f'"{value}"', f"`{value}`", f" ' {value}' ", f"'\"{value}\"'"):
-        assert run_capsule.Parser().parse([f"{name}={quoted}"]) == plain
-        assert run_capsule.Parser().parse([name, quoted]) == plain
+        assert run_capsule.parse_flags([f"{name}={quoted}"]) == plain
+        assert run_capsule.parse_flags([name, quoted]) == plain
     for blank in ("", " ", "''", '""', "' '", "\t\n"):
-        assert run_capsule.Parser().parse([f"{name}={blank}"]) == run_capsule.Parser().parse([])
-        assert run_capsule.Parser().parse([f"{name}={value}", f"{name}={blank}"]) == plain
+        assert run_capsule.parse_flags([f"{name}={blank}"]) == run_capsule.parse_flags([])
+        assert run_capsule.parse_flags([f"{name}={value}", f"{name}={blank}"]) == plain
 
 
 @pytest.mark.usefixtures("world")
@@ -98,9 +94,9 @@ def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
         f'"{names!r}"',
         json.dumps(json.dumps(names)),
     ):
-        assert run_capsule.Parser().parse([f"--modality={text}"])["modality"] == expected
+        assert run_capsule.parse_flags([f"--modality={text}"])["modality"] == expected
     once = [f"--modality={json.dumps([name])}" for name in names]
-    assert run_capsule.Parser().parse(once)["modality"] == expected
+    assert run_capsule.parse_flags(once)["modality"] == expected
 
 
 @settings(deadline=None)
@@ -108,7 +104,7 @@ def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
 def test_reading_a_list_raises_nothing_but_bad_input(text: str) -> None:
     for flag in ("--subject_id", "--group_by"):
         with suppress(run_capsule.BadInput):
-            found = run_capsule.Parser().parse([f"{flag}={text}"])[flag[2:]]
+            found = run_capsule.parse_flags([f"{flag}={text}"])[flag[2:]]
             assert found is None or all(name and name == name.strip() for name in found)
 
 
@@ -360,7 +356,7 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(
-    [*NAMES, "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[",
+    [*FLAGS, "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[",
      "a b", "--a b", "\udcff", "1", "~", "~root", "~\x00", "'", "\x00", "\n"]
 )))  # fmt: skip
 def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import run_capsule
 from conftest import ROOT, fuzz
+from run_capsule import Asset, Skip
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request
 
 # ------------------------------------------------------------------------------------ the readers
@@ -72,7 +73,7 @@ def read_parameters(text: str, folder: Path) -> None:
     path = folder / "analysis_parameters.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     found = run_capsule.read_parameters(folder)
-    run_capsule.compact([found.fixed, found.sets, found.merged]).encode()
+    run_capsule.compact([found.fixed, found.sets]).encode()
 
 
 def read_records(text: str, folder: Path) -> None:
@@ -82,16 +83,17 @@ def read_records(text: str, folder: Path) -> None:
     flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
     flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
     chosen = run_capsule.parse_settings(flags)
-    assets, skipped, matched = run_capsule.choose_assets(chosen, database, None)
-    assert len(assets) + len(skipped) == matched
-    kept, older = run_capsule.keep_latest(assets, chosen)
-    assert len(kept) + len(older) == len(assets)
-    entries, lacking = run_capsule.set_groups(kept, chosen)
-    groups = run_capsule.group_assets(entries)
-    tasks = run_capsule.render_tasks(run_capsule.make_tasks(groups, None, chosen, []), None)
+    progress = run_capsule.Progress()
+    chosen_entries = run_capsule.choose_assets(chosen, database, progress)
+    assert len(chosen_entries) == progress.records
+    kept = run_capsule.keep_latest(chosen_entries, chosen)
+    assert len(kept) == len(chosen_entries)
+    entries = run_capsule.set_groups(kept, chosen)
+    groups = run_capsule.group_assets([one for one in entries if isinstance(one, Asset)])
+    tasks = run_capsule.render_tasks(run_capsule.make_tasks(groups, None, chosen, []))
     found = [json.loads(task.content, parse_constant=pytest.fail) for task in tasks]
     ids = {record_id for task in found for record_id in task["docdb_record_id"]}
-    assert len(ids) + len(lacking) == len(kept)
+    assert len(ids) + sum(isinstance(one, Skip) for one in entries) == len(kept)
 
 
 RECORDS = st.lists(
@@ -224,7 +226,7 @@ def test_every_record_that_matches_is_dispatched_or_named(
     assert not message or "nothing to dispatch" in message
     tasks = [json.loads(path.read_text()) for path in output.glob("*/*.json")]
     written = {record_id for task in tasks for record_id in task["docdb_record_id"]}
-    named = [entry for entry in caplog.records if str(entry.msg).startswith("skipped, ")]
+    named = [entry for entry in caplog.records if entry.getMessage().startswith("skipped, ")]
     assert len(written) + len(named) == len(records)
     by_id = {record["_id"]: record["name"] for record in records}
     text = [entry.getMessage() for entry in named]

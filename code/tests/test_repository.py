@@ -28,11 +28,7 @@ def test_the_app_panel_is_fresh() -> None:
 
 def test_the_app_panel_and_the_parser_agree() -> None:
     panel = json.loads(generated.PANEL.read_text())
-    parser = {
-        action.dest: action
-        for action in run_capsule.Parser()._actions
-        if isinstance(action, run_capsule.Flag)
-    }
+    parser = {action.dest: action for action in run_capsule.make_parser()[1].values()}
     fields = {field["param_name"]: field for field in panel["parameters"]}
     assert {f"--{name}" for name in parser.keys() - fields.keys()} == set(generated.NOT_IN_PANEL)
     assert panel["named_parameters"] is True
@@ -42,12 +38,13 @@ def test_the_app_panel_and_the_parser_agree() -> None:
     for name, field in fields.items():
         action = parser[name]
         assert f"--{name}" in action.option_strings
-        assert field["default_value"] == ("" if action.default is None else str(action.default))
+        if not field["default_value"]:
+            assert action.default in (None, ())
         assert (action.help or "").startswith(field["help_text"])
         assert re.fullmatch("[A-Za-z0-9]{16}", field["id"])
-        assert categories[field["category"]] in run_capsule.FLAGS
+        assert categories[field["category"]] in generated.flags_by_heading()
         if field["default_value"]:
-            action.convert(field["default_value"])
+            assert action.convert(field["default_value"]) == action.default
         if "pattern" in field:
             assert re.match(field["pattern"], "")
             assert re.match(field["pattern"], field["default_value"])
@@ -63,9 +60,8 @@ def test_the_values_of_an_untouched_panel_are_accepted(run: Run, docdb: DocDB) -
 
 def test_the_readme_has_a_section_per_group_of_flags() -> None:
     headings = re.findall("^## (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert [heading for heading in headings if heading in run_capsule.FLAGS] == list(
-        run_capsule.FLAGS
-    )
+    flags = generated.flags_by_heading()
+    assert [heading for heading in headings if heading in flags] == list(flags)
 
 
 def test_the_tests_that_the_readme_names_exist() -> None:
@@ -208,9 +204,7 @@ def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
              "botocore", "codeocean", "mgqpy",
              "numpy", "aiohttp", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
     assert not heavy & set(done.stderr.split())
-    for flags in run_capsule.FLAGS.values():
-        for names, *_ in flags:
-            assert all(name in done.stdout for name in names.split())
+    assert all(name in done.stdout for name in run_capsule.make_parser()[1])
 
 
 def test_progress_is_a_line_on_a_terminal_and_lines_of_the_log_elsewhere(
@@ -274,13 +268,12 @@ def test_a_mistyped_flag_gets_the_nearest_one(flag: str, nearest: str, run: Run)
 
 
 def test_the_examples_of_the_help_are_accepted() -> None:
-    parser = run_capsule.Parser()
     text = run_capsule.EPILOG.replace("\\\n", " ")
     examples = re.findall("^    run_capsule.py (.*)$", text, re.MULTILINE)
     assert len(examples) == 3
     for example in examples:
-        assert parser.parse(shlex.split(example))
-    assert run_capsule.EPILOG in parser.format_help()
+        assert run_capsule.parse_flags(shlex.split(example))
+    assert run_capsule.EPILOG in run_capsule.make_parser()[0].format_help()
 
 
 def test_a_python_that_is_too_old_is_told(tmp_path: Path) -> None:
