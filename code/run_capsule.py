@@ -483,14 +483,14 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, Flag]]:
         meta, default = setting.metadata, setting.default
         if "heading" in meta:
             group = parser.add_argument_group(meta["heading"])
-        shown = ""
-        if default not in (None, ()):
-            shown = f" Default: {int(default) if isinstance(default, bool) else default}."
+        if isinstance(default, bool):
+            default = int(default)
+        shown = "" if default in (None, ()) else f" Default: {default}."
         names = [f"--{setting.name}", *meta.get("also", "").split()]
         action = group.add_argument(
             *names,
             **{"action": Flag, "convert": meta["convert"]},
-            default=default,
+            default=setting.default,
             metavar=meta["metavar"],
             help=meta["help"] + shown,
         )
@@ -750,8 +750,11 @@ def check_values(values: Any, source: str) -> None:
 
 def is_deeper(value: Any, levels: int = DEPTH) -> bool:
     """Return whether lists and objects are nested more than so many levels deep."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(is_deeper(item, levels - 1) for item in inner)
+    if levels < 0:
+        return True
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list) and any(is_deeper(item, levels - 1) for item in value)
 
 
 def compact(value: Any) -> str:
@@ -1367,20 +1370,26 @@ def skip_values_without_record(
     """Return the values of each $in that no record has, and log what is near the first ones."""
     skips = []
     for name, values in lists_in(query).items():
-        there = {rank(value) for record in records for value in plain_values(record, name)}
-        lacking = {rank(value): value for value in values if rank(value) not in there}
-        skips += [Skip(f"no record has this {name}", str(value)) for value in lacking.values()]
-        from dispatch_plan import log_near_values
+        lacking = {rank(value): value for value in values}
+        for record in records:
+            for value in plain_values(record, name):
+                lacking.pop(rank(value), None)
+        if lacking:
+            from dispatch_plan import log_near_values
 
-        log_near_values(database, name, list(lacking.values()))
+            log_near_values(database, name, list(lacking.values()))
+        skips += [Skip(f"no record has this {name}", str(value)) for value in lacking.values()]
     return skips
 
 
 def lists_in(query: Record) -> dict[str, list[Any]]:
     """Return the strings and numbers of each $in on a plain field that all records must match."""
     lists: dict[str, list[Any]] = {}
-    for part in [query, *as_list(query.get("$and", []))]:
-        for name, wanted in part.items() if isinstance(part, dict) else ():
+    parts = [query, *as_list(query.get("$and", []))]
+    for part in parts:
+        if not isinstance(part, dict):
+            continue
+        for name, wanted in part.items():
             plain = re.fullmatch(r"[^$.\d][^.]*(\.[^$.\d][^.]*)*", name)
             if plain and isinstance(wanted, dict) and isinstance(wanted.get("$in"), list):
                 lists[name] = [one for one in wanted["$in"] if isinstance(one, str | int | float)]
@@ -1403,8 +1412,8 @@ def plain_values(record: Record, field: str) -> Iterator[Any]:
 MISSING = object()
 
 
-def value_at(value: Any, path: str) -> Any:
-    """Return what lies at a dotted path as MongoDB's aggregation has it, MISSING if nothing does.
+def value_at(value: Any, path: str, missing: Any = MISSING) -> Any:
+    """Return what lies at a dotted path as MongoDB's aggregation has it, `missing` if nothing does.
 
     Of a list, it is the list of what lies there in each of its objects.
     """
@@ -1415,7 +1424,7 @@ def value_at(value: Any, path: str) -> Any:
             inner = (value_at(item, rest) for item in value if isinstance(item, dict))
             return [item for item in inner if item is not MISSING]
         if not isinstance(value, dict) or name not in value:
-            return MISSING
+            return missing
         value = value[name]
     return value
 
@@ -1477,25 +1486,24 @@ def keep_latest(entries: list[Entry], settings: Settings) -> list[Entry]:
         return entries
     names = (*settings.filter_by, settings.filter_latest)
     rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
-    outcome: dict[str, Entry] = {}  # by record id
+    skips: dict[str, Entry] = {}  # by record id
     for asset in entries:
-        if isinstance(asset, Asset):
-            values = values_of(asset, names, settings, needed=len(settings.filter_by))
-            outcome[asset.record_id] = Skip(
-                f"not the latest by {settings.filter_latest}", asset.label, asked=True
-            )
-            if isinstance(values, Skip):
-                outcome[asset.record_id] = values
-                continue
-            for *shared, value in values:
-                rivals[rank(shared)].append((value, asset.record_id))
-    kept = {latest(candidates) for candidates in rivals.values()}
-    return [
-        outcome[entry.record_id]
-        if isinstance(entry, Asset) and entry.record_id not in kept
-        else entry
-        for entry in entries
-    ]
+        if isinstance(asset, Skip):
+            continue
+        rows = values_of(asset, names, settings, needed=len(settings.filter_by))
+        if isinstance(rows, Skip):
+            skips[asset.record_id] = rows
+            continue
+        reason = f"not the latest by {settings.filter_latest}"
+        skips[asset.record_id] = Skip(reason, asset.label, asked=True)
+        for *shared, value in rows:
+            rivals[rank(shared)].append((value, asset.record_id))
+    for candidates in rivals.values():
+        skips.pop(latest(candidates), None)
+    kept = []
+    for entry in entries:
+        kept.append(entry if isinstance(entry, Skip) else skips.get(entry.record_id, entry))
+    return kept
 
 
 def latest(candidates: list[tuple[Any, str]]) -> str:
@@ -1573,11 +1581,10 @@ def values_of(
     tops = {name.partition(".")[0] for name in names}
     for path in settings.unwind_list_fields:
         if path.partition(".")[0] in tops:
-            records = [one for record in records for one in unwind(record, path.split("."))]
+            records = [*chain.from_iterable(unwind(record, path.split(".")) for record in records)]
     rows: dict[Any, list[Any]] = {}
     for record in records:
-        values = [value_at(record, name) for name in names]
-        values = [None if value is MISSING else value for value in values]
+        values = [value_at(record, name, missing=None) for name in names]
         rows.setdefault(rank(values), values)
     complete = [values for values in rows.values() if not any(map(is_null, values[:needed]))]
     if settings.drop_null_groups and not complete:
@@ -1594,7 +1601,7 @@ def values_of(
 
 def unwind(value: Any, path: list[str]) -> Iterator[Any]:
     """Yield a value once for each element of the lists on a path, which the element replaces."""
-    for item in (value or [None]) if isinstance(value, list) else [value]:
+    for item in as_list(value) or [None]:
         if path and isinstance(item, dict) and path[0] in item:
             for inner in unwind(item[path[0]], path[1:]):
                 yield {**item, path[0]: inner}
@@ -1624,14 +1631,15 @@ class Progress:
     def update(self) -> None:
         """Say how far it is, unless that has just been said."""
         now = time.monotonic()
-        if now - self.shown < (SECONDS_PER_FRAME if self.on_terminal else SECONDS_PER_LINE):
+        pause = SECONDS_PER_FRAME if self.on_terminal else SECONDS_PER_LINE
+        if now - self.shown < pause:
             return
         self.shown = now
         line = f"{self.records:,} records"
         if self.assets:
             rate = self.listed / (now - self.started)
             line += f", {self.listed:,} of {self.assets:,} assets listed, {self.files:,} files"
-            line += f", {rate:,.{0 if rate >= 10 else 1}f} assets/s"
+            line += f", {rate:,.{int(rate < 10)}f} assets/s"
             if self.complete and rate:
                 line += f", {(self.assets - self.listed) / rate:,.0f} s left"
         if not self.on_terminal:
