@@ -29,13 +29,17 @@ import codecs
 import csv
 import difflib
 import fcntl
+import gc
 import glob
+import hashlib
+import hmac
 import io
 import json
 import logging
 import os
 import random
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -49,7 +53,7 @@ import traceback
 import uuid
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
@@ -59,11 +63,10 @@ from heapq import heapreplace
 from itertools import chain, pairwise, product
 from operator import attrgetter
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import quote, unquote, unquote_plus, urlencode
+from urllib.parse import quote, unquote, unquote_plus
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
@@ -329,8 +332,8 @@ class Settings:
         extension, or for grouped assets, it has no effect.
         """, switch, "0|1", True)
     max_connections: int = flag("""
-        Maximum number of requests to S3 at the same time.
-        """, positive, "N", 64)
+        Maximum number of requests to S3 at the same time. 0: as many as help.
+        """, whole, "N", 0)
     timeout: int = flag("""
         How long one attempt at a request to DocDB or S3 may take; then it is retried, a few
         times.
@@ -1254,12 +1257,12 @@ def choose_assets(
     else:
         pages = database.find(settings.query, fields_to_ask(settings))
     pairs: list[tuple[Record, Entry]] = []
-    for record in chain.from_iterable(pages):
-        entry = read_asset(record, database.folder)
-        pairs.append((record, entry))
-        if listing and isinstance(entry, Asset):
-            listing.add(entry.location, entry.name)
-        progress.records += 1
+    for page in pages:
+        entries = [read_asset(record, database.folder) for record in page]
+        pairs += zip(page, entries, strict=True)
+        if listing:
+            listing.add(entry for entry in entries if isinstance(entry, Asset))
+        progress.records += len(page)
         progress.update()
     pairs.sort(key=lambda pair: (name_of(pair[0]), str(pair[0].get("_id"))))
     if ids is not None:
@@ -1668,7 +1671,7 @@ class Part:
     @property
     def bucket(self) -> str:
         """The bucket."""
-        return self.location.split("/")[2]
+        return self.location.split("/", 3)[2]
 
     @property
     def top(self) -> int:
@@ -1676,6 +1679,8 @@ class Part:
         return len(self.location) - len(f"s3://{self.bucket}")
 
 
+CONNECTIONS = 256  # more of them were no faster, on two cores and 50 ms a request
+OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 LAST_CHARACTER = "\U0010ffff"  # behind all others in the order of keys
@@ -1684,11 +1689,11 @@ LONGEST_LIST_PAUSE = 3  # seconds
 
 
 class Listing:
-    """The files of assets, listed side by side from the moment that an asset is added.
+    """The files of assets, listed side by side from the moment that they are added.
 
     The requests are made in one thread of their own, by coroutines (all that is `async`), which
     take parts of assets from a queue: assets in the order in which they come, behind them the parts
-    into which a huge one is split.
+    into which a huge one is split. That thread keeps what is found as well.
     """
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
@@ -1696,12 +1701,12 @@ class Listing:
         self.names: dict[str, str] = {}  # of the assets, by location
         self.sizes: dict[str, Sizes] = {}  # by location
         self.open_parts: Counter[str] = Counter()  # their number, by location
-        self.finished: SimpleQueue[tuple[Part, tuple[Sizes, list[Part]] | Exception]]
-        self.finished = SimpleQueue()
+        self.failure: Exception | None = None
+        self.idle = Event()  # all that is added is listed, or there is a failure
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
         self.s3: asyncio.Task[S3] | None = None
         self.session: ClientSession
-        self.buckets: dict[str, asyncio.Task[Bucket]] = {}
+        self.buckets: dict[str, Bucket] = {}
         self.loop = asyncio.new_event_loop()
         self.workers = self.loop.create_task(self.work_side_by_side())
         Thread(target=self.run).start()
@@ -1713,7 +1718,7 @@ class Listing:
         except asyncio.CancelledError:
             pass
         except ImportError as error:
-            self.finished.put((Part("", ""), error))
+            self.fail(error)
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -1723,48 +1728,33 @@ class Listing:
         """Begin to look for credentials, region and endpoint, before the first asset is known."""
         self.loop.call_soon_threadsafe(self.open_s3)
 
-    def add(self, location: str, name: str) -> None:
-        """List an asset, unless one with the same location is listed already."""
-        if location in self.sizes:
-            return
-        self.names[location], self.sizes[location] = name, Counter()
-        self.progress.assets += 1
-        self.start(Part(location, f"{location.partition('://')[2].partition('/')[2]}/"))
-        while not self.finished.empty():
-            self.collect()
+    def add(self, assets: Iterable[Asset]) -> None:
+        """List assets, but for those whose location is listed already."""
+        if self.failure:
+            raise self.failure
+        parts = []
+        for asset in assets:
+            if asset.location not in self.sizes:
+                self.names[asset.location], self.sizes[asset.location] = asset.name, Counter()
+                parts.append(Part(asset.location, f"{asset.location.split('/', 3)[3]}/"))
+        self.progress.assets += len(parts)
+        self.loop.call_soon_threadsafe(self.start, parts)
 
-    def start(self, part: Part) -> None:
-        """Queue a part."""
-        self.open_parts[part.location] += 1
-        self.loop.call_soon_threadsafe(self.queue.put_nowait, part)
-
-    def collect(self) -> None:
-        """Wait a moment for a part that is listed, take in its files, and queue what it leaves."""
-        self.progress.update()
-        try:
-            part, outcome = self.finished.get(timeout=SECONDS_PER_FRAME)
-        except Empty:
-            return
-        if isinstance(outcome, (FailedRun, ImportError)):
-            raise outcome
-        if isinstance(outcome, Exception):
-            asset = f"{part.location} of asset {self.names[part.location]}"
-            raise FailedRun(f"cannot list {asset}: {outcome}{hint_on(outcome)}") from outcome
-        sizes, parts = outcome
-        known = self.sizes[part.location]
-        self.progress.files -= len(known)
-        known.update(sizes)
-        self.progress.files += len(known)
-        for new in parts:
-            self.start(new)
-        self.open_parts[part.location] -= 1
-        self.progress.listed += not self.open_parts[part.location]
+    def start(self, parts: Iterable[Part]) -> None:
+        """Queue parts."""
+        for part in parts:
+            self.open_parts[part.location] += 1
+            self.queue.put_nowait(part)
 
     def files(self) -> Files:
-        """Wait for all assets; return their files, ordered."""
+        """Wait for all assets; return their files, ordered; raise what listing one of them did."""
         self.progress.complete = True
-        while self.progress.listed < self.progress.assets:
-            self.collect()
+        while self.progress.listed < self.progress.assets and not self.failure:
+            self.progress.update()
+            self.idle.wait(SECONDS_PER_FRAME)
+            self.idle.clear()
+        if self.failure:
+            raise self.failure
         files: Files = {}
         for location, sizes in self.sizes.items():
             is_local = location.startswith("file://")
@@ -1774,11 +1764,18 @@ class Listing:
             }
         return files
 
+    def fail(self, failure: Exception) -> None:
+        """Keep the first failure, which ends the run."""
+        self.failure = self.failure or failure
+        self.idle.set()
+
     async def work_side_by_side(self) -> None:
         """List what is queued, over as many connections as there may be."""
         from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-        connections = self.settings.max_connections
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = self.settings.max_connections or CONNECTIONS
+        connections = max(1, min(wanted, open_files - OTHER_FILES))
         connector = TCPConnector(limit=connections)
         timeout = ClientTimeout(total=None)  # ours is for more than the request
         async with ClientSession(connector=connector, timeout=timeout) as self.session:
@@ -1790,12 +1787,27 @@ class Listing:
             part = await self.queue.get()
             try:
                 if part.location.startswith("file://"):
-                    sizes = await asyncio.to_thread(self.list_local, part.location)
-                    self.finished.put((part, (sizes, [])))
+                    self.take_in(part, await asyncio.to_thread(self.list_local, part.location), [])
                 else:
-                    self.finished.put((part, await self.list_part(part)))
+                    self.take_in(part, *await self.list_part(part))
+            except FailedRun as error:
+                self.fail(error)
             except Exception as error:
-                self.finished.put((part, error))
+                asset = f"{part.location} of asset {self.names[part.location]}"
+                self.fail(FailedRun(f"cannot list {asset}: {error}{hint_on(error)}"))
+
+    def take_in(self, part: Part, sizes: Sizes, parts: list[Part]) -> None:
+        """Keep the files of a part, and queue the parts that it leaves."""
+        known = self.sizes[part.location]
+        self.progress.files -= len(known)
+        known.update(sizes)
+        self.progress.files += len(known)
+        self.start(parts)
+        self.open_parts[part.location] -= 1
+        if not self.open_parts[part.location]:
+            self.progress.listed += 1
+            if self.progress.listed == self.progress.assets:
+                self.idle.set()
 
     def list_local(self, location: str) -> Sizes:
         """Return the files under a file:// URL, as if what lies there were keys."""
@@ -1829,6 +1841,7 @@ class Listing:
         pages is split, if there is a way to, and its parts are left to be listed side by side.
         """
         sizes: Sizes = Counter()
+        top = part.top
         last = start = part.after
         token = ""
         pages = 0
@@ -1836,7 +1849,7 @@ class Listing:
             page = await self.fetch_page(part, start=start, token=token, last=last)
             closed = None
             for last, size in page.sizes.items():
-                closed = self.add_file(sizes, last[part.top :], size)
+                closed = self.add_file(sizes, last[top:], size)
             if not page.token:
                 return sizes, []
             pages += 1
@@ -1846,7 +1859,7 @@ class Listing:
                     return sizes, parts
             start, token = "", page.token
             if closed:
-                behind = f"{last[: part.top]}{closed}/{LAST_CHARACTER}"
+                behind = f"{last[:top]}{closed}/{LAST_CHARACTER}"
                 start, token = max(last, behind), ""
 
     async def split(self, part: Part, keys: list[str], sizes: Sizes) -> list[Part] | None:
@@ -1906,8 +1919,14 @@ class Listing:
     async def fetch_page(
         self, part: Part, *, start: str = "", token: str = "", delimiter: str = "", last: str = ""
     ) -> Page:
-        """Return a page of what lies in the folder of a part, behind the key `last`."""
-        bucket = await self.open_bucket(part.bucket)
+        """Return a page of what lies in the folder of a part, behind the key `last`.
+
+        What may be transient is retried after a pause that grows. Raise OSError where it is not,
+        PermissionError where S3 refuses.
+        """
+        from aiohttp import ClientError
+        from botocore.exceptions import BotoCoreError
+
         asked = {
             "list-type": "2",
             "encoding-type": "url",  # there are keys that XML cannot spell
@@ -1916,26 +1935,24 @@ class Listing:
             "continuation-token": token,
             "delimiter": delimiter,
         }
-        query = {name: value for name, value in asked.items() if value}
-        url = f"{bucket.url}?{urlencode(query, quote_via=quote)}"
-
-        async def fetch() -> Page:
-            answer, body = await self.ask("GET", url, bucket)
-            check_answer(answer, body)
-            return read_page(body, last)
-
-        return await self.retry(fetch, part.location)
-
-    async def open_bucket(self, name: str) -> Bucket:
-        """Return a bucket in its own region, which is looked for once; raise FailedRun."""
-
-        async def open_bucket() -> Bucket:
-            s3 = await self.open_s3()
-            return await self.retry(partial(self.find_bucket, s3, name), f"s3://{name}")
-
-        if name not in self.buckets:
-            self.buckets[name] = self.loop.create_task(open_bucket())
-        return await asyncio.shield(self.buckets[name])
+        query = "&".join(f"{name}={quote(asked[name], safe='')}" for name in asked if asked[name])
+        s3 = await self.open_s3()
+        for attempt in range(1, LIST_TRIES + 1):
+            try:
+                async with asyncio.timeout(self.settings.timeout):
+                    return read_page(await self.ask(s3, part.bucket, query), last)
+            except PermissionError:
+                raise
+            except TimeoutError:
+                fault = f"nothing within {self.settings.timeout} s (--timeout)"
+            except (ClientError, BotoCoreError, OSError, ValueError) as error:
+                fault = without_secrets(reason_of(error))
+            pause = min(backoff(attempt), LONGEST_LIST_PAUSE)
+            if attempt < LIST_TRIES:
+                severity = logging.DEBUG if attempt == 1 else logging.WARNING
+                log.log(severity, "%s: %s; retrying in %.1f s", part.location, fault, pause)
+                await asyncio.sleep(pause)
+        raise OSError(fault)
 
     def open_s3(self) -> asyncio.Task[S3]:
         """Return what looks for credentials, region and endpoint, begun once."""
@@ -1950,63 +1967,38 @@ class Listing:
         self.s3 = self.s3 or self.loop.create_task(open_s3())
         return self.s3
 
-    async def find_bucket(self, s3: S3, name: str) -> Bucket:
-        """Return a bucket in the region that S3 tells, even where it refuses all else."""
-        bucket = s3.bucket(name)
-        answer, body = await self.ask("HEAD", bucket.url, bucket)
-        if answer.status == 404:
-            raise FailedRun(f"there is no S3 bucket {name!r}")
-        if answer.status >= 500:
-            check_answer(answer, body)
-        return s3.bucket(name, answer.headers.get("x-amz-bucket-region"))
-
-    async def retry(self, ask: Callable[[], Awaitable[T]], name: str) -> T:
-        """Return what S3 answers; what may be transient is retried after a pause that grows.
-
-        Raise OSError where it is not, PermissionError where S3 refuses.
-        """
-        from aiohttp import ClientError
-        from botocore.exceptions import BotoCoreError
-
-        for attempt in range(1, LIST_TRIES + 1):
-            try:
-                async with asyncio.timeout(self.settings.timeout):
-                    return await ask()
-            except PermissionError:
-                raise
-            except TimeoutError:
-                fault = f"nothing within {self.settings.timeout} s (--timeout)"
-            except (ClientError, BotoCoreError, OSError, ValueError) as error:
-                fault = without_secrets(reason_of(error))
-            pause = min(backoff(attempt), LONGEST_LIST_PAUSE)
-            if attempt < LIST_TRIES:
-                severity = logging.DEBUG if attempt == 1 else logging.WARNING
-                log.log(severity, "%s: %s; retrying in %.1f s", name, fault, pause)
-                await asyncio.sleep(pause)
-        raise OSError(fault)
-
-    async def ask(self, method: str, url: str, bucket: Bucket) -> tuple[ClientResponse, bytes]:
-        """Return what S3 answers and its body; each request is signed anew."""
+    async def ask(self, s3: S3, name: str, query: str) -> bytes:
+        """Return what S3 answers to a request for a bucket, in the region where it says that is."""
         from yarl import URL
 
-        s3 = await self.open_s3()
-        async with self.session.request(
-            method,
-            URL(url, encoded=True),
-            headers=await s3.sign(method, url, bucket.region),
-            proxy=bucket.proxy,
-            ssl=s3.certificates,
-            allow_redirects=False,
-        ) as answer:
-            return answer, await answer.read()
+        for redirected in (False, True):
+            bucket = self.buckets.get(name) or s3.bucket(name)
+            self.buckets[name] = bucket
+            url = f"{bucket.url}?{query}"
+            async with self.session.get(
+                URL(url, encoded=True),
+                headers=await s3.sign(url, bucket.region),
+                proxy=bucket.proxy,
+                ssl=s3.certificates,
+                allow_redirects=False,
+            ) as answer:
+                body = await answer.read()
+            region = answer.headers.get("x-amz-bucket-region", bucket.region)
+            if answer.status == 200 or region == bucket.region or redirected:
+                break
+            self.buckets[name] = s3.bucket(name, region)
+        check_answer(answer, body, name)
+        return body
 
 
-def check_answer(answer: ClientResponse, body: bytes) -> None:
+def check_answer(answer: ClientResponse, body: bytes, bucket: str) -> None:
     """Raise OSError for an error that S3 answers, PermissionError where a retry is no use."""
     if answer.status == 200:
         return
     content = body.decode("utf-8", "replace")
     code = re.search(r"<Code>(\w+)</Code>(?:.*<Message>([^<]*)</Message>)?", content, re.DOTALL)
+    if code and code[1] == "NoSuchBucket":
+        raise FailedRun(f"there is no S3 bucket {bucket!r}")
     fault = f"{code[1]}: {code[2]}" if code else f"{answer.status} {answer.reason}"
     transient = ("ExpiredToken", "RequestTimeout", "SlowDown")
     if answer.status >= 500 or answer.status in (408, 429) or (code and code[1] in transient):
@@ -2067,6 +2059,10 @@ class Bucket:
     proxy: str | None
 
 
+ALGORITHM = "AWS4-HMAC-SHA256"
+EMPTY = hashlib.sha256(b"").hexdigest()  # of the body of a request
+
+
 class S3:
     """S3 with the credentials, profile, region and endpoint that boto3 finds.
 
@@ -2085,7 +2081,8 @@ class S3:
             self.credentials = self.session.get_credentials()
             if self.credentials:
                 self.credentials.get_frozen_credentials()  # a role that cannot be assumed says so
-            self.client = self.session.client("s3", self.session.region_name or "us-east-1")
+            region = self.session.region_name or "us-west-2"  # a bucket elsewhere tells where
+            self.client = self.session.client("s3", region)
             bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
             self.certificates = ssl.create_default_context(cafile=get_cert_path(bundle or True))
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
@@ -2108,21 +2105,37 @@ class S3:
         proxy = get_environ_proxies(url).get(url.partition(":")[0])
         return Bucket(url, client.meta.region_name, proxy)
 
-    async def sign(self, method: str, url: str, region: str) -> dict[str, str]:
-        """Return the headers with which S3 takes a request; credentials that end are renewed."""
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import RefreshableCredentials
+    async def sign(self, url: str, region: str) -> dict[str, str]:
+        """Return the headers with which S3 takes a request; credentials that end are renewed.
 
+        This is AWS Signature Version 4 for a GET. botocore, with which a test compares it, takes
+        five times as long, a fifth of the time of a run.
+        """
         if not self.credentials:
             return {}
         get = self.credentials.get_frozen_credentials
-        expire = isinstance(self.credentials, RefreshableCredentials)
-        old = expire and self.credentials.refresh_needed()
-        frozen = await asyncio.to_thread(get) if old else get()
-        request = AWSRequest(method, url)
-        S3SigV4Auth(frozen, "s3", region).add_auth(request)
-        return dict(request.headers)
+        expire = getattr(self.credentials, "refresh_needed", bool)
+        frozen = await asyncio.to_thread(get) if expire() else get()
+        address, _, query = url.partition("?")
+        host, _, path = address.partition("://")[2].partition("/")
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        headers = {"host": host, "x-amz-content-sha256": EMPTY, "x-amz-date": moment}
+        if frozen.token:
+            headers["x-amz-security-token"] = frozen.token
+        lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+        names, query = ";".join(headers), "&".join(sorted(query.split("&")))
+        request = f"GET\n/{path}\n{query}\n{lines}\n{names}\n{EMPTY}".encode()
+        scope = f"{moment[:8]}/{region}/s3/aws4_request"
+        key = f"AWS4{frozen.secret_key}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        string = f"{ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(request).hexdigest()}"
+        signature = hmac.digest(key, string.encode(), "sha256").hex()
+        credential = f"Credential={frozen.access_key}/{scope}"
+        headers["Authorization"] = (
+            f"{ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"
+        )
+        return headers
 
 
 def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
@@ -2692,8 +2705,7 @@ def make_plan(settings: Settings) -> Plan:
         assets = [entry for entry in entries if isinstance(entry, Asset)]
         groups = group_assets(assets)
         if listing:
-            for asset in assets:
-                listing.add(asset.location, asset.name)
+            listing.add(assets)
             begin(task_model)  # while S3 answers
             files = listing.files()
     finally:
@@ -2851,6 +2863,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal is not in UTF-8
     configure_log()
+    gc.disable()  # hardly anything is garbage, and to look for it took a twentieth of the time
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, stop)
     try:
@@ -2887,5 +2900,6 @@ def stop(number: int, _: object) -> None:
 if __name__ == "__main__":
     sys.modules["run_capsule"] = sys.modules[__name__]  # for dispatch_plan.py, which imports it
     status = main()
-    if status:
-        os._exit(status)  # else requests that are under way in other threads would hold the exit
+    with suppress(OSError, ValueError):  # closed by its reader
+        sys.stdout.flush()
+    os._exit(status)  # else threads and modules would take their time to end

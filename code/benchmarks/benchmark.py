@@ -85,8 +85,7 @@ def with_listing_alone(locations: list[str], extension: str) -> int:
     """List as this program does, without a database and without output."""
     settings = run_capsule.parse_settings(["--query={}", f"--file_extension={extension}"])
     listing = run_capsule.Listing(settings, run_capsule.Progress())
-    for location in locations:
-        listing.add(location, location)
+    listing.add(run_capsule.Asset(location, "", location, "", {}) for location in locations)
     files = listing.files()
     listing.close()
     return sum(map(len, files.values()))
