@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
 import uuid
@@ -20,21 +19,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from conftest import Run
+from conftest import Run, Visit
 from dispatch_plan import AssetRow, Plan, Row, cell, render_plan, write
 from run_capsule import CHOOSE_BY
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 SHOTS = os.environ.get("PLAN_SHOTS")  # a folder to put pictures of the page into
-QUIETLY = (  # a browser that asks nobody for anything
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 QUERY = {
     "data_description.project_name": "Cognitive flexibility in patch foraging",
     "data_description.data_level": "derived",
@@ -148,56 +141,6 @@ def make_named_plan(names: list[str]) -> Plan:
         assets=[make_asset(name, name, "2025-01-06", name) for name in names],
         choose_by=CHOOSE_BY["v1"],
     )
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Start Debian's chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip)")
-    if not CHROMIUM:
-        pytest.skip("needs chromium: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
-        yield running
-        running.close()
-
-
-class Visit:
-    """A page that is open, and all that it asked for or complained about."""
-
-    def __init__(self, browser: Browser, folder: Path, **options: Any) -> None:
-        self.url = (folder / "dispatch_plan.html").as_uri()
-        self.context = browser.new_context(**options)
-        self.page: Page = self.context.new_page()
-        self.requests: list[str] = []
-        self.faults: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.faults.append(message.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", self.refuse)
-        self.page.goto(self.url)
-
-    def refuse(self, dialog: Dialog) -> None:
-        """Note that a dialog has opened, and close it."""
-        self.faults.append(dialog.message)
-        dialog.dismiss()
-
-    def column(self, number: int) -> list[str]:
-        """Return the texts of a column of the tasks, of all rows that can be made to show."""
-        more = self.page.locator("#more")
-        while more.is_visible():
-            more.click()
-        found: list[str] = self.page.evaluate(
-            "number => Array.from(document.querySelectorAll('#task-table tbody tr'))"
-            ".filter(row => row.getClientRects().length)"
-            ".map(row => row.cells[number - 1].textContent.trim())",
-            number,
-        )
-        return found
-
-    def headers(self) -> list[str]:
-        """Return the names of the columns of the tasks."""
-        return self.page.locator("#task-table thead th").all_inner_texts()
 
 
 @pytest.fixture
