@@ -430,15 +430,13 @@ const fields = data.choices.map(({ name, field, values: sets, rows }) => {
   return { name, field, sets, rows, options, chosen: new Set(), from: "", to: "" };
 });
 
+// Whether a value is a day, and the next one has a name in four digits, too.
 function isDay(value) {
-  return /^\d{4}-\d\d-\d\d$/.test(value ?? "") && dayOf(dayNumber(value) || 0) === value;
+  if (!/^\d{4}-\d\d-\d\d$/.test(value ?? "")) return false;
+  return value < "9999-12-31" && dayOf(dayNumber(value) || 0) === value;
 }
 
-// The day after the last one chosen; "" where that has no name in four digits.
-function endOf({ to }) {
-  const next = to && dayOf(dayNumber(to) + 1);
-  return isDay(next) ? next : "";
-}
+const dayAfter = (day) => day && dayOf(dayNumber(day) + 1);
 
 function isChosen(field) {
   return field.chosen.size > 0 || field.from !== "" || field.to !== "";
@@ -447,7 +445,7 @@ function isChosen(field) {
 function passes(field, set) {
   const values = set ?? [null];
   if (field.name !== "date") return !field.chosen.size || values.some((v) => field.chosen.has(v));
-  const end = endOf(field);
+  const end = dayAfter(field.to);
   const later = !field.from || values.some((day) => day !== null && day >= field.from);
   const earlier = !end || values.some((day) => day !== null && day < end);
   return later && earlier;
@@ -483,7 +481,7 @@ function conditions(chosen) {
   return fields.filter(isChosen).map((field) => {
     const path = field.field;
     if (field.name === "date") {
-      const end = endOf(field);
+      const end = dayAfter(field.to);
       return { [path]: { ...(field.from && { $gte: field.from }), ...(end && { $lt: end }) } };
     }
     const values = field.options.filter((value) => value !== null && field.chosen.has(value));
@@ -586,7 +584,7 @@ function listValues(field) {
         else field.chosen.delete(value);
         choiceChanged();
       });
-      const held = make("output", {});
+      const held = make("span", { class: "held" });
       const label = make("label", {}, box, make("span", {}, name(value)), held);
       return { value, box, held, label };
     });
@@ -624,23 +622,26 @@ function listDays(field) {
       field[end] = select.value;
       choiceChanged();
     });
-    // thousands of days are counted for those who look at them
-    for (const event of ["pointerdown", "focus"]) select.addEventListener(event, showCounts);
+    // there can be thousands of days: their numbers stand there while the list is in use
+    for (const event of ["pointerdown", "focus"]) {
+      select.addEventListener(event, () => label(select, counted));
+    }
+    select.addEventListener("blur", () => label(select, (day) => day));
     choice.append(make("label", { for: select.id }, end === "from" ? "From" : "To"), select);
     return select;
   });
   let counts = new Map();
-  function showCounts({ target }) {
-    for (const option of target.options) {
-      const day = option.value;
-      if (day) option.textContent = `${day} (${number(counts.get(day))})`;
+  function label(select, text) {
+    for (const option of select.options) {
+      if (option.value) option.textContent = text(option.value);
     }
   }
+  const counted = (day) => `${day} (${number(counts.get(day))})`;
   field.show = (now) => {
     counts = now;
     selects.forEach((select) => {
       select.value = field[select.id.slice("date-".length)];
-      if (select === document.activeElement) showCounts({ target: select });
+      if (select === document.activeElement) label(select, counted);
     });
   };
   field.fill = () => {};
