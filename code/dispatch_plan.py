@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import difflib
 import glob
-import io
 import json
-import math
 import os
 import re
 import shlex
 import sys
-import warnings
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import chain, combinations, islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import run_capsule
 from run_capsule import (
+    CHOOSE_BY,
     DATE_FIELDS,
     MISSING,
     NAMES_IN_LOG,
     PIPELINE,
+    QUERY_FLAGS,
     RESULTS_STORE,
     SECRETS,
     SUBJECT_FIELD,
@@ -51,10 +50,6 @@ from run_capsule import (
     shorten,
     value_at,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame, Series
 
 T = TypeVar("T")
 
@@ -80,6 +75,8 @@ class AssetRow:
     name: str
     subject: str | None
     date: str | None  # of its session, YYYY-MM-DD
+    record_id: str
+    record: Record  # the fields to choose by
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +84,24 @@ class Plan:
     """What a dispatch would do."""
 
     command: str  # that dispatches exactly this plan
+    command_without_query: str  # the same, less what chooses its records
     query: str | None  # the filter as JSON; None: the assets came from the CSV
     matched: int  # records
     skipped: list[tuple[str, str]]  # reason, name
     workers: list[list[Row]]
     assets: list[AssetRow]
+    choose_by: Mapping[str, str]  # fields of a record, by what they hold
     warning: str = ""  # what the command would do to what is there
     left_out: int = 0  # tasks, by --max_tasks
     processed: Sequence[Row] = ()  # tasks whose result is there already
+    names_records: bool = False  # only a filter that names the records gives the assets chosen
 
 
 PLAN_PAGE = Path(__file__).with_name("dispatch_plan.html.j2")
+PLAN_SCRIPT = Path(__file__).with_name("dispatch_plan.js")
 ROWS_ON_TERMINAL = 20
-ROWS_IN_PAGE = 2_000  # so that it opens at once; the CSV holds all
-SUBJECTS_IN_PICTURE = 200
-PERIODS_IN_PICTURE = 53  # a year in weeks
-CELL = 14  # of the picture of the assets, in points
-# Stand-ins for colours of the page's style sheet, which are others in the dark.
-PAINT = {f"#00000{n}": name for n, name in enumerate(("paper", "empty", "line", "ink"), 1)}
-PAINT |= {f"#00000{n + 4}": f"shade{n}" for n in (1, 2, 3, 4)}
-PAPER, EMPTY, LINE, INK, *SHADES = PAINT
+TASKS_IN_PAGE = 50_000  # so that it opens at once; the CSV holds all
+NAMES_IN_PAGE = 10_000  # of what is skipped for the same reason, or processed already
 
 
 def write(plan: Plan, folder: Path) -> None:
@@ -183,131 +178,120 @@ def cell(values: list[str]) -> str:
 
 def render_plan(plan: Plan) -> str:
     """Return the page; the same plan gives the same page."""
-    os.environ["MPLBACKEND"] = "agg"  # the user's may not be there, and none is used
     from jinja2 import Template
-    from matplotlib import rc_context, rcdefaults
 
-    text = PLAN_PAGE.read_text(encoding="utf-8")
-    template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    with rc_context():
-        rcdefaults()  # a matplotlibrc of the user's would change the pictures
-        page: str = template.render(
-            plan=plan,
-            query=plan.query and json.dumps(json.loads(plan.query), indent=2, ensure_ascii=False),
-            rows=[(worker, row) for worker, tasks in enumerate(plan.workers) for row in tasks],
-            rows_in_page=ROWS_IN_PAGE,
-            subjects_in_picture=SUBJECTS_IN_PICTURE,
-            picture=draw_assets(plan.assets),
-            draw_bars=draw_bars,
-            dumps=partial(json.dumps, ensure_ascii=False),
-            sha256=lambda text: b64encode(sha256(text.encode()).digest()).decode(),
-        )
+    template = Template(
+        PLAN_PAGE.read_text(encoding="utf-8"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = PLAN_SCRIPT.read_text(encoding="utf-8")
+    page: str = template.render(
+        plan=plan,
+        query=plan.query and json.dumps(json.loads(plan.query), indent=2, ensure_ascii=False),
+        rows=[row for rows in plan.workers for row in rows],
+        data=json.dumps(page_data(plan), separators=(",", ":")).replace("<", "\\u003c"),
+        script=script,
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+        names_in_page=NAMES_IN_PAGE,
+        tasks_in_page=TASKS_IN_PAGE,
+        dumps=partial(json.dumps, ensure_ascii=False),
+    )
     return page
 
 
-def draw_bars(loads: list[int], shown: Callable[[float], str], name: str) -> str:
-    """Return a picture with one bar per worker and a line at their mean, as SVG."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+def page_data(plan: Plan) -> Record:
+    """Return what the script of the page draws, counts and filters, as columns.
 
-    figure = Figure((4.8, 2), layout="constrained")
-    axes = figure.subplots()
-    side = 0.4 if len(loads) <= 60 else 0.5  # half of a bar: thin ones have no gaps between them
-    edges = [edge for worker in range(len(loads)) for edge in (worker - side, worker + side)]
-    heights = [height for load in loads for height in (load, 0)][:-1]
-    axes.stairs(heights, edges, fill=True, color=SHADES[1])
-    axes.axhline(sum(loads) / len(loads), color=INK, linewidth=1, linestyle="--")
-    axes.set(xlabel="worker", xlim=(-0.5, len(loads) - 0.5), ylim=(0, max(*loads, 1) * 1.05))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.yaxis.set_major_formatter(lambda load, _: shown(load))
-    axes.grid(axis="y", color=LINE)
-    return svg(figure, name)
-
-
-def draw_assets(assets: list[AssetRow]) -> Record | None:
-    """Return a picture of the assets by subject and session date, as SVG, and what it counts."""
-    import pandas as pd
-
-    placed = [(asset.subject, asset.date) for asset in assets if asset.subject and asset.date]
-    if not placed:
-        return None
-    subjects, days = zip(*placed, strict=True)
-    for period in ("day", "week", "month", "year"):
-        dates = pd.PeriodIndex(days, freq=period[0].upper())
-        columns = pd.period_range(dates.min(), dates.max())
-        if len(columns) <= PERIODS_IN_PICTURE:
-            break
-    else:  # one of the dates is mistaken
-        columns = dates.unique().sort_values()
-    rows = sorted({asset.subject for asset in assets if asset.subject})
-    counts = pd.crosstab(pd.Index(subjects), dates)
-    counts = counts.reindex(index=rows, columns=columns, fill_value=0)
-    counts.columns = pd.Index([str(column)[:10] for column in columns])  # a week's Monday
+    Where the page cannot hold all tasks, it knows the assets of those that it holds.
+    """
+    rows = [(worker, row) for worker, rows in enumerate(plan.workers) for row in rows]
+    rows = rows[:TASKS_IN_PAGE]
+    held = {record_id for _, row in rows for record_id in row.record_ids}
+    assets = [asset for asset in plan.assets if asset.record_id in held]
+    places = {asset.record_id: place for place, asset in enumerate(assets)}
+    choices = []
+    for name, path in plan.choose_by.items():
+        values = [strings_at(asset.record, path) for asset in assets]
+        if name == "date":  # days are chosen, and compare with a whole time as with its day
+            values = [days and tuple(day[:10] for day in days) for days in values]
+        choices.append({"name": name, "field": path, **coded(values)})
     return {
-        "svg": draw_counts(counts[:SUBJECTS_IN_PICTURE], counts.sum()),
-        "period": period,
-        "periods": dict(counts.sum()),
-        "subjects": dict(counts.sum(axis=1)),
+        "query": plan.query,
+        "command_without_query": plan.command_without_query,
+        "choices": choices,
+        "assets": {
+            "name": [asset.name for asset in assets],
+            "subject": coded([asset.subject for asset in assets]),
+            "day": coded([asset.date for asset in assets]),
+            "record_id": [asset.record_id for asset in assets] if plan.names_records else None,
+        },
+        "tasks": {
+            "worker": [worker for worker, _ in rows],
+            "assets": [[places[record_id] for record_id in row.record_ids] for _, row in rows],
+            "first": [first_file(row) for _, row in rows],
+            "files": [len(row.files or ()) for _, row in rows],
+            "size": [row.size for _, row in rows],
+            "parameters": coded([parameters_of(row) for _, row in rows]),
+            "id": [row.id for _, row in rows],
+        },
+        "all_tasks": sum(map(len, plan.workers)),
     }
 
 
-def draw_counts(counts: DataFrame, sums: Series[int]) -> str:
-    """Return a table of counts as SVG, with these sums as bars above it and the rows' beside it."""
-    import numpy as np
-    from matplotlib.figure import Figure
+def strings_at(record: Record, path: str) -> tuple[str, ...] | None:
+    """Return the strings that a filter can ask for at a path of a record, None if none is there.
 
-    names = [f"{name[:19]}…" if len(name) > 20 else name for name in map(one_line, counts.index)]
-    (high, wide), values = counts.shape, counts.to_numpy()
-    left, right, top, bottom = 1 + max(map(len, names)) / 2, 5, 6, 1  # in cells, as all of these
-    width, height = left + wide + right, top + high + bottom
-    figure = Figure((width * CELL / 72, height * CELL / 72))
-    grid = figure.add_axes((left / width, bottom / height, wide / width, high / height))
-    bars = figure.add_axes((left / width, (bottom + high + 2) / height, wide / width, 3 / height))
-    for number in np.unique(values[values > 0]):
-        y, x = np.nonzero(values == number)
-        shade = math.ceil(4 * number / max(4, values.max())) - 1
-        grid.plot(x, y, "s", color=SHADES[shade], markersize=CELL, markeredgewidth=0)
-        if number > 1:
-            digits = f"$\\mathdefault{{{number}}}$"  # as a marker: a text for every cell is slow
-            ink = PAPER if shade else INK
-            grid.plot(x, y, marker=digits, color=ink, markersize=6, markeredgewidth=0, linestyle="")
-    grid.hlines(np.arange(high + 1) - 0.5, -0.5, wide - 0.5, PAPER, zorder=2)
-    grid.vlines(np.arange(wide + 1) - 0.5, -0.5, high - 0.5, PAPER, zorder=2)
-    grid.axhspan(-0.5, high - 0.5, color=EMPTY, zorder=0)
-    grid.set(xlim=(-0.5, wide - 0.5), ylim=(high - 0.5, -0.5))
-    grid.xaxis.tick_top()
-    grid.set_xticks(np.arange(0, wide, 6) - 0.5, counts.columns[::6], ha="left")
-    grid.set_yticks(range(high), names, parse_math=False)  # a name with dollar signs is no formula
-    for row, total in enumerate(counts.sum(axis=1)):
-        grid.text(wide, row, f"{total:,}", va="center_baseline")
-    bars.bar(range(wide), sums, color=SHADES[1])
-    bars.set(xlim=grid.get_xlim(), xticks=[], yticks=[0, sums.max()])
-    return svg(figure, "assets")
+    These are those that MongoDB reaches there: through the objects of a list on the path, and the
+    elements of a list at its end, but no lists in lists. One that is not valid is left out.
+    """
+    values: list[Any] = [record]
+    for name in path.split("."):
+        items = chain.from_iterable(map(as_list, values))
+        values = [item[name] for item in items if isinstance(item, dict) and name in item]
+    strings = [value for value in chain.from_iterable(map(as_list, values)) if is_string(value)]
+    return tuple(dict.fromkeys(filter(is_valid, strings))) if strings else None
+
+
+def is_string(value: Any) -> bool:
+    """Return whether a value is a string."""
+    return isinstance(value, str)
+
+
+def is_valid(string: str) -> bool:
+    """Return whether a string can be sent; a lone surrogate, which JSON can spell, cannot."""
+    try:
+        string.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def coded(values: Sequence[Any]) -> Record:
+    """Return a column as its different values, and which of them each row has."""
+    places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return {"values": list(places), "rows": [places[value] for value in values]}
+
+
+def first_file(row: Row) -> list[str] | None:
+    """Return the URL of a task's first file, cut wherever it has the name of the first asset."""
+    if not row.files:
+        return None
+    name = row.assets[0] if row.assets else ""
+    return row.files[0].split(name) if name else [row.files[0]]
+
+
+def parameters_of(row: Row) -> str:
+    """Return the parameters of a task as JSON, not too long to be looked at."""
+    if row.parameters is None:
+        return ""
+    return shorten(json.dumps(row.parameters, ensure_ascii=False), 300)
 
 
 def one_line(text: str) -> str:
     """Return a text with everything that is not printed as itself written as an escape."""
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def svg(figure: Figure, name: str) -> str:
-    """Return a figure as SVG in the colours of the page, its ids unique and always the same."""
-    from matplotlib import rc_context
-
-    for axes in figure.axes:
-        axes.set_axisbelow(True)
-        axes.patch.set_visible(False)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-    file = io.StringIO()
-    # Text stays text in the page's font: this one, which lacks some glyphs, only measures it.
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]}
-    with rc_context(style), warnings.catch_warnings(action="ignore"):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", facecolor="none", metadata=nothing)
-    text = re.sub('<g id="[^"]*"', "<g", file.getvalue().partition("<svg")[2])
-    return "<svg" + re.sub("(?<=: )#00000[1-8]", lambda at: f"var(--{PAINT[at[0]]})", text)
 
 
 # ------------------------------------------------------------------------------- the run's own plan
@@ -332,7 +316,8 @@ def show_plan(plan: run_capsule.Plan, settings: Settings) -> None:
 
     held = {asset.record_id: asset for task in plan.tasks for asset in task.assets}
     page = Plan(
-        command=command_of(settings.argv),
+        command=command_of(settings.argv, "dry_run"),
+        command_without_query=command_of(settings.argv, "dry_run", *CHOOSING_FLAGS),
         warning=warning_of(output, settings.overwrite),
         query=None if settings.query is None else compact(settings.query),
         matched=plan.matched,
@@ -341,8 +326,15 @@ def show_plan(plan: run_capsule.Plan, settings: Settings) -> None:
         left_out=plan.left_out,
         workers=[[row(task) for task in tasks] for tasks in plan.workers],
         assets=[
-            AssetRow(asset.name, subject_of(asset), session_date(asset)) for asset in held.values()
+            AssetRow(
+                asset.name, subject_of(asset), session_date(asset), asset.record_id, asset.record
+            )
+            for asset in held.values()
         ],
+        choose_by=CHOOSE_BY[settings.docdb_version],
+        # else an older asset could be the latest of those chosen, or a task that is left out be
+        # one of the first
+        names_records=bool(settings.query is None or settings.filter_latest or plan.left_out),
     )
     with run_capsule.staged(output, overwrite=True) as staging:
         write(page, staging)
@@ -382,13 +374,17 @@ def session_date(asset: Asset) -> str | None:
     return None
 
 
-def command_of(argv: Sequence[str]) -> str:
-    """Return the command that these flags make, without a dry run, wherever it is pasted."""
+CHOOSING_FLAGS = (*QUERY_FLAGS, "docdb_query", "use_data_asset_csv")
+
+
+def command_of(argv: Sequence[str], *left_out: str) -> str:
+    """Return the command that these flags make, without some of them, wherever it is pasted."""
     words = list(argv)
-    while "--dry_run" in words:
-        start = words.index("--dry_run")
-        del words[start : start + 2]
-    words = [word for word in words if not word.startswith("--dry_run=")]
+    for name in left_out:
+        while f"--{name}" in words:
+            start = words.index(f"--{name}")
+            del words[start : start + 2]
+        words = [word for word in words if not word.startswith(f"--{name}=")]
     used = (*RESULTS_STORE, "DOCDB_VERSION", "CODEOCEAN_DOMAIN", *PIPELINE)
     shown = [name for name in used if os.environ.get(name) and name not in SECRETS]
     environment = [f"{name}={os.environ[name]}" for name in shown]

@@ -1282,12 +1282,28 @@ def fields_to_ask(settings: Settings) -> list[str]:
         # of a list, a projection gives the objects alone; here the others count as lacking a field
         wanted |= {name.partition(".")[0] for name in settings.unwind_list_fields}
     if settings.dry_run:
-        wanted |= {SUBJECT_FIELD, *DATE_FIELDS}
+        wanted |= {SUBJECT_FIELD, *DATE_FIELDS, *CHOOSE_BY[settings.docdb_version].values()}
     return sorted(name for name in wanted if not name.startswith(tuple(f"{w}." for w in wanted)))
 
 
 SUBJECT_FIELD = "subject.subject_id"
 DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
+CHOOSE_BY = {  # what the page of a dry run offers to choose by, by the version of the database
+    "v1": {
+        "project": "data_description.project_name",
+        "subject": SUBJECT_FIELD,
+        "modality": "data_description.modality.abbreviation",
+        "level": "data_description.data_level",
+        "date": DATE_FIELDS[0],
+    },
+    "v2": {
+        "project": "data_description.project_name",
+        "subject": SUBJECT_FIELD,
+        "modality": "data_description.modalities.abbreviation",
+        "level": "data_description.data_level",
+        "date": DATE_FIELDS[1],
+    },
+}
 
 
 def read_asset(record: Record, folder: Path | None) -> Entry:

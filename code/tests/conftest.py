@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -20,6 +21,9 @@ from hypothesis import strategies as st
 
 import run_capsule
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "code" / "run_capsule.py"
@@ -208,3 +212,61 @@ def real_records() -> list[dict[str, Any]]:
     if not REAL_RECORDS.exists():
         pytest.skip(f"the real records are not at {REAL_RECORDS}")
     return [json.loads(line) for line in REAL_RECORDS.read_text().splitlines()]
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+QUIETLY = (  # a browser that asks nobody for anything
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start Debian's chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip)")
+    if not CHROMIUM:
+        pytest.skip("needs chromium: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
+        yield running
+        running.close()
+
+
+class Visit:
+    """A page that is open, and all that it asked for or complained about."""
+
+    def __init__(self, browser: Browser, folder: Path, **options: Any) -> None:
+        self.url = (folder / "dispatch_plan.html").as_uri()
+        self.context = browser.new_context(**options)
+        self.page: Page = self.context.new_page()
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.faults.append(message.text))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", self.refuse)
+        self.page.goto(self.url)
+
+    def refuse(self, dialog: Dialog) -> None:
+        """Note that a dialog has opened, and close it."""
+        self.faults.append(dialog.message)
+        dialog.dismiss()
+
+    def column(self, number: int) -> list[str]:
+        """Return the texts of a column of the tasks, of all rows that can be made to show."""
+        more = self.page.locator("#more")
+        while more.is_visible():
+            more.click()
+        found: list[str] = self.page.evaluate(
+            "number => Array.from(document.querySelectorAll('#task-table tbody tr'))"
+            ".filter(row => row.getClientRects().length)"
+            ".map(row => row.cells[number - 1].textContent.trim())",
+            number,
+        )
+        return found
+
+    def headers(self) -> list[str]:
+        """Return the names of the columns of the tasks."""
+        return self.page.locator("#task-table thead th").all_inner_texts()

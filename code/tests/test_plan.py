@@ -6,39 +6,35 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 
-from conftest import Run
-from dispatch_plan import AssetRow, Plan, Row, cell, draw_assets, render_plan, write
+from conftest import Run, Visit
+from dispatch_plan import AssetRow, Plan, Row, cell, render_plan, write
+from run_capsule import CHOOSE_BY
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 SHOTS = os.environ.get("PLAN_SHOTS")  # a folder to put pictures of the page into
-QUIETLY = (  # a browser that asks nobody for anything
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 QUERY = {
     "data_description.project_name": "Cognitive flexibility in patch foraging",
     "data_description.data_level": "derived",
     "data_description.modality.abbreviation": {"$in": ["ecephys", "behavior"]},
 }
 COMMAND = f"python code/run_capsule.py --query '{json.dumps(QUERY)}' --file_extension .nwb"
+COMMAND_WITHOUT_QUERY = "python code/run_capsule.py --file_extension .nwb"
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -78,9 +74,11 @@ def make_plan(
         clock = f"{dice.randrange(8, 18):02}-{dice.randrange(60):02}-{dice.randrange(60):02}"
         name = f"{kind}_{subject}_{day}_{clock}"
         lacks_subject, lacks_date = number % 90 == 89, number % 120 == 77
-        held.append(AssetRow(name, None if lacks_subject else subject, None if lacks_date else day))
+        held.append(
+            make_asset(name, None if lacks_subject else subject, None if lacks_date else day, kind)
+        )
     held.sort(key=lambda asset: asset.name)
-    rows = [make_row(held[n * assets // tasks].name, n, dice) for n in range(tasks)]
+    rows = [make_row(held[n * assets // tasks], n, dice) for n in range(tasks)]
     ends = [tasks * number // workers for number in range(workers + 1)]
     skipped = [
         ("no .nwb file", f"behavior_{n}_2025-02-01 (s3://aind-open-data/behavior_{n}_2025-02-01)")
@@ -89,23 +87,39 @@ def make_plan(
     skipped += [("no S3 location", f"ecephys_{n}_2025-03-01") for n in range(773001, 773005)]
     return Plan(
         command=COMMAND,
+        command_without_query=COMMAND_WITHOUT_QUERY,
         query=json.dumps(QUERY),
         matched=assets + len(skipped),
         skipped=skipped,
         workers=[rows[ends[n] : ends[n + 1]] for n in range(workers)],
         assets=held,
+        choose_by=CHOOSE_BY["v1"],
     )
 
 
-def make_row(asset: str, number: int, dice: random.Random) -> Row:
+def make_asset(name: str, subject: str | None, day: str | None, kind: str = "behavior") -> AssetRow:
+    """Return an asset that its record tells all of."""
+    record = {
+        "data_description": {
+            "project_name": QUERY["data_description.project_name"],
+            "data_level": "derived",
+            "modality": [{"abbreviation": kind}, {"abbreviation": "behavior-videos"}],
+        },
+        "subject": {"subject_id": subject},
+        "session": {"session_start_time": day and f"{day}T09:00:00-08:00"},
+    }
+    return AssetRow(name, subject, day, name, record)
+
+
+def make_row(asset: AssetRow, number: int, dice: random.Random) -> Row:
     """Return a task of one asset."""
-    ids = [str(uuid.UUID(int=dice.getrandbits(128))) for _ in range(3)]
+    ids = [str(uuid.UUID(int=dice.getrandbits(128))) for _ in range(2)]
     return Row(
         id=ids[0],
-        assets=[asset],
+        assets=[asset.name],
         asset_ids=[ids[1]],
-        record_ids=[ids[2]],
-        files=[f"s3://aind-open-data/{asset}/nwb/experiment1_recording{number % 3 + 1}.nwb"],
+        record_ids=[asset.record_id],
+        files=[f"s3://aind-open-data/{asset.name}/nwb/experiment1_recording{number % 3 + 1}.nwb"],
         size=int(dice.lognormvariate(21, 1)),
         parameters={"threshold": [3.5, 4.0, 5.0][number % 3], "method": "kilosort4"},
     )
@@ -119,59 +133,14 @@ def make_named_plan(names: list[str]) -> Plan:
     ]
     return Plan(
         command=" ".join(names),
+        command_without_query=" ".join(names),
         query=json.dumps({name: name for name in names}),
         matched=len(names),
         skipped=[(name, name) for name in names],
         workers=[rows],
-        assets=[AssetRow(name, name, "2025-01-06") for name in names],
+        assets=[make_asset(name, name, "2025-01-06", name) for name in names],
+        choose_by=CHOOSE_BY["v1"],
     )
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Start Debian's chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip)")
-    if not CHROMIUM:
-        pytest.skip("needs chromium: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIETLY)
-        yield running
-        running.close()
-
-
-class Visit:
-    """A page that is open, and all that it asked for or complained about."""
-
-    def __init__(self, browser: Browser, folder: Path, **options: Any) -> None:
-        self.url = (folder / "dispatch_plan.html").as_uri()
-        self.context = browser.new_context(**options)
-        self.page: Page = self.context.new_page()
-        self.requests: list[str] = []
-        self.faults: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.faults.append(message.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", self.refuse)
-        self.page.goto(self.url)
-
-    def refuse(self, dialog: Dialog) -> None:
-        """Note that a dialog has opened, and close it."""
-        self.faults.append(dialog.message)
-        dialog.dismiss()
-
-    def column(self, number: int) -> list[str]:
-        """Return the texts of a column of the tasks, of the rows that show."""
-        found: list[str] = self.page.evaluate(
-            "number => Array.from(document.querySelectorAll('#task-table tbody tr'))"
-            ".filter(row => row.getClientRects().length)"
-            ".map(row => row.cells[number - 1].textContent.trim())",
-            number,
-        )
-        return found
-
-    def headers(self) -> list[str]:
-        """Return the names of the columns of the tasks."""
-        return self.page.locator("#task-table thead th").all_inner_texts()
 
 
 @pytest.fixture
@@ -228,7 +197,8 @@ def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
 
 def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
     row = Row("id", ["a", "b"], ["", ""], ["1", "2"], None, 0, None)
-    plan = replace(make_plan(), workers=[[row]])
+    assets = [AssetRow(name, None, None, id_, {}) for name, id_ in [("a", "1"), ("b", "2")]]
+    plan = replace(make_plan(), workers=[[row]], assets=assets)
     table = read_table(plan, tmp_path)
     assert table.to_dict("records") == [
         {
@@ -266,18 +236,20 @@ def test_the_same_plan_gives_the_same_page() -> None:
     ],
 )
 def test_dates_are_gathered_into_the_shortest_period_that_fits(
-    last: str, period: str, columns: int
+    visit: Any, last: str, period: str, columns: int
 ) -> None:
-    picture = draw_assets([AssetRow("a", "1", "2025-01-06"), AssetRow("b", "1", last)])
-    assert picture
-    assert (picture["period"], len(picture["periods"])) == (period, columns)
-    assert sum(picture["periods"].values()) == 2
+    gathered = visit(make_plan()).page.evaluate("days => gather(days)", ["2025-01-06", last])
+    assert (gathered["period"], len(gathered["labels"])) == (period, columns)
 
 
-def test_a_subject_without_a_dated_session_keeps_its_row() -> None:
-    picture = draw_assets([AssetRow("a", "1", "2025-01-06"), AssetRow("b", "2", None)])
-    assert picture
-    assert picture["subjects"] == {"1": 1, "2": 0}
+def test_a_subject_without_a_dated_session_keeps_its_row(visit: Any) -> None:
+    assets = [make_asset("a", "1", "2025-01-06"), make_asset("b", "2", None)]
+    rows = [make_row(asset, n, random.Random(6)) for n, asset in enumerate(assets)]  # noqa: S311
+    page = visit(replace(make_plan(), workers=[rows], assets=assets)).page
+    table = page.locator("[data-counted=subject]")
+    table.locator("summary").click()
+    assert table.locator("tbody tr").all_inner_texts() == ["1\t1", "2\t0"]
+    assert page.locator("#assets svg text").all_text_contents()[-4:] == ["1", "1", "2", "0"]
 
 
 def test_the_page_says_what_the_plan_holds(visit: Any) -> None:
@@ -367,9 +339,9 @@ def test_the_keyboard_reaches_search_and_sorting(visit: Any) -> None:
 
 def test_copying_gives_the_text_or_selects_it(visit: Any) -> None:
     tab = visit(make_plan(assets=30, tasks=90))
-    for name in ("filter", "command"):
-        tab.page.locator(f"[data-copy={name}]").click()
-        said = tab.page.locator(f"[data-copy={name}] + [role=status]")
+    for place, name in product(("#narrow", "#dispatch"), ("filter", "command")):
+        tab.page.locator(f"{place} [data-copy={name}]").click()
+        said = tab.page.locator(f"{place} [data-copy={name}] + [role=status]")
         said.filter(has_text="e").wait_for()
         if "Selected" in said.inner_text():
             assert tab.page.evaluate("String(getSelection())") == tab.page.inner_text(f"#{name}")
@@ -383,7 +355,8 @@ def test_hostile_names_are_text(visit: Any) -> None:
         assert name in page.locator("#skipped").inner_text()
         assert name in page.locator("#command").inner_text()
         assert (f"{name[:19]}…" if len(name) > 20 else name) in drawn
-    harmless = [name and f"n{number:02}" for number, name in enumerate(HOSTILE)]
+    harmless = [f"n{number:02}" for number, _ in enumerate(HOSTILE)]
+    harmless[-2:] = HOSTILE[-2:]  # no value of a filter, and no subject
     elements = "Array.from(document.querySelectorAll('*'), (element) => element.tagName).sort()"
     other = visit(make_named_plan(harmless)).page
     assert page.evaluate(elements) == other.evaluate(elements)
@@ -409,7 +382,7 @@ def test_the_dark_page_is_dark(visit: Any) -> None:
         shades[scheme] = [
             page.evaluate("getComputedStyle(document.body).backgroundColor"),
             page.evaluate("getComputedStyle(document.querySelector('svg text')).fill"),
-            page.evaluate("getComputedStyle(document.querySelector('svg [style*=shade2]')).fill"),
+            page.evaluate("getComputedStyle(document.querySelector('svg .shade2')).fill"),
         ]
     for light, dark in zip(shades["light"], shades["dark"], strict=True):
         assert light != dark
@@ -418,7 +391,11 @@ def test_the_dark_page_is_dark(visit: Any) -> None:
 def test_the_page_reads_without_scripts(visit: Any) -> None:
     page = visit(make_plan(), java_script_enabled=False).page
     assert not page.get_by_label("Search in all columns").is_visible()
-    assert page.locator("#task-table tbody tr").count() == 900
+    assert not page.locator("#narrow").is_visible()
+    assert "dispatch_plan.csv has all tasks" in page.inner_text("noscript")
+    assert "Tasks\n900" in page.locator(".numbers div").all_inner_texts()
+    assert page.locator("#skipped li").count() == 12
+    assert page.inner_text("#command") == COMMAND
 
 
 def test_a_plan_of_ten_thousand_tasks_opens_at_once(visit: Any, tmp_path: Path) -> None:
@@ -427,15 +404,18 @@ def test_a_plan_of_ten_thousand_tasks_opens_at_once(visit: Any, tmp_path: Path) 
     started = time.monotonic()
     tab.page.reload()
     assert time.monotonic() - started < 5
-    assert tab.page.locator("#task-table tbody tr").count() == 2_000
-    assert "The first 2,000 of 10,000 tasks" in tab.page.locator("#shown").inner_text()
+    assert tab.page.locator("#task-table tbody tr").count() == 200
+    assert tab.page.locator("#shown").inner_text() == "10,000 tasks."
+    assert tab.page.locator("#more").inner_text() == "Show more: 200 of 10,000 rows"
     assert "The first 200 of" in tab.page.locator("#assets figcaption").inner_text()
     assert len(pd.read_csv(tmp_path / "dispatch_plan.csv")) == 10_000
 
 
 def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -> None:
-    row = Row("id", ["a", "b", "c", "d", "e"], [""] * 5, ["r"] * 5, None, 0, None)
-    plan = Plan("run", None, 5, [], [[row]], [AssetRow("a", None, None)] * 5)
+    assets = [make_asset(name, None, None) for name in "abcde"]
+    ids = [asset.record_id for asset in assets]
+    row = Row("id", [*"abcde"], [""] * 5, ids, None, 0, None)
+    plan = Plan("run", "run", None, 5, [], [[row]], assets, CHOOSE_BY["v1"], names_records=True)
     tab = visit(plan)
     assert tab.headers() == ["Worker", "Assets", "Task id"]
     assert tab.column(2) == ["a, b, c and 2 more"]
@@ -554,14 +534,6 @@ def test_the_command_of_the_page_dispatches_the_plan(
     assert b"dispatched to" in done.stderr
     written = {path.stem for path in planned.output.glob("*/*.json")}
     assert written == set(table["task_id"])
-
-
-@pytest.mark.usefixtures("world")
-def test_settings_of_matplotlib_do_not_change_the_page(run: Run, tmp_path: Path) -> None:
-    flags = ("--query={}", "--file_extension=nwb", "--dry_run=1")
-    page = run(*flags).files()
-    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfigure.figsize: 1, 1\n")
-    assert run(*flags, env={"MPLBACKEND": "nonsense"}).files() == page
 
 
 @pytest.mark.usefixtures("world")

@@ -1,0 +1,480 @@
+"""The choice on the page of a dry run: its filter gives exactly the assets that the page counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import dispatch_plan
+from conftest import Run, Visit
+from dispatch_plan import write
+from reference import matches
+from run_capsule import CHOOSE_BY, Snapshot
+from standins import DocDB, record
+from test_plan import HOSTILE, SHOTS, make_named_plan, make_plan
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+Record = dict[str, Any]
+SEED = int(os.environ.get("CHOICE_SEED", "0")) or random.SystemRandom().randrange(10**6)
+dice = random.Random(SEED)  # noqa: S311
+
+ODD: list[Any] = [None, "", "a", "b", "(none)", "é 漢字 🐁", "it's", 5, True, {}, {"x": "a"}, []]
+ODD += [
+    ["a"],
+    ["a", None],
+    ["b", "c"],
+    [["a"]],
+    [5, "b"],
+    [{}],
+    "\ud800",
+    ["\ud800", "a"],
+    "\u2028",
+]
+DATES: list[Any] = [None, 5, [], {}, "Monday", "2025", "20250304", "2025-03-04T09:12:33-08:00"]
+DATES += ["2025-03-04", "2025-03-05 00:00", "2025-03-04T23:59:59.9Z", "2025-02-30", "9999-12-31"]
+DATES += [["2025-03-01", "2025-03-09T10:00:00"], ["2025-03-05", None], "2025-03-06é", ""]
+
+
+def odd_record(number: int, version: str) -> Record:
+    """Return a record that has anything, or nothing, in the fields to choose by."""
+    made: Record = record(f"n{number:03}")
+    for name in ("data_description", "subject", "session", "acquisition"):
+        made.pop(name, None)
+    for name, path in CHOOSE_BY[version].items():
+        values = DATES if name == "date" else ODD
+        *folders, last = path.split(".")
+        inner: Any = {last: dice.choice(values)} if dice.random() < 0.85 else {}
+        if folders[1:]:  # modality.abbreviation
+            some = [{last: dice.choice(values)} for _ in range(dice.randrange(4))]
+            inner = dice.choice([inner, some, some, [*some, "a", inner], [[inner]], None, "a"])
+            inner = {folders[1]: inner} if dice.random() < 0.9 else {}
+        top = made.get(folders[0])
+        if isinstance(top, dict):
+            top.update(inner)
+        elif dice.random() < 0.9:
+            made[folders[0]] = inner
+        else:
+            made[folders[0]] = dice.choice([None, "a", [], [inner, {}], [inner, inner], [[inner]]])
+    return made
+
+
+def spoiled(records: list[Record], version: str) -> list[Record]:
+    """Return records with what is null, missing, or there several times in some."""
+    kept = [json.loads(json.dumps(each)) for each in records]
+    for each in kept:
+        about = each.get("data_description") or {}
+        if version == "v2":
+            about["modalities"] = about.pop("modality", None) or about.get("modalities")
+            start = (each.pop("session", None) or {}).get("session_start_time")
+            each["acquisition"] = {"acquisition_start_time": start}
+        each["data_description"] = about
+        for name, path in CHOOSE_BY[version].items():
+            top, _, rest = path.partition(".")
+            first = rest.partition(".")[0]
+            if dice.random() < 0.1 and isinstance(each.get(top), dict):
+                each[top].pop(first, None)
+            elif dice.random() < 0.1:
+                each[top] = {**(each.get(top) or {}), first: dice.choice([None, []])}
+            elif dice.random() < 0.05 and name != "modality":
+                one = dice.choice(kept).get(top) or {}
+                each[top] = {**(each.get(top) or {}), first: [one.get(first), "2024-06-30", "a"]}
+    return kept
+
+
+def choose_at_random(tab: Visit) -> None:
+    """Choose some values of some fields, with the mouse's clicks."""
+    tab.page.locator("#clear").click()
+    for field in dice.sample(
+        ["project", "subject", "modality", "level", "date"], dice.choice([1, 1, 2, 3])
+    ):
+        if field == "date":
+            days = tab.page.locator("#date-from option").evaluate_all(
+                "all => all.map(o => o.value)"
+            )
+            if len(days) > 1:
+                tab.page.locator("#date-from").select_option(dice.choice(days))
+                tab.page.locator("#date-to").select_option(dice.choice(days))
+            continue
+        boxes = tab.page.locator(f"#values-of-{field} input")
+        for place in dice.sample(range(boxes.count()), min(boxes.count(), dice.randint(1, 4))):
+            boxes.nth(place).check()
+
+
+def counted(tab: Visit) -> tuple[int, list[str]]:
+    """Return how many assets the page counts, and the names of those that it lists."""
+    said = tab.page.inner_text("#chosen")
+    number = re.search(r": ([\d,]+) of [\d,]+ asset", said)
+    assert number, said
+    return int(number[1].replace(",", "")), sorted(tab.column(2))
+
+
+def matching(records: list[Record], query: Record) -> list[str]:
+    """Return the names of the records that match, by the program and by the reference."""
+    ids = {
+        found["_id"] for page in Snapshot(records, Path("/")).find(query, ["_id"]) for found in page
+    }
+    assert ids == {each["_id"] for each in records if matches(query, each)}, query
+    return sorted(each["name"] for each in records if each["_id"] in ids)
+
+
+def write_lines(path: Path, records: list[Record]) -> Path:
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Any]:
+    """Return a function that opens the page in a folder."""
+    opened: list[Visit] = []
+
+    def open_page(folder: Path, **options: Any) -> Visit:
+        opened.append(Visit(browser, folder, **options))
+        return opened[-1]
+
+    yield open_page
+    for each in opened:
+        each.context.close()
+        assert each.faults == []
+        assert all(url.startswith((each.url, "blob:")) for url in each.requests)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("source", ["snapshot", "gateway"])
+def test_any_choice_among_odd_records_counts_what_its_filter_matches(
+    source: str, version: str, run: Run, docdb: DocDB, tmp_path: Path, open_page: Any
+) -> None:
+    records = [odd_record(number, version) for number in range(150)]
+    flags = [f"--docdb_version={version}", "--dry_run=1"]
+    if source == "snapshot":
+        flags.append(f"--docdb_snapshot={write_lines(tmp_path / 'odd.jsonl', records)}")
+    else:
+        records = json.loads(json.dumps(records).replace("\\ud800", "surrogate"))
+        docdb.put(*records, version=version)
+    query = dice.choice(["{}", '{"name": {"$ne": "n007"}}'])
+    planned = run(f"--query={query}", *flags)
+    assert planned.status == 0, (SEED, planned.log)
+    tab = open_page(planned.output)
+    sizes = set()
+    for _ in range(40):
+        choose_at_random(tab)
+        wanted = json.loads(tab.page.inner_text("#filter"))
+        number, names = counted(tab)
+        assert names == matching(records, wanted), (SEED, wanted)
+        assert number == len(names), (SEED, wanted)
+        sizes.add(number)
+    assert len(sizes) > 5
+
+
+SOURCES: dict[str, list[str]] = {
+    "all": ["--query={}"],
+    "query": ["--query={'location': {'$regex': 'open'}}", "--data_level", "raw"],
+    "flags": ["--docdb_query={}", "--modality=behavior,ecephys,pophys", "--group_by=name"],
+    "csv": ["--use_data_asset_csv", "1"],
+    "latest": ["--query={}", "--filter_latest=created", "--filter_by=data_description.data_level"],
+    "most": ["--query={}", "--max_tasks=20"],
+}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_command_of_a_choice_gives_exactly_the_assets_that_the_page_counts(
+    source: str,
+    version: str,
+    run: Run,
+    services: dict[str, str],
+    real_records: list[Record],
+    tmp_path: Path,
+    open_page: Any,
+) -> None:
+    records = spoiled(real_records, version)
+    snapshot = write_lines(tmp_path / "it's.jsonl", records)
+    ids = [f"{asset_id}\n" for each in records for asset_id in dispatch_ids(each)[:1]]
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\n" + "".join(ids[::2]))
+    planned = run(
+        *SOURCES[source],
+        *("--docdb_snapshot", str(snapshot), "--docdb_version", version),
+        *("--overwrite", "1", "--dry_run", "1"),
+    )
+    assert planned.status == 0, (SEED, planned.log)
+    tab = open_page(planned.output)
+    done = 0
+    while done < 3:
+        choose_at_random(tab)
+        number, names = counted(tab)
+        command = copied(tab, "command")
+        ended = subprocess.run(
+            ["bash", "-c", command],
+            cwd="/",
+            env=services,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not number:
+            assert ended.returncode == 1, (SEED, command, ended.stderr)
+            assert "nothing to dispatch" in ended.stderr
+            continue
+        assert ended.returncode == 0, (SEED, command, ended.stderr)
+        tasks = [json.loads(path.read_text()) for path in planned.output.glob("*/*.json")]
+        assert sorted(name for task in tasks for name in task["asset_name"]) == names, (
+            SEED,
+            command,
+        )
+        assert len(names) == number
+        done += 1
+
+
+def dispatch_ids(each: Record) -> list[str]:
+    """Return the Code Ocean ids of a record."""
+    links = each.get("external_links") or {}
+    return list(links.get("Code Ocean") or []) if isinstance(links, dict) else []
+
+
+def copied(tab: Visit, name: str) -> str:
+    """Copy the filter or the command, and return what the clipboard has, or what is selected."""
+    tab.page.locator(f"#narrow [data-copy={name}]").click()
+    said = tab.page.locator(f"#narrow [data-copy={name}] + [role=status]")
+    said.filter(has_text="e").wait_for()
+    shown: str = tab.page.inner_text(f"#{name}")
+    if "Selected" in said.inner_text():
+        assert tab.page.evaluate("String(getSelection())") == shown
+    return shown
+
+
+# ------------------------------------------------------------------------------------ what is seen
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, open_page: Any) -> Any:
+    """Return a function that opens the page of a plan with 300 assets of 900 tasks."""
+
+    def cohort(choice: str = "", **options: Any) -> Any:
+        write(make_plan(), tmp_path)
+        return open_page(tmp_path, **options).page if not choice else follow(choice, **options)
+
+    def follow(choice: str, **options: Any) -> Any:
+        page = open_page(tmp_path, **options).page
+        page.goto("about:blank")
+        page.goto((tmp_path / "dispatch_plan.html").as_uri() + choice)
+        return page
+
+    return cohort
+
+
+def values(page: Any, field: str) -> dict[str, int]:
+    """Return the values of a field that the page lists, with their numbers of assets."""
+    rows = page.locator(f"#values-of-{field} label").all_inner_texts()
+    found = [row.split("\n") for row in rows]
+    return {value: int(number) for value, number in found}
+
+
+def test_a_choice_updates_all_that_is_counted(cohort: Any) -> None:
+    page = cohort()
+    assert page.inner_text("#chosen").startswith("Nothing is chosen, which is all: 300 of 300")
+    kinds = values(page, "modality")
+    assert kinds.pop("behavior-videos") == sum(kinds.values()) == 300
+    assert values(page, "level") == {"derived": 300}
+    page.get_by_role("checkbox", name="ecephys").check()
+    chosen = page.inner_text("#chosen")
+    assert re.match(rf"Chosen: {kinds['ecephys']} of 300 assets, {kinds['ecephys'] * 3} of", chosen)
+    assert re.search(r"tasks, [\d.]+ GB of 1.9 TB\.$", chosen)
+    assert values(page, "level") == {"derived": kinds["ecephys"]}
+    assert {**kinds, "behavior-videos": 300} == values(page, "modality")
+    assert page.inner_text("#assets-text").startswith(f"{kinds['ecephys']} assets of ")
+    assert page.inner_text("#shown") == f"{kinds['ecephys'] * 3} of 900 rows match."
+    squares = "document.querySelectorAll('#assets svg text.left').length"
+    subjects = page.evaluate(squares)
+    page.get_by_role("checkbox", name="771755").check()
+    assert page.evaluate(squares) == 3 < subjects  # two of the bars
+    assert page.locator("#task-table tbody th").first.inner_text().startswith("ecephys_771755")
+
+
+def test_nothing_chosen_leaves_the_page_as_it_was(cohort: Any) -> None:
+    page = cohort()
+    shown = "document.querySelector('main').innerHTML.replaceAll(' class=\"\"', '')"
+    before = page.evaluate(shown)
+    address = page.url
+    page.get_by_role("checkbox", name="ecephys").check()
+    page.locator("#date-to").select_option(index=20)
+    assert page.evaluate(shown) != before
+    page.get_by_role("button", name="Clear the choice").click()
+    assert page.url == address
+    assert page.evaluate(shown) == before
+
+
+def test_the_address_keeps_the_choice_and_a_link_shows_it(cohort: Any) -> None:
+    page = cohort()
+    page.get_by_role("checkbox", name="ecephys").check()
+    page.get_by_role("checkbox", name="(none)").check()
+    page.locator("#date-from").select_option("2025-01-28")
+    shown, address = page.locator("#chosen").inner_text(), page.url
+    assert address.endswith("#none=subject&modality=ecephys&from=2025-01-28")
+    page.reload()
+    assert page.locator("#chosen").inner_text() == shown
+    page.get_by_role("link", name="Tasks", exact=True).click()
+    assert page.url == address
+    assert page.evaluate("scrollY") > 500
+    other = cohort("#modality=ecephys&none=subject&from=2025-01-28&subject=no%20such")
+    assert other.locator("#chosen").inner_text() == shown
+    other.evaluate("location.hash = 'modality=behavior'")
+    other.wait_for_function("document.querySelector('#values-of-modality input').checked")
+    assert other.locator("#chosen").inner_text() != shown
+    assert other.get_by_role("checkbox", name="(none)").is_checked() is False
+
+
+def test_a_day_is_counted_where_it_is_chosen(cohort: Any) -> None:
+    page = cohort()
+    page.locator("#date-from").focus()
+    days = page.locator("#date-from option").all_inner_texts()
+    assert days[0] == "any"
+    total = sum(int(day.rpartition("(")[2].rstrip(")")) for day in days[1:])
+    assert total == 298  # of 300, two have none
+    page.locator("#date-from").select_option("2025-01-28")
+    page.locator("#date-to").select_option("2025-01-28")
+    on_day = next(day for day in days if day.startswith("2025-01-28"))
+    assert f"({page.inner_text('#chosen').split()[1]})" in on_day
+    assert json.loads(page.inner_text("#filter"))["$and"][1] == {
+        "session.session_start_time": {"$gte": "2025-01-28", "$lt": "2025-01-29"}
+    }
+
+
+def test_the_filter_is_downloaded_and_keeps_the_numbers_of_the_query(
+    open_page: Any, tmp_path: Path
+) -> None:
+    query = '{"name":"\u2028 it\'s","a":1.0,"b":123456789012345678901,"c":1e3,"d":"\u202eright"}'
+    write(replace(make_plan(), query=query), tmp_path)
+    page = open_page(tmp_path).page
+    page.get_by_role("checkbox", name="ecephys").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download query.json").click()
+    assert download.value.suggested_filename == "query.json"
+    text = Path(download.value.path()).read_text()
+    assert text == page.locator("#filter").text_content() + "\n"
+    assert '"a": 1.0' in text
+    assert '"b": 123456789012345678901' in text
+    asked, chosen = json.loads(text)["$and"]
+    assert asked == json.loads(query)
+    assert chosen == {"data_description.modality.abbreviation": "ecephys"}
+    words = shlex.split(page.locator("#command").text_content())
+    assert words[-2:-1] == ["--query"]
+    assert json.loads(words[-1]) == json.loads(text)
+    assert "\u202e" not in words[-1] + text
+
+
+def test_a_filter_that_no_command_line_takes_goes_into_a_file(
+    open_page: Any, tmp_path: Path
+) -> None:
+    names = [f"{number:04} {'long ' * 60}" for number in range(500)]
+    write(make_named_plan(names), tmp_path)
+    page = open_page(tmp_path).page
+    assert page.locator("#values-of-subject input").count() == 100
+    assert page.get_by_text("100 of 500 values").first.is_visible()
+    assert not page.locator("#too-long").is_visible()
+    page.evaluate("for (const value of fields[1].options) fields[1].chosen.add(value); narrow()")
+    assert page.locator("#too-long").is_visible()
+    assert page.locator("#command").text_content().endswith(" --query query.json")
+    assert (
+        len(json.loads(page.inner_text("#filter"))["$and"][1]["subject.subject_id"]["$in"]) == 500
+    )
+
+
+def test_a_value_that_is_not_listed_is_found(open_page: Any, tmp_path: Path) -> None:
+    write(make_named_plan([f"value {number:03}" for number in range(300)]), tmp_path)
+    page = open_page(tmp_path).page
+    box = page.get_by_role("checkbox", name="value 250")
+    assert box.count() == 0
+    page.get_by_label("Search in the values of subject").fill("E 25")
+    assert page.locator("#values-of-subject input").count() == 10
+    box.check()
+    page.get_by_label("Search in the values of subject").fill("")
+    assert box.is_checked()
+    assert page.locator("#values-of-subject input").count() == 101
+    assert page.inner_text("#task-table tbody").startswith("0\tvalue 250\t")
+
+
+def test_hostile_values_are_chosen_as_they_are(open_page: Any, tmp_path: Path) -> None:
+    write(replace(make_named_plan(HOSTILE), command_without_query="run"), tmp_path)
+    page = open_page(tmp_path).page
+    for name in HOSTILE[:-2]:
+        page.evaluate("name => { fields[1].chosen = new Set([name]); choiceChanged() }", name)
+        wanted = json.loads(page.inner_text("#filter"))
+        assert wanted["$and"][1] == {"subject.subject_id": name}
+        command = page.locator("#command").text_content()
+        assert json.loads(shlex.split(command)[-1]) == wanted
+        assert page.inner_text("#chosen").startswith("Chosen: 1 of 20 assets, 1 of 20 tasks")
+        page.reload()
+        assert page.inner_text("#chosen").startswith("Chosen: 1 of 20 assets"), name
+        page.get_by_role("button", name="Clear the choice").click()
+
+
+def test_a_page_that_cannot_hold_all_tasks_says_so(
+    open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch_plan, "TASKS_IN_PAGE", 90)
+    write(make_plan(), tmp_path)
+    page = open_page(tmp_path).page
+    assert "Tasks\n900" in page.locator(".numbers div").all_inner_texts()
+    assert "holds the first 90 of 900 tasks" in page.inner_text("#narrow")
+    assert page.inner_text("#shown") == "The first 90 of 900 tasks; dispatch_plan.csv has all."
+    assert "30 of 30 assets, 90 of 90 tasks" in page.inner_text("#chosen")
+
+
+def test_a_task_of_several_assets_counts_if_one_of_them_is_chosen(
+    open_page: Any, tmp_path: Path
+) -> None:
+    plan = make_plan(assets=4, tasks=4, workers=1)
+    one, two, three, _ = plan.workers[0]
+    pair = replace(one, assets=one.assets + two.assets, record_ids=one.record_ids + two.record_ids)
+    assets = [
+        replace(asset, record={"subject": {"subject_id": name}})
+        for asset, name in zip(plan.assets, "abcd", strict=True)
+    ]
+    write(replace(plan, workers=[[pair, three]], assets=assets), tmp_path)
+    page = open_page(tmp_path).page
+    assert "3 of 3 assets, 2 of 2 tasks" in page.inner_text("#chosen")
+    page.get_by_role("checkbox", name="a 1").check()
+    assert "1 of 3 assets, 1 of 2 tasks" in page.inner_text("#chosen")
+    assert "counts with all of its files" in page.inner_text("#chosen")
+    page.get_by_role("checkbox", name="b 1").check()
+    assert "2 of 3 assets, 1 of 2 tasks" in page.inner_text("#chosen")
+    assert "counts with all of its files" not in page.inner_text("#chosen")
+
+
+def test_the_keyboard_chooses(cohort: Any) -> None:
+    page = cohort()
+    page.get_by_label("Search in the values of subject").focus()
+    page.keyboard.type("771755")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.inner_text("#chosen").startswith("Chosen: 14 of 300")
+    assert page.evaluate("document.activeElement.type") == "checkbox"
+
+
+def test_paper_shows_what_is_chosen_without_the_tools(cohort: Any) -> None:
+    page = cohort("#modality=ecephys")
+    page.emulate_media(media="print")
+    assert page.locator("#chosen").is_visible()
+    assert page.locator("#filter").is_visible()
+    for tool in ("#choices", "#clear", "#search", "#more"):
+        assert not page.locator(tool).is_visible()
+
+
+def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
+    page = cohort("#modality=ecephys&from=2025-02-01", viewport={"width": 1100, "height": 900})
+    page.get_by_role("link", name="Narrow it down").click()
+    assert page.inner_text("#chosen").startswith("Chosen: ")
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS, "plan.png"))
