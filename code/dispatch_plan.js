@@ -17,7 +17,7 @@ const LONGEST_ARGUMENT = 100_000; // bytes of a filter in a command; Linux takes
 const byId = (id) => document.getElementById(id);
 for (const tool of document.querySelectorAll("[data-tool]")) tool.hidden = false;
 
-// ----------------------------------------------------------------------------------------- words
+// ------------------------------------------------------------------------------------------ words
 
 const format = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const number = (value) => format.format(value);
@@ -49,7 +49,7 @@ function make(name, attributes, ...children) {
   return element;
 }
 
-// -------------------------------------------------------------------------------------- pictures
+// --------------------------------------------------------------------------------------- pictures
 
 function shape(name, attributes, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -559,7 +559,7 @@ function narrow() {
   showFilter(chosen, isNarrowed);
 }
 
-// ----------------------------------------------------------------------------- lists to choose from
+// --------------------------------------------------------------------------- lists to choose from
 
 function listValues(field) {
   const id = `values-of-${field.name}`;
@@ -589,7 +589,8 @@ function listValues(field) {
       return { value, box, held, label };
     });
     list.replaceChildren(...rows.map(({ label }) => make("li", {}, label)));
-    note.textContent = `${number(first.size)} of ${count(fitting.length, "value")}: search for more`;
+    const all = count(fitting.length, "value");
+    note.textContent = `${number(first.size)} of ${all}: search for more`;
     note.hidden = first.size === fitting.length;
     update();
   }
@@ -705,7 +706,6 @@ if (allTasks.length) {
     const file = new Blob([byId("filter").textContent, "\n"], { type: "application/json" });
     const link = make("a", { href: URL.createObjectURL(file), download: "query.json" });
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   });
   addEventListener("hashchange", () => {
     // a link to a section of the page took the place of the choice, which comes back

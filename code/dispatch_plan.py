@@ -248,15 +248,16 @@ def strings_at(record: Record, path: str) -> tuple[str, ...] | None:
     """
     values: list[Any] = [record]
     for name in path.split("."):
-        items = chain.from_iterable(map(as_list, values))
-        values = [item[name] for item in items if isinstance(item, dict) and name in item]
-    strings = [value for value in chain.from_iterable(map(as_list, values)) if is_string(value)]
-    return tuple(dict.fromkeys(filter(is_valid, strings))) if strings else None
-
-
-def is_string(value: Any) -> bool:
-    """Return whether a value is a string."""
-    return isinstance(value, str)
+        inner = []
+        for item in chain.from_iterable(map(as_list, values)):
+            if isinstance(item, dict) and name in item:
+                inner.append(item[name])
+        values = inner
+    items = chain.from_iterable(map(as_list, values))
+    strings = [item for item in items if isinstance(item, str)]
+    if not strings:
+        return None
+    return tuple(dict.fromkeys(filter(is_valid, strings)))
 
 
 def is_valid(string: str) -> bool:

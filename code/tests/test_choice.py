@@ -182,7 +182,7 @@ SOURCES: dict[str, list[str]] = {
     "query": ["--query={'location': {'$regex': 'open'}}", "--data_level", "raw"],
     "flags": ["--docdb_query={}", "--modality=behavior,ecephys,pophys", "--group_by=name"],
     "csv": ["--use_data_asset_csv", "1"],
-    "latest": ["--query={}", "--filter_latest=created", "--filter_by=data_description.data_level"],
+    "latest": ["--query={}", "--filter_latest=name", "--filter_by=data_description.data_level"],
     "most": ["--query={}", "--max_tasks=20"],
 }
 
@@ -478,3 +478,49 @@ def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
     assert page.inner_text("#chosen").startswith("Chosen: ")
     if SHOTS:
         page.screenshot(path=Path(SHOTS, "plan.png"))
+
+
+def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_path: Path) -> None:
+    script = dispatch_plan.PLAN_SCRIPT.read_text()
+    for line in script.splitlines():
+        assert len(line) <= 100
+        assert not re.search(
+            r"\s$|\t|\bvar\b|[^=!]==[^=]|!=[^=]|innerHTML|\beval\b|console", line
+        ), line
+    write(make_plan(), tmp_path)
+    page = open_page(tmp_path).page
+    session = page.context.new_cdp_session(page)
+    session.send("Profiler.enable")
+    session.send("Profiler.startPreciseCoverage", {"callCount": True, "detailed": False})
+    page.goto(page.url + "#modality=ecephys&from=2025-01-08")
+    page.reload()
+    page.locator("#date-to").focus()
+    page.locator("#date-to").select_option("2025-03-03")
+    page.get_by_label("Search in the values of subject").fill("77")
+    page.locator("#values-of-subject input").first.check()
+    page.locator("#values-of-subject input").first.uncheck()
+    page.locator("[data-counted=period] summary").click()
+    page.locator("#search").fill("ecephys")
+    page.locator("[data-column=size] button").click()
+    page.locator("[data-column=id] button").click()
+    page.locator("#narrow [data-copy=filter]").click()
+    with page.expect_download():
+        page.get_by_role("button", name="Download query.json").click()
+    page.evaluate("location.hash = 'tasks'")
+    for last in ("2025-01-07", "2025-03-08", "2027-03-08", "9000-01-01"):
+        page.evaluate("last => [gather(['2025-01-06', last]), visible('\u202e')]", last)
+    page.get_by_role("button", name="Clear the choice").click()
+    page.locator("#search").fill("")
+    page.locator("#more").click()
+    page.evaluate("assets.record_id = assets.name; location.hash = 'level=derived'")
+    page.get_by_text("Chosen:").wait_for()
+    covered = session.send("Profiler.takePreciseCoverage")["result"]
+    unused = {
+        script[function["ranges"][0]["startOffset"] :][:80]
+        for each in covered
+        if each["url"].startswith(tmp_path.as_uri())
+        for function in each["functions"]
+        if not function["ranges"][0]["count"]
+    }
+    assert any(each["url"] for each in covered)
+    assert unused == set()
