@@ -325,8 +325,8 @@ def test_the_address_keeps_the_choice_and_a_link_shows_it(cohort: Any) -> None:
     page.reload()
     assert page.locator("#chosen").inner_text() == shown
     page.get_by_role("link", name="Tasks", exact=True).click()
-    assert page.url == address
-    assert page.evaluate("scrollY") > 500
+    page.wait_for_function("scrollY > 500")
+    page.wait_for_function("address => location.href === address", arg=address)
     other = cohort("#modality=ecephys&none=subject&from=2025-01-28&subject=no%20such")
     assert other.locator("#chosen").inner_text() == shown
     other.evaluate("location.hash = 'modality=behavior'")
@@ -473,9 +473,9 @@ def test_paper_shows_what_is_chosen_without_the_tools(cohort: Any) -> None:
 
 
 def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
-    page = cohort("#modality=ecephys&from=2025-02-01", viewport={"width": 1100, "height": 900})
-    page.get_by_role("link", name="Narrow it down").click()
+    page = cohort("#modality=ecephys&from=2025-02-01", viewport={"width": 1200, "height": 1000})
     assert page.inner_text("#chosen").startswith("Chosen: ")
+    page.evaluate("document.getElementById('narrow-title').scrollIntoView()")
     if SHOTS:
         page.screenshot(path=Path(SHOTS, "plan.png"))
 
