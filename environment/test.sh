@@ -11,4 +11,5 @@ step ruff format --check .
 step ruff check .
 step mypy .
 step cog --check -I tests ../README.md
-step pytest -n auto "$@"
+# two for each core, since half of what tests do is to wait
+step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal "$@"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import run_capsule
+from forks import Forks
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ REAL_RECORDS = ROOT.parent / "shared" / "docdb_records.jsonl"
 Task = dict[str, Any]
 
 # How long the tests that draw their own inputs go on, together with others of their kind.
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
 
 
 def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStrategy[Any]) -> None:
@@ -138,6 +139,14 @@ Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., Result]
 
 
+def with_folders(flags: Sequence[str], data: Path, output: Path) -> list[str]:
+    """Return the flags, behind those for the folders that they do not name."""
+    folders = {"--input_directory": data, "--output_directory": output}
+    for flag in flags:
+        folders.pop(flag.partition("=")[0], None)
+    return [*(f"{name}={folder}" for name, folder in folders.items()), *flags]
+
+
 @pytest.fixture
 def services(tmp_path: Path, docdb: DocDB, s3: S3) -> dict[str, str]:
     """Return the environment of a process that talks to the stand-ins."""
@@ -169,15 +178,8 @@ def start(tmp_path: Path, services: dict[str, str]) -> Start:
         prefix: str = "",
     ) -> subprocess.Popen[str]:
         environment = {**services, **(env or {})}
-        folders = {"--input_directory": tmp_path / "data", "--output_directory": output}
-        for flag in flags:
-            folders.pop(flag.partition("=")[0], None)
-        command = [
-            sys.executable,
-            str(program),
-            *(f"{name}={folder}" for name, folder in folders.items()),
-            *flags,
-        ]
+        command = [sys.executable, str(program)]
+        command += with_folders(flags, tmp_path / "data", output)
         if prefix:
             command = ["bash", "-c", prefix + shlex.join(command)]
         return subprocess.Popen(
@@ -192,12 +194,43 @@ def start(tmp_path: Path, services: dict[str, str]) -> Start:
     return start
 
 
-@pytest.fixture
-def run(start: Start, tmp_path: Path) -> Run:
-    """Return a function that runs the program to its end."""
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
 
-    def run(*flags: str, output: Path = tmp_path / "results", **more: Any) -> Result:
-        process = start(*flags, output=output, **more)
+
+# What only a process of its own holds: how Python starts, in which language.
+OF_PYTHON = ("PYTHON", "LANG", "LC_", "SSL_")
+
+
+@pytest.fixture
+def run(start: Start, services: dict[str, str], forks: Forks, tmp_path: Path) -> Run:
+    """Return a function that runs the program to its end.
+
+    That is in a child of a process with the imports done, unless the run is to be `real`, or has
+    to be: with $REAL_RUNS, where Python itself is told something, where the program is another one.
+    In a child, constants of the program can be set, so that less time is waited.
+    """
+
+    def run(
+        *flags: str,
+        output: Path = tmp_path / "results",
+        env: dict[str, str | None] | None = None,
+        real: bool = False,
+        constants: dict[str, float] | None = None,
+        **more: Any,
+    ) -> Result:
+        environment = {
+            name: value for name, value in {**services, **(env or {})}.items() if value is not None
+        }
+        of_python = any(name.startswith(OF_PYTHON) for name in environment)
+        if not (real or more or of_python or "REAL_RUNS" in os.environ):
+            argv = with_folders(flags, tmp_path / "data", output)
+            status, stdout, log = forks.run(argv, environment, tmp_path, constants or {})
+            return Result(status, log, stdout, output)
+        process = start(*flags, output=output, env=env, **more)
         try:
             stdout, log = process.communicate(timeout=120)
         finally:

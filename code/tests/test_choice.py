@@ -167,14 +167,14 @@ def test_any_choice_among_odd_records_counts_what_its_filter_matches(
     assert planned.status == 0, (SEED, planned.log)
     tab = open_page(planned.output)
     sizes = set()
-    for _ in range(40):
+    for _ in range(12):
         choose_at_random(tab)
         wanted = json.loads(tab.page.inner_text("#filter"))
         number, names = counted(tab)
         assert names == matching(records, wanted), (SEED, wanted)
         assert number == len(names), (SEED, wanted)
         sizes.add(number)
-    assert len(sizes) > 5
+    assert len(sizes) > 3
 
 
 SOURCES: dict[str, list[str]] = {
@@ -211,7 +211,7 @@ def test_the_command_of_a_choice_gives_exactly_the_assets_that_the_page_counts(
     assert planned.status == 0, (SEED, planned.log)
     tab = open_page(planned.output)
     done = 0
-    while done < 3:
+    while done < 2:
         choose_at_random(tab)
         number, names = counted(tab)
         command = copied(tab, "command")

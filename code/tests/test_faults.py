@@ -300,7 +300,7 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
         fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
     )
     started = time.monotonic()
-    lasting = run(*FLAGS, "--overwrite=1")
+    lasting = run(*FLAGS, "--overwrite=1", constants={"LIST_TRIES": 3})
     assert time.monotonic() - started < 40
     assert lasting.files() == whole
     shutil.rmtree(lasting.output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import Run
+from conftest import FUZZ_SECONDS, Run
 from reference import matches
 from standins import DocDB, record
 
 Record = dict[str, Any]
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "6"))
 
 
 def cohort(records: list[Record], query: Record) -> list[str]:
@@ -418,7 +416,7 @@ ELEM_MATCH: st.SearchStrategy[Record] = st.builds(
 
 
 def test_any_filter_gives_what_the_reference_gives() -> None:
-    end = time.monotonic() + FUZZ_SECONDS
+    end = time.monotonic() + 0.1 * FUZZ_SECONDS
     while time.monotonic() < end:
 
         @seed(time.time_ns())
