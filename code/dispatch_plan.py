@@ -9,47 +9,66 @@ from __future__ import annotations
 import difflib
 import glob
 import json
+import logging
 import os
 import re
 import shlex
+import subprocess
 import sys
+import warnings
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import chain, combinations, islice, product
+from itertools import chain, combinations, islice, pairwise, product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 import run_capsule
 from run_capsule import (
-    CHOOSE_BY,
-    DATE_FIELDS,
+    DEPTH,
+    IDS_PER_QUERY,
     MISSING,
     NAMES_IN_LOG,
     PIPELINE,
     QUERY_FLAGS,
     RESULTS_STORE,
     SECRETS,
-    SUBJECT_FIELD,
     Asset,
+    BadInput,
     Database,
+    Entry,
+    FailedRun,
     Record,
     Settings,
-    Snapshot,
+    Skip,
     Task,
     as_list,
+    ask_patiently,
     begin,
     compact,
+    excerpt,
+    first_of,
+    is_deeper,
     log,
+    log_first,
+    open_docdb,
     pasteable,
-    plain_values,
     plural,
+    rank,
+    read_file,
+    read_object,
     shorten,
     value_at,
 )
+
+if TYPE_CHECKING:
+    from aind_data_schema.components.identifiers import Code
+    from aind_data_schema.core.processing import DataProcess
 
 T = TypeVar("T")
 
@@ -360,6 +379,31 @@ def warning_of(output: Path, overwrite: bool) -> str:
     return f"{there}; add --overwrite 1 to replace what is there."
 
 
+SUBJECT_FIELD = "subject.subject_id"
+DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
+CHOOSE_BY = {  # what the page of a dry run offers to choose by, by the version of the database
+    "v1": {
+        "project": "data_description.project_name",
+        "subject": SUBJECT_FIELD,
+        "modality": "data_description.modality.abbreviation",
+        "level": "data_description.data_level",
+        "date": DATE_FIELDS[0],
+    },
+    "v2": {
+        "project": "data_description.project_name",
+        "subject": SUBJECT_FIELD,
+        "modality": "data_description.modalities.abbreviation",
+        "level": "data_description.data_level",
+        "date": DATE_FIELDS[1],
+    },
+}
+
+
+def fields_shown(version: str) -> set[str]:
+    """Return the fields of a record that the page of a dry run needs."""
+    return {SUBJECT_FIELD, *DATE_FIELDS, *CHOOSE_BY[version].values()}
+
+
 def subject_of(asset: Asset) -> str | None:
     """Return the subject that an asset is of, None if its record does not tell."""
     subject = value_at(asset.record, SUBJECT_FIELD)
@@ -582,3 +626,356 @@ def advice_on_pasted(string: str) -> str:
             shown += "...)" if shown.endswith("(") else ""
             return f"write {instead}, in place of {shown}; "
     return ""
+
+
+def advice_on_words(
+    words: Sequence[str], strays: Sequence[str], flags: Mapping[str, run_capsule.Flag]
+) -> str:
+    """Return what is wrong with the words of a command, "" if each flag has one as its value.
+
+    `strays` are those that belong to no flag.
+    """
+    starts = [at for at, word in enumerate(words) if re.match("--?[A-Za-z][^ ]*(=|$)", word)]
+    for start, end in pairwise([*starts, len(words)]):
+        name, sign, first = words[start].partition("=")
+        values = [first] * bool(sign) + list(words[start + 1 : end])
+        if name not in flags or len(values) == 1:
+            continue
+        convert = flags[name].convert
+        if not values:
+            example = "1" if convert is run_capsule.switch else flags[name].metavar
+            return f"{name} needs a value: {name} {example}"
+        advice, value = "quote the value", shlex.quote(shorten(" ".join(values)))
+        if convert in (run_capsule.name_list, run_capsule.field_list):
+            advice = "separate the values by commas"
+            value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
+        return f"{advice}: {name} {value}; {excerpt(values[1])} belongs to no flag"
+    if not strays:
+        return ""
+    name = strays[0].partition("=")[0].replace("-", "_")
+    near = difflib.get_close_matches(f"--{name.strip('_')}", [*flags, "--help"], 1)
+    hint = f", did you mean {near[0]}?" if near and strays[0].startswith("-") else ""
+    return f"there is no flag {strays[0]!r}{hint}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Records of a file, which answer as the live database would."""
+
+    records: list[Record]
+    folder: Path  # of the file; locations may be relative to it
+    ids_at_once: int = sys.maxsize
+
+    def url_of(self, location: str) -> str:
+        """Return a location as a URL, paths relative to the folder as file:// URLs."""
+        if location.startswith("file://"):
+            path = str(local_path(location.replace("://localhost/", ":///", 1)))
+        elif "://" in location or location.startswith("/") or not location.strip():
+            return location
+        else:
+            path = os.path.join(self.folder, location)
+        return Path(os.path.abspath(path)).as_uri() if path.startswith("/") else location
+
+    def count(self, query: Record) -> int:
+        """Return how many records match."""
+        return sum(map(predicate(query), self.records))
+
+    def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
+        """Yield the fields of every record that matches, all on one page."""
+        paths = [name.split(".") for name in fields]
+        yield [project(record, paths) for record in filter(predicate(query), self.records)]
+
+
+def open_snapshot(path: Path) -> Snapshot:
+    """Return the records of a file: a JSON array, JSON lines, or one record; raise BadInput."""
+    string, decoder, blank = read_file(path), json.JSONDecoder(), re.compile(r"\s*")
+    records: list[Any] = []
+    position = 0
+    try:
+        while (position := blank.match(string, position).end()) < len(string):  # type: ignore[union-attr]
+            value, position = decoder.raw_decode(string, position)
+            records += as_list(value)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is neither a JSON array nor JSON lines: {error}") from None
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
+            raise BadInput(f"{path}: record {number} is no JSON object with a string as its _id")
+        if is_deeper(record):
+            raise BadInput(f"{path}: record {number} is nested more than {DEPTH} deep")
+    for record_id, times in Counter(record["_id"] for record in records).items():
+        if times > 1:
+            raise BadInput(f"{path}: {times} records have the _id {record_id!r}")
+    log.info("asking the snapshot %s: %s", path, plural(len(records), "record"))
+    return Snapshot(records, path.absolute().parent)
+
+
+def project(value: Any, paths: list[list[str]]) -> Any:
+    """Return what lies at these paths as MongoDB does: of a list, what the objects in it have."""
+    if isinstance(value, list):
+        return [project(item, paths) for item in value if isinstance(item, dict | list)]
+    kept = {}
+    for name in {path[0]: None for path in paths if path[0] in value}:
+        below = [path[1:] for path in paths if path[0] == name]
+        if [] in below:
+            kept[name] = value[name]
+        elif isinstance(value[name], dict | list):
+            kept[name] = project(value[name], below)
+    return kept
+
+
+def predicate(query: Record) -> Callable[[Record], bool]:
+    """Return what tells whether a record matches a filter, as MongoDB would; raise BadInput."""
+    from mgqpy import Query
+
+    try:
+        filter_ = translate(json.loads(compact(query)))  # as it would be sent: tuples are lists
+        return Query(filter_).test  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise BadInput(
+            f"the query cannot be asked of a snapshot: {error}; ask the live database, without"
+            " --docdb_snapshot"
+        ) from None
+
+
+COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin")
+LEAST = {"string": "", "object": {}, "array": [], "bool": False}  # values of the types of JSON
+
+
+def translate(value: Any, key: str = "$and") -> Any:
+    """Return a filter, or what stands behind a key of it, in words that mean the same to mgqpy.
+
+    Raise ValueError where there are none.
+    """
+    if isinstance(value, list):
+        inner = key if key in ("$and", "$or", "$nor", "$all") else "$eq"
+        return [translate(item, inner) for item in value]
+    if not isinstance(value, dict):
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{value} has more than 64 bits")
+        return value
+    is_expression = next(iter(value), "").startswith("$")
+    if key in COMPARISONS or (not is_expression and (key == "$all" or not key.startswith("$"))):
+        for name in value:
+            if name.startswith("$"):  # an operator too deep, or extended JSON, such as $date
+                raise ValueError(f"{name} stands inside a value to compare with")
+        return {name: translate(part, "$eq") for name, part in value.items()}
+    query = {name: translate(part, name) for name, part in value.items()}
+    if key in ("$and", "$or", "$nor"):
+        query.pop("$comment", None)
+    if query.get("$type") in (*LEAST,) and "$gte" not in query:
+        query = {"$gte": LEAST[query.pop("$type")], **query}  # only one type is compared
+    pattern, options = query.get("$regex"), query.get("$options", "")
+    if isinstance(pattern, str) and isinstance(options, str):
+        query |= {"$regex": python_regex(pattern, options), "$options": ""}
+    return query
+
+
+# The regular expressions that PCRE and Python read alike, their options apart: characters, groups,
+# classes, repetition. Not \v, \B, \1, {,3}, x++, [[:alpha:]], (?>x), and the like.
+REGEX = re.compile(
+    r"""(?:\(\?([a-z]+)\))?
+    ((?: [^\\\[({+] | (?<![*+?}])\+ | \\[AbdDsSwWfnrt -/:-@[-`{-~] | \{\d+(?:,\d*)?\}
+    | \((?![?*]) | \(\?(?:[:=!]|<[=!]|P<[a-zA-Z_]\w*>)
+    | \[(?!:.*:])\^?]?+(?:(?!--|&&|~~|\|\|)[^][\\] | \\[dDsSwWfnrt -/:-@[-`{-~])*]
+    )*)""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+def python_regex(pattern: str, options: str) -> str:
+    """Return a regular expression for Python that finds what MongoDB's finds; raise ValueError.
+
+    There, words, digits and spaces are those of ASCII. Regardless of case, only letters of ASCII
+    are taken; that PCRE counts U+017F as an s then, and U+212A as a k, is left aside.
+    """
+    parts = REGEX.fullmatch(pattern)
+    flags = options.replace("u", "") + ((parts and parts[1]) or "")
+    if not parts or set(flags) - {"i", "s"} or ("i" in flags and not pattern.isascii()):
+        shown = f"$regex {excerpt(pattern)} with $options {options!r}"
+        raise ValueError(f"{shown} may mean something else there than here")
+    return f"(?a{flags}){parts[2]}"
+
+
+def local_path(location: str) -> Path:
+    """Return the path of a file:// URL."""
+    return Path(unquote(location.removeprefix("file://"), errors="surrogateescape"))
+
+
+def list_local(location: str, add_file: Callable[[str, int], str | None]) -> None:
+    """Add what lies under a file:// URL, as if it were keys and sizes.
+
+    `add_file` says of a folder, which ends in a slash, whether what lies in it does not matter.
+    """
+
+    def walk(folder: Path, base: str, above: frozenset[str]) -> None:
+        real = os.path.realpath(folder)
+        if real in above:  # a link that leads back up
+            return
+        for entry in os.scandir(folder):
+            path, size = f"{base}{entry.name}", 0
+            if entry.is_dir():
+                if not add_file(f"{path}/", 0):
+                    walk(Path(entry.path), f"{path}/", above | {real})
+                continue
+            with suppress(OSError):  # a link that leads nowhere
+                size = entry.stat().st_size
+            add_file(path, size)
+
+    top = local_path(location)
+    if top.is_dir():
+        walk(top, "", frozenset())
+
+
+def skip_values_without_record(
+    database: Database, lists: dict[str, list[Any]], entries: Sequence[Entry]
+) -> list[Skip]:
+    """Return the values of each $in that no record has, and log what is near the first ones."""
+    skips = []
+    for name, values in lists.items():
+        lacking = {rank(value): value for value in values}
+        for entry in entries:
+            for value in plain_values(entry.record, name):
+                lacking.pop(rank(value), None)
+        if lacking:
+            log_near_values(database, name, list(lacking.values()))
+        skips += [Skip(f"no record has this {name}", str(value)) for value in lacking.values()]
+    return skips
+
+
+def plain_values(record: Record, field: str) -> Iterator[Any]:
+    """Yield the strings and numbers that a record has at a field, in lists of any depth, too."""
+    waiting = [value_at(record, field)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str | int | float):
+            yield value
+
+
+def check_fields(entries: list[Entry], database: Database, settings: Settings) -> None:
+    """Raise BadInput for a field to filter or group by that no asset has."""
+    records = [entry.record for entry in entries if isinstance(entry, Asset)]
+    fields_by_flag = {
+        "--filter_latest": [settings.filter_latest] if settings.filter_latest else [],
+        "--filter_by": settings.filter_by,
+        "--group_by": settings.group_by,
+        "--unwind_list_fields": settings.unwind_list_fields,
+    }
+    for flag, names in fields_by_flag.items():
+        for name in names:
+            if records and not any(has_field(record, name.split(".")) for record in records):
+                near = near_field(database, name)
+                raise BadInput(f"{flag}: no record that matches has the field {name}{near}")
+
+
+def has_field(value: Any, path: list[str]) -> bool:
+    """Return whether anything, even null, is at a path."""
+    if isinstance(value, list):
+        return any(has_field(item, path) for item in value) or not path
+    if not path:
+        return True
+    return isinstance(value, dict) and path[0] in value and has_field(value[path[0]], path[1:])
+
+
+# -------------------------------------------------------------------------------------- code
+
+
+def find_process(settings: Settings, fixed: Record) -> DataProcess:
+    """Return what will run the tasks; raise BadInput, FailedRun.
+
+    The consumer's library, here and in the worker, adds a task and the fixed parameters to it to
+    get the task's code.
+    """
+    from aind_data_schema.core.processing import DataProcess
+    from analysis_pipeline_utils.metadata import get_codeocean_process_metadata
+
+    warnings.filterwarnings("ignore", module="aind_data_schema")  # of names that MongoDB dislikes
+    if isinstance(settings.analysis_code, Path):
+        process = DataProcess.model_construct(code=read_code(settings.analysis_code), notes=None)
+    else:
+        domain = os.environ.get("CODEOCEAN_DOMAIN") or "codeocean.allenneuraldynamics.org"
+        capsule = settings.analysis_capsule
+        log.info("asking Code Ocean at %s for the capsule %s", domain, capsule)
+        ask = partial(ask_code_ocean, get_codeocean_process_metadata, domain, capsule)
+        process = ask_patiently(ask, f"Code Ocean at {domain}", settings.timeout)
+    code = process.code
+    names = " ".join(filter(None, (code.name, code.version or code.commit_hash, code.url)))
+    log.info("every task says its code: %s, %s", names, plural(len(fixed), "fixed parameter"))
+    if taken := fixed.keys() & {"process", "dispatch_inputs"}:
+        names = first_of(sorted(taken))
+        raise BadInput(f"fixed_parameters: the analysis library takes none called {names}")
+    return process
+
+
+def read_code(path: Path) -> Code:
+    """Return the code that a file describes; raise BadInput."""
+    from aind_data_schema.base import GenericModel
+    from aind_data_schema.components.identifiers import Code
+    from pydantic import ValidationError
+
+    try:
+        code = Code.model_validate(read_object(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        given = excerpt(str(first["input"]))
+        raise BadInput(f"{path} is no Code of aind-data-schema: {fault}, not {given}") from None
+    if not code.version and not code.commit_hash:
+        log.warning("%s has no version and no commit_hash, which tell results apart", path)
+    code.parameters = code.parameters or GenericModel()  # which the library cannot do without
+    return code
+
+
+def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: str) -> DataProcess:
+    """Return what the consumer's library makes of a capsule of the running pipeline.
+
+    Raise BadInput if no capsule, or several, are called so, HTTPError and ValueError as requests.
+    """
+    from codeocean import CodeOcean
+    from codeocean.error import Error
+
+    try:
+        client = CodeOcean(f"https://{domain}", os.environ["CODEOCEAN_API_TOKEN"])
+        computation = client.computations.get_computation(os.environ["CO_COMPUTATION_ID"])
+        processes = computation.processes or []
+        if capsule in [process.capsule_id for process in processes]:
+            return describe(capsule_id=capsule)
+        number = len([process for process in processes if capsule in process.name])
+        if number != 1:
+            fault = f"{number or 'no'} capsules of this pipeline are called {capsule!r}"
+            names = ", ".join(f"{process.name} ({process.capsule_id})" for process in processes)
+            raise BadInput(f"--analysis_capsule: {fault}; there are {names or 'none at all'}")
+        return describe(capsule_name=capsule)
+    except Error as error:
+        raise error.http_err from None
+    except FileNotFoundError as error:
+        raise FailedRun(f"the capsule at Code Ocean has no version, and {error}") from None
+    except subprocess.CalledProcessError as error:  # it repeats the address, with the token
+        raise ValueError(f"git says {excerpt(error.stderr.strip(), 300)}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"an answer that is not as expected: {error!r}") from None
+
+
+def find_processed(tasks: list[Task], timeout: int) -> list[Task]:
+    """Return the tasks whose result is in the results store already."""
+    database, collection = (os.environ[name].strip() for name in RESULTS_STORE[1:])
+    name = f"the results store {database}/{collection}"
+    # v1, whatever the metadata's version is: there the consumer's library looks, and writes
+    store = open_docdb("v1", timeout, name, database=database, collection=collection)
+    names = [task.result for task in tasks if task.result]
+    waiting = [names[n : n + IDS_PER_QUERY] for n in range(0, len(names), IDS_PER_QUERY)]
+    results = set()
+    while waiting:
+        asked = waiting.pop()
+        match = {"$match": {"name": {"$in": asked}}}
+        records = store.aggregate([match, {"$project": {"_id": 0, "name": 1}}])
+        if records is not None:
+            results |= {str(record.get("name")) for record in records}
+        elif len(asked) > 1:  # too much for one answer
+            waiting += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
+        else:
+            raise FailedRun(f"the records of the results store called {asked[0]} are too large")
+    processed = [task for task in tasks if task.result in results]
+    log_first(logging.INFO, "processed already", [task.label for task in processed])
+    return processed

@@ -15,9 +15,9 @@ Read this file from top to bottom, in the order in which the data flows:
 
 Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed, 130 and 143 a signal ended it.
 What a step cannot do it raises as BadInput or FailedRun, and main alone turns that into one line
-and a status. dispatch_plan.py holds what helps to look and to ask: the table and the page of a dry
-run, and hints on filters that match nothing. Packages that are slow to import are imported where
-they are used.
+and a status. dispatch_plan.py holds what helps to look before a dispatch, and to ask: the table and
+the page of a dry run, snapshots of the database, hints. Packages that are slow to import are
+imported where they are used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import ast
 import asyncio
 import codecs
 import csv
-import difflib
 import fcntl
 import gc
 import glob
@@ -40,11 +39,9 @@ import os
 import random
 import re
 import resource
-import shlex
 import shutil
 import signal
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
@@ -54,7 +51,7 @@ import uuid
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -65,17 +62,18 @@ from operator import attrgetter
 from pathlib import Path
 from threading import Event, Thread
 from tokenize import TokenError
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import quote, unquote, unquote_plus
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from aind_data_schema.components.identifiers import Code
     from aind_data_schema.core.processing import DataProcess
     from aiohttp import ClientResponse, ClientSession
     from pydantic import BaseModel
     from requests.exceptions import HTTPError
     from tqdm import tqdm
+
+    from dispatch_plan import Snapshot
 
 VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
@@ -143,10 +141,9 @@ def one_line(string: str) -> str:
 
 def log_first(level: int, prefix: str, names: Sequence[str]) -> None:
     """Log the first names, each on a line, and how many more there are."""
-    for name in names[:NAMES_IN_LOG]:
+    more = [f"and {len(names) - NAMES_IN_LOG} more"] if len(names) > NAMES_IN_LOG else []
+    for name in [*names[:NAMES_IN_LOG], *more]:
         log.log(level, "%s: %s", prefix, name)
-    if len(names) > NAMES_IN_LOG:
-        log.log(level, "%s: and %d more", prefix, len(names) - NAMES_IN_LOG)
 
 
 # ---------------------------------------------------------------------------------- settings
@@ -154,37 +151,32 @@ def log_first(level: int, prefix: str, names: Sequence[str]) -> None:
 # Converters of the values of flags. What they raise as ValueError follows the flag in the error.
 
 
-def switch(value: str) -> bool:
-    """Convert the value of a flag that is off or on, as people and app panels write it."""
-    if value.lower() not in ("0", "1", "false", "true", "no", "yes"):
-        raise ValueError("must be 0 or 1, false or true, no or yes")
-    return value.lower() in ("1", "true", "yes")
+def matching(pattern: str, what: str, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """Return a converter of the values that match a pattern, which are `what` the flag must be."""
+
+    def convert_match(value: str) -> Any:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {what}")
+        return convert(value)
+
+    return convert_match
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return a converter of whole numbers from so many."""
-
-    def convert(value: str) -> int:
-        if not re.fullmatch("[0-9]{1,9}", value) or int(value) < least:
-            raise ValueError(f"must be a whole number from {least} to 999999999")
-        return int(value)
-
-    return convert
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a converter that takes these values alone."""
-
-    def convert(value: str) -> str:
-        if value not in choices:
-            raise ValueError(f"must be {' or '.join(choices)}")
-        return value
-
-    return convert
-
-
-positive, whole = at_least(1), at_least(0)
-version, level, measure = one_of("v1", "v2"), one_of("raw", "derived"), one_of("count", "size")
+switch = matching(
+    "(?i)0|1|false|true|no|yes",
+    "0 or 1, false or true, no or yes",
+    lambda value: value.lower() in ("1", "true", "yes"),
+)
+whole = matching("[0-9]{1,9}", "a whole number from 0 to 999999999", int)
+positive = matching("(?!0+$)[0-9]{1,9}", "a whole number from 1 to 999999999", int)
+version = matching("v1|v2", "v1 or v2")
+level = matching("raw|derived", "raw or derived")
+measure = matching("count|size", "count or size")
+suffix = matching(
+    r"[^/*?\[\]]*",
+    "the end of a name, such as .nwb, without any of / * ? [ ]",
+    lambda value: f".{value}" if value[0].isalnum() and "." not in value else value,
+)
 
 
 def valid_string(value: str) -> str:
@@ -198,23 +190,20 @@ def valid_string(value: str) -> str:
 
 def name_list(value: str) -> tuple[str, ...]:
     """Convert names that are separated by commas, or a JSON list; repeated ones count once."""
+    names = [part.strip().strip("\"'`") for part in value.split(",")]
     if value.startswith("["):
-        names = read_list(value)
-    else:
-        names = [part.strip().strip("\"'`") for part in value.split(",")]
+        try:
+            items = read_value(value)
+            if not isinstance(items, list) or not {type(item) for item in items} <= {str, int}:
+                raise ValueError
+            names = [str(item) for item in items]
+        except (ValueError, BadInput):
+            example = '["a", "b"], or the values alone: a,b'
+            raise ValueError(f"must be a JSON list such as {example}") from None
     unique = tuple(dict.fromkeys(filter(None, (name.strip() for name in names))))
     if names and not unique:
         raise ValueError("must be one or more values, separated by commas")
     return tuple(map(valid_string, unique))
-
-
-def read_list(value: str) -> list[str]:
-    """Return the values of a JSON list, or of a Python one; whole numbers as their digits."""
-    with suppress(ValueError, BadInput):
-        items = read_value(value)
-        if isinstance(items, list) and {type(item) for item in items} <= {str, int}:
-            return [str(item) for item in items]
-    raise ValueError('must be a JSON list such as ["a", "b"], or the values alone: a,b')
 
 
 def field_list(value: str) -> tuple[str, ...]:
@@ -233,13 +222,6 @@ def field_name(value: str) -> str:
     return names[0]
 
 
-def suffix(value: str) -> str:
-    """Convert the end of a file name; a word without a dot gets one."""
-    if re.search(r"[/*?\[\]]", value):
-        raise ValueError("must be the end of a name, such as .nwb, without any of / * ? [ ]")
-    return f".{value}" if value[0].isalnum() and "." not in value else value
-
-
 def home_path(value: str) -> Path:
     """Convert a path; ~ and ~name at its start are home folders."""
     return Path(os.path.expanduser(value))
@@ -254,13 +236,13 @@ def input_folder(value: str) -> Path:
 
 
 def flag(
-    help_: str, convert: Callable[[str], Any], metavar: str, default: Any = None, **more: str
+    convert: Callable[[str], Any], shown: str, help_: str, default: Any = None, **more: str
 ) -> Any:
-    """Declare a flag by its help, the converter of its value, what the help calls that, a default.
+    """Declare a flag: what converts its value, how the help shows that, the help, the default.
 
     `also` is an alias, `heading` begins a group of flags.
     """
-    meta = {"help": " ".join(help_.split()), "convert": convert, "metavar": metavar, **more}
+    meta = {"help": " ".join(help_.split()), "convert": convert, "metavar": shown, **more}
     return field(default=default, metadata=meta)
 
 
@@ -270,118 +252,75 @@ class Settings:
     """What one run is asked to do.
 
     Every field that is a flag says so; the command line, the app panel and the README are made
-    from what it says. After parse_settings, `query` is the filter that all flags make
-    together, or None where the assets come from the CSV.
+    from what it says. After parse_settings, `query` is the filter that all flags make together, or
+    None where the assets come from the CSV.
     """
 
-    query: Record | None = flag("""
-        Which records: a DocDB filter as a JSON object or Python dict, or the path of a JSON
-        file (in the working folder, else in the input folder or one folder down).
-        """, str, "FILTER", heading="Choose the assets", also="--docdb_query")
-    project_name: str | None = flag("""
-        Only assets of this project. This flag and the next three are combined by AND, with
-        each other and with the query.
-        """, valid_string, "NAME")
-    subject_id: tuple[str, ...] = flag("""
-        Only assets of these subjects, separated by commas.
-        """, name_list, "ID,ID", ())
-    modality: tuple[str, ...] = flag("""
-        Only assets with any of these modalities, by their abbreviations, such as ecephys.
-        """, name_list, "NAME,NAME", ())
-    data_level: str | None = flag("""
-        Only raw, or only derived assets.
-        """, level, "raw|derived")
-    use_data_asset_csv: bool = flag("""
-        1: the assets are those whose Code Ocean ids are listed in the column asset_id of
-        data_asset_input.csv in the input folder; --query and the flags above are not used
-        then.
-        """, switch, "0|1", False)
-    docdb_version: str = flag("""
-        Version of the metadata database. Blank: $DOCDB_VERSION, else v1.
-        """, version, "v1|v2")
-    docdb_snapshot: Path | None = flag("""
-        A file of records (JSON array or JSON lines) to query instead of the live database;
-        looked for like a query file.
-        """, str, "FILE")
-    filter_latest: str | None = flag("""
-        Of the assets that agree in all fields of --filter_by, only the one with the
-        greatest value here, such as created.
-        """, field_name, "FIELD")
-    filter_by: tuple[str, ...] = flag("""
-        The fields for --filter_latest, such as
-        subject.subject_id,session.session_start_time.
-        """, field_list, "FIELD,FIELD", ())
-    group_by: tuple[str, ...] = flag("""
-        One task for all assets that agree in these fields, such as subject.subject_id.
-        """, field_list, "FIELD,FIELD", (), heading="Group the assets")
-    unwind_list_fields: tuple[str, ...] = flag("""
-        An asset whose value here is a list counts once for each element, in --group_by,
-        --filter_by and --filter_latest, such as data_description.modality.abbreviation.
-        """, field_list, "FIELD,FIELD", ())
-    drop_null_groups: bool = flag("""
-        1: skip assets that lack a field to group or filter by. 0: keep them as a group of
-        their own.
-        """, switch, "0|1", True)
-    file_extension: str | None = flag("""
-        How the names of the files to find end, such as nwb (for .nwb), .nwb.zarr or
-        _probe.json; a folder with such a name is one file. Blank: none, a task names the
-        asset alone.
-        """, suffix, "SUFFIX", heading="Find the files")
-    split_files: bool = flag("""
-        1: one task per file. 0: one task per asset, with all of its files. Without a file
-        extension, or for grouped assets, it has no effect.
-        """, switch, "0|1", True)
-    max_connections: int = flag("""
-        Maximum number of requests to S3 at the same time. 0: as many as help.
-        """, whole, "N", 0)
-    timeout: int = flag("""
-        How long one attempt at a request to DocDB or S3 may take; then it is retried, a few
-        times.
-        """, positive, "SECONDS", 60)
-    analysis_code: str | Path = flag("""
-        What every task says of the code that will run it. auto: in a pipeline of Code
-        Ocean, the capsule that --analysis_capsule names, with the fixed parameters;
-        elsewhere nothing. none: nothing. FILE: the code in this file, a Code of
-        aind-data-schema as JSON; looked for like a query file.
-        """, str, "auto|none|FILE", "auto", heading="Say what will run")
-    analysis_capsule: str = flag("""
-        The capsule of the running pipeline that will run the tasks: its id, or a part of
-        its name in the pipeline.
-        """, valid_string, "NAME", "wrapper")
-    skip_processed: bool = flag("""
-        1: leave out the tasks whose result is in the results store already. Needs the code
-        of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and $DOCDB_COLLECTION.
-        """, switch, "0|1", False)
-    max_tasks: int = flag("""
-        Only the first N tasks, to try an analysis. 0: all.
-        """, whole, "N", 0, heading="Share out the work", also="--max_number_of_tasks_dispatched")
-    max_jobs: int = flag("""
-        Maximum number of worker folders.
-        """, positive, "N", 50, also="--num_parallel_workers")
-    tasks_per_job: int = flag("""
-        Use fewer workers, so that each gets at least N tasks; with --balance_by size, on
-        the average.
-        """, positive, "N", 1)
-    balance_by: str = flag("""
-        What is shared out evenly. count: the tasks, in their order. size: the bytes of
-        their files; needs --file_extension.
-        """, measure, "count|size", "count")
-    dry_run: bool = flag("""
-        1: dispatch nothing, but show what would be: the first tasks on the terminal, all of
-        them in dispatch_plan.csv and dispatch_plan.html in the output folder.
-        """, switch, "0|1", False, heading="Folders and safety")
-    input_directory: Path = flag("""
-        Where the CSV, query, parameter and snapshot files are looked for.
-        """, input_folder, "FOLDER", ROOT / "data")
-    output_directory: Path = flag("""
-        Where the worker folders are written.
-        """, home_path, "FOLDER", ROOT / "results")
-    overwrite: bool = flag("""
-        1: replace the worker folders of an earlier run.
-        """, switch, "0|1", False)
-    strict: bool = flag("""
-        1: fail when an asset or id would be skipped, instead of going on without it.
-        """, switch, "0|1", False)
+    query: Record | None = flag(str, "FILTER", """Which records: a DocDB filter as a JSON object or
+        Python dict, or the path of a JSON file (in the working folder, else in the input folder or
+        one folder down).""", heading="Choose the assets", also="--docdb_query")
+    project_name: str | None = flag(valid_string, "NAME", """Only assets of this project. This flag
+        and the next three are combined by AND, with each other and with the query.""")
+    subject_id: tuple[str, ...] = flag(name_list, "ID,ID", """Only assets of these subjects,
+        separated by commas.""", ())
+    modality: tuple[str, ...] = flag(name_list, "NAME,NAME", """Only assets with any of these
+        modalities, by their abbreviations, such as ecephys.""", ())
+    data_level: str | None = flag(level, "raw|derived", "Only raw, or only derived assets.")
+    use_data_asset_csv: bool = flag(switch, "0|1", """1: the assets are those whose Code Ocean ids
+        are listed in the column asset_id of data_asset_input.csv in the input folder; --query and
+        the flags above are not used then.""", False)
+    docdb_version: str = flag(version, "v1|v2", """Version of the metadata database. Blank:
+        $DOCDB_VERSION, else v1.""")
+    docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
+        to query instead of the live database; looked for like a query file.""")
+    filter_latest: str | None = flag(field_name, "FIELD", """Of the assets that agree in all fields
+        of --filter_by, only the one with the greatest value here, such as created.""")
+    filter_by: tuple[str, ...] = flag(field_list, "FIELD,FIELD", """The fields for --filter_latest,
+        such as subject.subject_id,session.session_start_time.""", ())
+    group_by: tuple[str, ...] = flag(field_list, "FIELD,FIELD", """One task for all assets that
+        agree in these fields, such as subject.subject_id.""", (), heading="Group the assets")
+    unwind_list_fields: tuple[str, ...] = flag(field_list, "FIELD,FIELD", """An asset whose value
+        here is a list counts once for each element, in --group_by, --filter_by and --filter_latest,
+        such as data_description.modality.abbreviation.""", ())
+    drop_null_groups: bool = flag(switch, "0|1", """1: skip assets that lack a field to group or
+        filter by. 0: keep them as a group of their own.""", True)
+    file_extension: str | None = flag(suffix, "SUFFIX", """How the names of the files to find end,
+        such as nwb (for .nwb), .nwb.zarr or _probe.json; a folder with such a name is one file.
+        Blank: none, a task names the asset alone.""", heading="Find the files")
+    split_files: bool = flag(switch, "0|1", """1: one task per file. 0: one task per asset, with all
+        of its files. Without a file extension, or for grouped assets, it has no effect.""", True)
+    max_connections: int = flag(whole, "N", """Maximum number of requests to S3 at the same time.
+        0: as many as help.""", 0)
+    timeout: int = flag(positive, "SECONDS", """How long one attempt at a request to DocDB or S3 may
+        take; then it is retried, a few times.""", 60)
+    analysis_code: str | Path = flag(str, "auto|none|FILE", """What every task says of the code that
+        will run it. auto: in a pipeline of Code Ocean, the capsule that --analysis_capsule names,
+        with the fixed parameters; elsewhere nothing. none: nothing. FILE: the code in this file, a
+        Code of aind-data-schema as JSON; looked for like a query file.""", "auto",
+        heading="Say what will run")
+    analysis_capsule: str = flag(valid_string, "NAME", """The capsule of the running pipeline that
+        will run the tasks: its id, or a part of its name in the pipeline.""", "wrapper")
+    skip_processed: bool = flag(switch, "0|1", """1: leave out the tasks whose result is in the
+        results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
+        $DOCDB_COLLECTION.""", False)
+    max_tasks: int = flag(whole, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
+        heading="Share out the work", also="--max_number_of_tasks_dispatched")
+    max_jobs: int = flag(positive, "N", "Maximum number of worker folders.", 50,
+        also="--num_parallel_workers")
+    tasks_per_job: int = flag(positive, "N", """Use fewer workers, so that each gets at least N
+        tasks; with --balance_by size, on the average.""", 1)
+    balance_by: str = flag(measure, "count|size", """What is shared out evenly. count: the tasks, in
+        their order. size: the bytes of their files; needs --file_extension.""", "count")
+    dry_run: bool = flag(switch, "0|1", """1: dispatch nothing, but show what would be: the first
+        tasks on the terminal, all of them in dispatch_plan.csv and dispatch_plan.html in the output
+        folder.""", False, heading="Folders and safety")
+    input_directory: Path = flag(input_folder, "FOLDER", """Where the CSV, query, parameter and
+        snapshot files are looked for.""", ROOT / "data")
+    output_directory: Path = flag(home_path, "FOLDER", "Where the worker folders are written.",
+        ROOT / "results")
+    overwrite: bool = flag(switch, "0|1", "1: replace the worker folders of an earlier run.", False)
+    strict: bool = flag(switch, "0|1", """1: fail when an asset or id would be skipped, instead of
+        going on without it.""", False)
     argv: tuple[str, ...] = ()  # the flags as they were given
     # fmt: on
 
@@ -397,11 +336,6 @@ class Settings:
         if self.analysis_code == "auto":
             return not_set(PIPELINE)
         return "--analysis_code none" if self.analysis_code == "none" else None
-
-    @property
-    def weigh(self) -> bool:
-        """Whether the bytes in folders that match are wanted."""
-        return self.balance_by == "size" or self.dry_run
 
 
 QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
@@ -476,9 +410,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, Flag]]:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    parser.add_argument(
-        "--version", action="version", version=f"aind-analysis-job-dispatch {VERSION}"
-    )
+    about = f"aind-analysis-job-dispatch {VERSION}"
+    parser.add_argument("--version", action="version", version=about)
     flags: dict[str, Flag] = {}
     for setting in fields(Settings):
         if not setting.metadata:
@@ -486,54 +419,34 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, Flag]]:
         meta, default = setting.metadata, setting.default
         if "heading" in meta:
             group = parser.add_argument_group(meta["heading"])
-        if isinstance(default, bool):
-            default = int(default)
-        shown = "" if default in (None, ()) else f" Default: {default}."
+        shown = int(default) if isinstance(default, bool) else default
         names = [f"--{setting.name}", *meta.get("also", "").split()]
         action = group.add_argument(
             *names,
             **{"action": Flag, "convert": meta["convert"]},
-            default=setting.default,
+            default=default,
             metavar=meta["metavar"],
-            help=meta["help"] + shown,
+            help=meta["help"] + ("" if default in (None, ()) else f" Default: {shown}."),
         )
         flags |= dict.fromkeys(names, action)
     return parser, flags
 
 
 def parse_flags(words: Sequence[str]) -> dict[str, Any]:
-    """Return the value of every flag; raise BadInput, for an unknown one with the nearest."""
+    """Return the value of every flag; raise BadInput."""
     parser, flags = make_parser()
+    strays: list[str] = []
+    fault: Exception | None = None
     try:
-        check_words(words, flags)
-        chosen, unknown = parser.parse_known_args(words, argparse.Namespace(given={}))
-        for word in unknown:
-            name = word.partition("=")[0].replace("-", "_")
-            near = difflib.get_close_matches(f"--{name.strip('_')}", [*flags, "--help"], 1)
-            hint = f", did you mean {near[0]}?" if near and word.startswith("-") else ""
-            raise argparse.ArgumentError(None, f"there is no flag {word!r}{hint}")
+        chosen, strays = parser.parse_known_args(words, argparse.Namespace(given={}))
     except argparse.ArgumentError as error:
-        raise BadInput(f"{error} (--help lists the flags)") from None
+        fault = error
+    if fault or strays:
+        from dispatch_plan import advice_on_words
+
+        advice = advice_on_words(words, strays, flags)
+        raise BadInput(f"{advice or fault} (--help lists the flags)")
     return {name: value for name, value in vars(chosen).items() if name != "given"}
-
-
-def check_words(words: Sequence[str], flags: dict[str, Flag]) -> None:
-    """Raise ArgumentError for a flag that has no value, or one of several words."""
-    starts = [at for at, word in enumerate(words) if re.match("--?[A-Za-z][^ ]*(=|$)", word)]
-    for start, end in pairwise([*starts, len(words)]):
-        name, sign, first = words[start].partition("=")
-        values = [first] * bool(sign) + list(words[start + 1 : end])
-        if name not in flags or len(values) == 1:
-            continue
-        if not values:
-            example = "1" if flags[name].convert is switch else flags[name].metavar
-            raise argparse.ArgumentError(None, f"{name} needs a value: {name} {example}")
-        advice, value = "quote the value", shlex.quote(shorten(" ".join(values)))
-        if flags[name].convert in (name_list, field_list):
-            advice = "separate the values by commas"
-            value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
-        stray = excerpt(values[1])
-        raise argparse.ArgumentError(None, f"{advice}: {name} {value}; {stray} belongs to no flag")
 
 
 def parse_settings(argv: Sequence[str] | None = None) -> Settings:
@@ -548,24 +461,20 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         except ValueError as error:
             raise BadInput(f"$DOCDB_VERSION {error}, not {name!r}") from None
     given = [name for name in QUERY_FLAGS if chosen[name]]
-    if not given and not chosen["use_data_asset_csv"]:
-        raise BadInput(
-            f"no assets chosen: give --{', --'.join(QUERY_FLAGS)}, or --use_data_asset_csv 1"
-        )
     if chosen["use_data_asset_csv"]:
         for name in given:
             log.warning("--%s is not used: --use_data_asset_csv 1 says which assets", name)
         chosen["query"] = None
-    else:
+    elif given:
         chosen["query"] = combine(chosen)
+    else:
+        choices = f"--{', --'.join(QUERY_FLAGS)}, or --use_data_asset_csv 1"
+        raise BadInput(f"no assets chosen: give {choices}")
     if name := chosen["docdb_snapshot"]:
-        chosen["docdb_snapshot"] = find_file(name, folder)
-        if not chosen["docdb_snapshot"]:
-            raise no_file("--docdb_snapshot", name, folder)
+        chosen["docdb_snapshot"] = named_file("--docdb_snapshot", name, folder)
     if (name := chosen["analysis_code"]) not in ("auto", "none"):
-        chosen["analysis_code"] = find_file(name, folder)
-        if not chosen["analysis_code"]:
-            raise no_file("--analysis_code must be auto, none or a file", name, folder)
+        what = "--analysis_code must be auto, none or a file"
+        chosen["analysis_code"] = named_file(what, name, folder)
     settings = Settings(**chosen, argv=tuple(words))
     check_settings(settings)
     return settings
@@ -577,33 +486,27 @@ def check_settings(settings: Settings) -> None:
         raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
     if settings.balance_by == "size" and not settings.file_extension:
         raise BadInput("--balance_by size needs --file_extension, which says whose bytes count")
-    keys = {field.replace(".", "__") for field in settings.group_by}
-    if len(keys) < len(settings.group_by):
+    if len({name.replace(".", "__") for name in settings.group_by}) < len(settings.group_by):
         raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
     if settings.skip_processed and (why := settings.no_code or not_set(RESULTS_STORE)):
-        raise BadInput(
-            "--skip_processed 1 needs the code of the analysis and the place of the results store:"
-            f" {why}"
-        )
+        needed = "the code of the analysis and the place of the results store"
+        raise BadInput(f"--skip_processed 1 needs {needed}: {why}")
     for path in settings.unwind_list_fields:
-        if not any(is_in(name, path) for name in settings.fields_in_use):
+        if not any(f"{name}.".startswith(f"{path}.") for name in settings.fields_in_use):
             log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
 
 
 def combine(chosen: dict[str, Any]) -> Record:
     """Return the filter that the flags ask for, all of their conditions; raise BadInput."""
     query = read_query(chosen["query"], chosen["input_directory"]) if chosen["query"] else {}
-    conditions: Record = {}
-    if chosen["project_name"]:
-        conditions["data_description.project_name"] = chosen["project_name"]
-    if chosen["subject_id"]:
-        conditions["subject.subject_id"] = {"$in": list(chosen["subject_id"])}
-    if chosen["modality"]:
-        modality = {"v1": "modality", "v2": "modalities"}[chosen["docdb_version"]]
-        path = f"data_description.{modality}.abbreviation"
-        conditions[path] = {"$in": list(chosen["modality"])}
-    if chosen["data_level"]:
-        conditions["data_description.data_level"] = chosen["data_level"]
+    modality = {"v1": "modality", "v2": "modalities"}[chosen["docdb_version"]]
+    by_field = {
+        "data_description.project_name": chosen["project_name"],
+        "subject.subject_id": {"$in": list(chosen["subject_id"])},
+        f"data_description.{modality}.abbreviation": {"$in": list(chosen["modality"])},
+        "data_description.data_level": chosen["data_level"],
+    }
+    conditions = {name: one for name, one in by_field.items() if one not in (None, {"$in": []})}
     if query.keys() & conditions.keys():
         return {"$and": [query, conditions]}
     return {**query, **conditions}
@@ -611,13 +514,21 @@ def combine(chosen: dict[str, Any]) -> Record:
 
 def read_query(value: str, folder: Path) -> Record:
     """Return the filter that --query gives, itself or as the path of a file; raise BadInput."""
-    if value.startswith("{"):
+    looks_like_filter = re.search(r"""["'{}:]|^\[""", value)
+    if value.startswith("{") or (looks_like_filter and not find_file(value, folder)):
         return parse_filter(value, "--query")
-    if path := find_file(value, folder):
-        return parse_filter(read_file(path), str(path))
-    if not re.search(r"""["'{}:]|^\[""", value):
-        raise no_file("--query", value, folder)
-    return parse_filter(value, "--query")
+    path = named_file("--query", value, folder)
+    return parse_filter(read_file(path), str(path))
+
+
+def named_file(flag: str, name: str, folder: Path) -> Path:
+    """Return the path of the file that a flag names; raise BadInput, with one that may be meant."""
+    if path := find_file(name, folder):
+        return path
+    from dispatch_plan import near_file
+
+    where = f"{excerpt(name)}, here, in {folder} or one folder down"
+    raise BadInput(f"{flag}: there is no file {where}{near_file(name, folder)}")
 
 
 def find_file(name: str, folder: Path) -> Path | None:
@@ -647,14 +558,6 @@ def is_file(path: str) -> bool:
     return os.path.lexists(path) and not os.path.isdir(path)
 
 
-def no_file(flag: str, name: str, folder: Path) -> BadInput:
-    """Return an error for a file that is not there, with the one that could be meant."""
-    from dispatch_plan import near_file
-
-    where = f"{excerpt(name)}, here, in {folder} or one folder down"
-    return BadInput(f"{flag}: there is no file {where}{near_file(name, folder)}")
-
-
 def read_file(path: Path) -> str:
     """Return what a file says, in UTF-8 with or without a byte order mark; raise BadInput."""
     try:
@@ -671,10 +574,8 @@ def parse_filter(string: str, source: str) -> Record:
     except ValueError as fault:
         from dispatch_plan import advice_on_pasted
 
-        raise BadInput(
-            f"{source}: {advice_on_pasted(string)}it is neither a JSON object nor a Python dict:"
-            f" {fault}: {excerpt(string)}"
-        ) from None
+        what = f"{advice_on_pasted(string)}it is neither a JSON object nor a Python dict"
+        raise BadInput(f"{source}: {what}: {fault}: {excerpt(string)}") from None
     if not isinstance(query, dict):
         raise BadInput(f"{source} is a {type(query).__name__}, not an object: {excerpt(string)}")
     check_values(query, f"{source}: the filter")  # a dict literal can hold sets and bytes
@@ -701,13 +602,14 @@ def read_value(string: str) -> Any:
     """
     try:
         return json.loads(string, object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError) as json_fault:
-        try:
-            return read_literal(string)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, TokenError) as one:
-            quote = re.search("[\"']", string)
-            fault = one if quote and quote[0] == "'" else json_fault
-            raise ValueError(reason_of(fault)) from None
+    except (ValueError, RecursionError) as error:
+        json_fault = error
+    try:
+        return read_literal(string)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, TokenError) as fault:
+        quote = re.search("[\"']", string)
+        told = fault if quote and quote[0] == "'" else json_fault
+        raise ValueError(reason_of(told)) from None
 
 
 def read_literal(string: str) -> Any:
@@ -717,10 +619,10 @@ def read_literal(string: str) -> Any:
     """
     with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
         tree = ast.parse(string, mode="eval")
-    tokens = tokenize.generate_tokens(io.StringIO(string.strip(), newline=None).readline)
-    layout = (tokenize.NL, tokenize.COMMENT)
-    kinds = [token.type for token in tokens if token.type not in layout]
-    if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
+    lines = io.StringIO(string.strip(), newline=None)
+    tokens = [token.type for token in tokenize.generate_tokens(lines.readline)]
+    words = [kind for kind in tokens if kind not in (tokenize.NL, tokenize.COMMENT)]
+    if (tokenize.STRING, tokenize.STRING) in pairwise(words):
         raise ValueError("a comma is missing between two strings")
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
@@ -777,13 +679,15 @@ DOCDB_HOST = "api.allenneuraldynamics.org"
 RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
 FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
 IDS_PER_QUERY = 5_000  # up to 80 bytes each in all; the gateway takes requests up to 10 MB
-ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records have both
+
+# How long anything may take: an attempt at a request $--timeout, and there are so many of them.
+TRIES = 5  # of a question to DocDB, Code Ocean, or for AWS credentials
+LONGEST_PAUSE = 60  # between them, which a service can ask for with Retry-After, in seconds
 
 
 class DocDB:
     """The live database, or the results store, as what answers an aggregation pipeline."""
 
-    folder = None  # no location may be a local path
     ids_at_once = IDS_PER_QUERY
 
     def __init__(
@@ -792,6 +696,10 @@ class DocDB:
         page: int = RECORDS_PER_PAGE,
     ) -> None:
         self.aggregate, self.page = aggregate, page
+
+    def url_of(self, location: str) -> str:
+        """Return a location as it is, "" if it is none on S3: nothing leads to a local path."""
+        return location if location.startswith("s3://") else ""
 
     def count(self, query: Record) -> int | None:
         """Return how many records match, None if the database does not say."""
@@ -840,14 +748,11 @@ class DocDB:
         self, query: Record, fields: Sequence[str], size: int
     ) -> tuple[list[Record], int]:
         """Return the first records that match, and how many were asked for: less if too large."""
+        shown: Record = {"$project": dict.fromkeys(fields, 1)}
         while True:
-            pipeline: list[Record] = [
-                {"$match": query},
-                {"$sort": {"_id": 1}},
-                {"$limit": size},
-                {"$project": dict.fromkeys(fields, 1)},
-            ]
-            page = self.aggregate(pipeline)
+            page = self.aggregate(
+                [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": size}, shown]
+            )
             if page is not None:
                 return page, size
             if size == 1:
@@ -871,7 +776,7 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
         raise BadInput("$DOCDB_HOST must be the name of a host, without path, user and password")
     session = requests.Session()
     # the client sets no timeout, and would wait for ever in a thread that was given up
-    session.request = partial(session.request, timeout=timeout + 1)  # type: ignore[method-assign]
+    session.request = partial(session.request, timeout=timeout)  # type: ignore[method-assign]
     client = MetadataDbClient(host=host, version=version, session=session, **place)
     log.info("asking %s %s at %s", name, version, host)
     name = f"{name} at {host}"
@@ -892,17 +797,13 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
     return DocDB(partial(ask_patiently, ask, name, timeout))
 
 
-TRIES = 5  # of a question to DocDB or Code Ocean
-LONGEST_PAUSE = 60  # that they can ask for with Retry-After, in seconds
-
-
 def ask_patiently(ask: Callable[..., T], name: str, timeout: int, *values: Any) -> T:
     """Return what a service answers.
 
     What may be transient is retried, after a pause that grows, or as long as the service asks for.
     Raise FailedRun where it does not answer.
     """
-    from requests.exceptions import HTTPError
+    from requests.exceptions import HTTPError, Timeout
     from urllib3.exceptions import InvalidHeader
     from urllib3.util import Retry
 
@@ -919,7 +820,7 @@ def ask_patiently(ask: Callable[..., T], name: str, timeout: int, *values: Any) 
             if asked := error.response.headers.get("Retry-After"):
                 with suppress(InvalidHeader):
                     pause = Retry().parse_retry_after(asked)
-        except TimeoutError:
+        except (TimeoutError, Timeout):
             fault = f"nothing within {timeout} s (--timeout)"
         except json.JSONDecodeError as error:
             fault = f"no JSON ({reason_of(error)}), but {excerpt(error.doc, 300)}"
@@ -945,16 +846,7 @@ def backoff(attempt: int) -> float:
 
 def begin(call: Callable[..., T], *values: Any) -> Future[T]:
     """Begin a call in a thread of its own, and return what will hold what it returns."""
-    answer: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call(*values))
-        except BaseException as error:
-            answer.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return answer
+    return ThreadPoolExecutor(1).submit(call, *values)
 
 
 def status_of(error: HTTPError) -> str:
@@ -964,140 +856,7 @@ def status_of(error: HTTPError) -> str:
     return f"{response.status_code} {response.reason}: {said}"
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Records of a file, which answer as the live database would."""
-
-    records: list[Record]
-    folder: Path  # of the file; locations may be relative to it
-    ids_at_once: int = sys.maxsize
-
-    def count(self, query: Record) -> int:
-        """Return how many records match."""
-        return sum(map(predicate(query), self.records))
-
-    def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
-        """Yield the fields of every record that matches, all on one page."""
-        paths = [name.split(".") for name in fields]
-        yield [project(record, paths) for record in filter(predicate(query), self.records)]
-
-
-Database = DocDB | Snapshot
-
-
-def open_snapshot(path: Path) -> Snapshot:
-    """Return the records of a file: a JSON array, JSON lines, or one record; raise BadInput."""
-    string, decoder, blank = read_file(path), json.JSONDecoder(), re.compile(r"\s*")
-    records: list[Any] = []
-    position = 0
-    try:
-        while (position := blank.match(string, position).end()) < len(string):  # type: ignore[union-attr]
-            value, position = decoder.raw_decode(string, position)
-            records += as_list(value)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is neither a JSON array nor JSON lines: {error}") from None
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
-            raise BadInput(f"{path}: record {number} is no JSON object with a string as its _id")
-        if is_deeper(record):
-            raise BadInput(f"{path}: record {number} is nested more than {DEPTH} deep")
-    for record_id, times in Counter(record["_id"] for record in records).items():
-        if times > 1:
-            raise BadInput(f"{path}: {times} records have the _id {record_id!r}")
-    log.info("asking the snapshot %s: %s", path, plural(len(records), "record"))
-    return Snapshot(records, path.absolute().parent)
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a list as it is, anything else as a list of one."""
-    return value if isinstance(value, list) else [value]
-
-
-def project(value: Any, paths: list[list[str]]) -> Any:
-    """Return what lies at these paths as MongoDB does: of a list, what the objects in it have."""
-    if isinstance(value, list):
-        return [project(item, paths) for item in value if isinstance(item, dict | list)]
-    kept = {}
-    for name in {path[0]: None for path in paths if path[0] in value}:
-        below = [path[1:] for path in paths if path[0] == name]
-        if [] in below:
-            kept[name] = value[name]
-        elif isinstance(value[name], dict | list):
-            kept[name] = project(value[name], below)
-    return kept
-
-
-def predicate(query: Record) -> Callable[[Record], bool]:
-    """Return what tells whether a record matches a filter, as MongoDB would; raise BadInput."""
-    from mgqpy import Query
-
-    try:
-        filter_ = translate(json.loads(compact(query)))  # as it would be sent: tuples are lists
-        return Query(filter_).test  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise BadInput(
-            f"the query cannot be asked of a snapshot: {error}; ask the live database, without"
-            " --docdb_snapshot"
-        ) from None
-
-
-COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin")
-LEAST = {"string": "", "object": {}, "array": [], "bool": False}  # values of the types of JSON
-
-
-def translate(value: Any, key: str = "$and") -> Any:
-    """Return a filter, or what stands behind a key of it, in words that mean the same to mgqpy.
-
-    Raise ValueError where there are none.
-    """
-    if isinstance(value, list):
-        inner = key if key in ("$and", "$or", "$nor", "$all") else "$eq"
-        return [translate(item, inner) for item in value]
-    if not isinstance(value, dict):
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ValueError(f"{value} has more than 64 bits")
-        return value
-    is_expression = next(iter(value), "").startswith("$")
-    if key in COMPARISONS or (not is_expression and (key == "$all" or not key.startswith("$"))):
-        for name in value:
-            if name.startswith("$"):  # an operator too deep, or extended JSON, such as $date
-                raise ValueError(f"{name} stands inside a value to compare with")
-        return {name: translate(part, "$eq") for name, part in value.items()}
-    query = {name: translate(part, name) for name, part in value.items()}
-    if key in ("$and", "$or", "$nor"):
-        query.pop("$comment", None)
-    if query.get("$type") in (*LEAST,) and "$gte" not in query:
-        query = {"$gte": LEAST[query.pop("$type")], **query}  # only one type is compared
-    pattern, options = query.get("$regex"), query.get("$options", "")
-    if isinstance(pattern, str) and isinstance(options, str):
-        query |= {"$regex": python_regex(pattern, options), "$options": ""}
-    return query
-
-
-# The regular expressions that PCRE and Python read alike, their options apart: characters, groups,
-# classes, repetition. Not \v, \B, \1, {,3}, x++, [[:alpha:]], (?>x), and the like.
-REGEX = re.compile(
-    r"""(?:\(\?([a-z]+)\))?
-    ((?: [^\\\[({+] | (?<![*+?}])\+ | \\[AbdDsSwWfnrt -/:-@[-`{-~] | \{\d+(?:,\d*)?\}
-    | \((?![?*]) | \(\?(?:[:=!]|<[=!]|P<[a-zA-Z_]\w*>)
-    | \[(?!:.*:])\^?]?+(?:(?!--|&&|~~|\|\|)[^][\\] | \\[dDsSwWfnrt -/:-@[-`{-~])*]
-    )*)""",
-    re.VERBOSE | re.ASCII,
-)
-
-
-def python_regex(pattern: str, options: str) -> str:
-    """Return a regular expression for Python that finds what MongoDB's finds; raise ValueError.
-
-    There, words, digits and spaces are those of ASCII. Regardless of case, only letters of ASCII
-    are taken; that PCRE counts U+017F as an s then, and U+212A as a k, is left aside.
-    """
-    parts = REGEX.fullmatch(pattern)
-    flags = options.replace("u", "") + ((parts and parts[1]) or "")
-    if not parts or set(flags) - {"i", "s"} or ("i" in flags and not pattern.isascii()):
-        shown = f"$regex {excerpt(pattern)} with $options {options!r}"
-        raise ValueError(f"{shown} may mean something else there than here")
-    return f"(?a{flags}){parts[2]}"
+Database: TypeAlias = "DocDB | Snapshot"  # both answer a filter alike
 
 
 def read_asset_ids(folder: Path) -> list[str]:
@@ -1117,9 +876,8 @@ def read_asset_ids(folder: Path) -> list[str]:
     ids: dict[str, None] = {}
     for line, row in rows:
         if any(row[len(columns) :]):
-            raise BadInput(
-                f"{path}, line {line} has more values than there are columns: {excerpt(str(row))}"
-            )
+            more = f"has more values than there are columns: {excerpt(str(row))}"
+            raise BadInput(f"{path}, line {line} {more}")
         asset_id = row[column] if len(row) > column else ""
         if re.fullmatch("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", asset_id):
             asset_id = asset_id.lower()
@@ -1173,9 +931,12 @@ def find_by_asset_id(
             seen |= {repr(record.get("_id")) for record in page}
 
 
+
+
 # ------------------------------------------------------------------------------------ assets
 
 NO_LOCATION = "location is not s3://bucket/prefix"
+ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records have both
 ASSET_FIELDS = ("_id", "name", "location", *ID_FIELDS)
 
 
@@ -1203,6 +964,7 @@ class Skip:
     reason: str
     name: str
     asked: bool = False  # the user asked for it
+    record: Record = field(default_factory=dict, repr=False)  # if that is why
 
 
 # What flows from here to the tasks: every record that matches is an asset, or a skip that names it.
@@ -1250,27 +1012,27 @@ def choose_assets(
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
-    ids: list[str] | None = None
+    ids: list[str] = []
     if settings.query is None:
         ids = read_asset_ids(settings.input_directory)
         pages = find_by_asset_id(database, ids, fields_to_ask(settings))
     else:
         pages = database.find(settings.query, fields_to_ask(settings))
-    pairs: list[tuple[Record, Entry]] = []
+    entries: list[Entry] = []
     for page in pages:
-        entries = [read_asset(record, database.folder) for record in page]
-        pairs += zip(page, entries, strict=True)
+        in_page = [read_asset(record, database) for record in page]
         if listing:
-            listing.add(entry for entry in entries if isinstance(entry, Asset))
+            listing.add(in_page)
+        entries += in_page
         progress.records += len(page)
         progress.update()
-    pairs.sort(key=lambda pair: (name_of(pair[0]), str(pair[0].get("_id"))))
-    if ids is not None:
-        return pick_by_id(ids, pairs)
-    entries = [entry for _, entry in pairs]
-    if pairs:
-        records = [record for record, _ in pairs]
-        entries += skip_values_without_record(database, settings.query or {}, records)
+    entries.sort(key=lambda entry: (name_of(entry.record), str(entry.record.get("_id"))))
+    if settings.query is None:
+        return pick_by_id(ids, entries)
+    if entries and lists_in(settings.query):
+        from dispatch_plan import skip_values_without_record
+
+        entries += skip_values_without_record(database, lists_in(settings.query), entries)
     return entries
 
 
@@ -1282,67 +1044,34 @@ def fields_to_ask(settings: Settings) -> list[str]:
         # of a list, a projection gives the objects alone; here the others count as lacking a field
         wanted |= {name.partition(".")[0] for name in settings.unwind_list_fields}
     if settings.dry_run:
-        wanted |= {SUBJECT_FIELD, *DATE_FIELDS, *CHOOSE_BY[settings.docdb_version].values()}
+        from dispatch_plan import fields_shown
+
+        wanted |= fields_shown(settings.docdb_version)
     return sorted(name for name in wanted if not name.startswith(tuple(f"{w}." for w in wanted)))
 
 
-SUBJECT_FIELD = "subject.subject_id"
-DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
-CHOOSE_BY = {  # what the page of a dry run offers to choose by, by the version of the database
-    "v1": {
-        "project": "data_description.project_name",
-        "subject": SUBJECT_FIELD,
-        "modality": "data_description.modality.abbreviation",
-        "level": "data_description.data_level",
-        "date": DATE_FIELDS[0],
-    },
-    "v2": {
-        "project": "data_description.project_name",
-        "subject": SUBJECT_FIELD,
-        "modality": "data_description.modalities.abbreviation",
-        "level": "data_description.data_level",
-        "date": DATE_FIELDS[1],
-    },
-}
-
-
-def read_asset(record: Record, folder: Path | None) -> Entry:
-    """Return the asset that a record describes, or why there is none.
-
-    Local locations are read from a snapshot alone, `folder` being the snapshot's own.
-    """
+def read_asset(record: Record, database: Database) -> Entry:
+    """Return the asset that a record describes, or why there is none."""
     record_id, name, location = record.get("_id"), name_of(record), record.get("location")
     asset_id = next(code_ocean_ids(record), "")
     shown = f"{name} (record {record_id})"
     if not isinstance(record_id, str):
-        return Skip("record id is not a string", shown)
-    if not isinstance(location, str):
-        return Skip(NO_LOCATION, f"{shown}: {location!r}")
+        return Skip("record id is not a string", shown, record=record)
     try:
-        "".join((asset_id, name, record_id, location)).encode()
+        "".join((asset_id, name, record_id, str(location))).encode()
     except UnicodeError:
-        return Skip("a field is not a valid string", shown)
-    url = (local_url(location, folder) if folder else location).rstrip("/")
+        return Skip("a field is not a valid string", shown, record=record)
+    url = database.url_of(location).rstrip("/") if isinstance(location, str) else ""
     # s3fs, with which workers read, takes s3://bucket//x for s3://bucket/x
-    if re.match(r"s3://[\w.-]{1,255}/[^/]", url, re.ASCII) or (folder and url[:8] == "file:///"):
-        return Asset(url, asset_id, name, record_id, record)
-    return Skip(NO_LOCATION, f"{shown}: {location!r}")
+    if not re.match(r"s3://[\w.-]{1,255}/[^/]|file:///", url, re.ASCII):
+        return Skip(NO_LOCATION, f"{shown}: {location!r}", record=record)
+    return Asset(url, asset_id, name, record_id, record)
 
 
-def local_url(location: str, folder: Path) -> str:
-    """Return a snapshot's location as a URL, paths relative to its folder as file:// URLs."""
-    if location.startswith("file://"):
-        path = str(local_path(location.replace("://localhost/", ":///", 1)))
-    elif "://" in location or location.startswith("/") or not location.strip():
-        return location
-    else:
-        path = os.path.join(folder, location)
-    return Path(os.path.abspath(path)).as_uri() if path.startswith("/") else location
-
-
-def local_path(location: str) -> Path:
-    """Return the path of a file:// URL."""
-    return Path(unquote(location.removeprefix("file://"), errors="surrogateescape"))
+def name_of(record: Record) -> str:
+    """Return a record's name, or an empty string where it has none."""
+    name = record.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def code_ocean_ids(record: Record) -> Iterator[str]:
@@ -1354,76 +1083,42 @@ def code_ocean_ids(record: Record) -> Iterator[str]:
                     yield asset_id
 
 
-def name_of(record: Record) -> str:
-    """Return a record's name, or an empty string where it has none."""
-    name = record.get("name")
-    return name if isinstance(name, str) else ""
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, anything else as a list of one."""
+    return value if isinstance(value, list) else [value]
 
 
-def pick_by_id(ids: list[str], pairs: list[tuple[Record, Entry]]) -> list[Entry]:
-    """Return each asset with the first id that names it, by the order of ids; then unknown ids.
+def pick_by_id(ids: list[str], entries: list[Entry]) -> list[Entry]:
+    """Return each entry with the first id that names it, by the order of ids; then unknown ids.
 
     A record is one asset, however many of its ids are asked for.
     """
     numbers: defaultdict[str, list[int]] = defaultdict(list)
-    for number, (record, _) in enumerate(pairs):
-        for asset_id in dict.fromkeys(code_ocean_ids(record)):
+    for number, entry in enumerate(entries):
+        for asset_id in dict.fromkeys(code_ocean_ids(entry.record)):
             numbers[asset_id].append(number)
     chosen: dict[int, Entry] = {}
     for asset_id in ids:
         for number in numbers.get(asset_id, ()):
-            record, entry = pairs[number]
+            entry = entries[number]
             if number in chosen:
-                log.warning("%s is an asset that is chosen already: %s", asset_id, name_of(record))
-            else:
-                if isinstance(entry, Asset):
-                    entry = replace(entry, id=asset_id)
-                chosen[number] = entry
+                name = name_of(entry.record)
+                log.warning("%s is an asset that is chosen already: %s", asset_id, name)
+                continue
+            chosen[number] = replace(entry, id=asset_id) if isinstance(entry, Asset) else entry
     unknown = [Skip("no record has this id", id_) for id_ in ids if id_ not in numbers]
     return [*chosen.values(), *unknown]
-
-
-def skip_values_without_record(
-    database: Database, query: Record, records: list[Record]
-) -> list[Skip]:
-    """Return the values of each $in that no record has, and log what is near the first ones."""
-    skips = []
-    for name, values in lists_in(query).items():
-        lacking = {rank(value): value for value in values}
-        for record in records:
-            for value in plain_values(record, name):
-                lacking.pop(rank(value), None)
-        if lacking:
-            from dispatch_plan import log_near_values
-
-            log_near_values(database, name, list(lacking.values()))
-        skips += [Skip(f"no record has this {name}", str(value)) for value in lacking.values()]
-    return skips
 
 
 def lists_in(query: Record) -> dict[str, list[Any]]:
     """Return the strings and numbers of each $in on a plain field that all records must match."""
     lists: dict[str, list[Any]] = {}
     parts = [query, *as_list(query.get("$and", []))]
-    for part in parts:
-        if not isinstance(part, dict):
-            continue
-        for name, wanted in part.items():
-            plain = re.fullmatch(r"[^$.\d][^.]*(\.[^$.\d][^.]*)*", name)
-            if plain and isinstance(wanted, dict) and isinstance(wanted.get("$in"), list):
-                lists[name] = [one for one in wanted["$in"] if isinstance(one, str | int | float)]
+    for name, wanted in chain.from_iterable(one.items() for one in parts if isinstance(one, dict)):
+        plain = re.fullmatch(r"[^$.\d][^.]*(\.[^$.\d][^.]*)*", name)
+        if plain and isinstance(wanted, dict) and isinstance(wanted.get("$in"), list):
+            lists[name] = [one for one in wanted["$in"] if isinstance(one, str | int | float)]
     return lists
-
-
-def plain_values(record: Record, field: str) -> Iterator[Any]:
-    """Yield the strings and numbers that a record has at a field, in lists of any depth, too."""
-    waiting = [value_at(record, field)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str | int | float):
-            yield value
 
 
 # ------------------------------------------------------------------------------------ groups
@@ -1448,20 +1143,6 @@ def value_at(value: Any, path: str, missing: Any = MISSING) -> Any:
     return value
 
 
-def has_field(value: Any, path: list[str]) -> bool:
-    """Return whether anything, even null, is at a path."""
-    if isinstance(value, list):
-        return any(has_field(item, path) for item in value) or not path
-    if not path:
-        return True
-    return isinstance(value, dict) and path[0] in value and has_field(value[path[0]], path[1:])
-
-
-def is_in(name: str, top: str) -> bool:
-    """Return whether a field is another one or lies in it."""
-    return f"{name}.".startswith(f"{top}.")
-
-
 def is_null(value: Any) -> bool:
     """Return whether a value is null, or NaN, for which JSON has no other word."""
     return bool(value is None or value != value)
@@ -1476,24 +1157,6 @@ def rank(value: Any) -> Any:
     if isinstance(value, list):
         return 4, tuple(map(rank, value))
     return {int: 1, float: 1, str: 2, bool: 5}[type(value)], value
-
-
-def check_fields(entries: list[Entry], database: Database, settings: Settings) -> None:
-    """Raise BadInput for a field to filter or group by that no asset has."""
-    records = [entry.record for entry in entries if isinstance(entry, Asset)]
-    flags = {
-        "--filter_latest": (settings.filter_latest,) if settings.filter_latest else (),
-        "--filter_by": settings.filter_by,
-        "--group_by": settings.group_by,
-        "--unwind_list_fields": settings.unwind_list_fields,
-    }
-    for flag, names in flags.items():
-        for name in names:
-            if records and not any(has_field(record, name.split(".")) for record in records):
-                from dispatch_plan import near_field
-
-                near = near_field(database, name)
-                raise BadInput(f"{flag}: no record that matches has the field {name}{near}")
 
 
 def keep_latest(entries: list[Entry], settings: Settings) -> list[Entry]:
@@ -1556,13 +1219,12 @@ def instant(value: Any) -> tuple[datetime, str] | None:
         return None
     hour, minute, second = (int(parts[name] or 0) for name in ("hour", "minute", "second"))
     offset = timedelta(hours=int(parts["hours"] or 0), minutes=int(parts["minutes"] or 0))
-    if parts["sign"] == "-":
-        offset = -offset
     if hour * 3600 + minute * 60 + second > 86_400 or minute > 59 or second > 60:
         return None
     try:
-        day = datetime.fromisoformat(parts["date"])
-        utc = day + timedelta(hours=hour, minutes=minute, seconds=second) - offset
+        moment = datetime.fromisoformat(parts["date"])
+        moment += timedelta(hours=hour, minutes=minute, seconds=second)
+        utc = moment + offset if parts["sign"] == "-" else moment - offset
     except (ValueError, OverflowError):
         return None
     return utc, (parts["fraction"] or "").rstrip("0")
@@ -1628,6 +1290,8 @@ def unwind(value: Any, path: list[str]) -> Iterator[Any]:
             yield item
 
 
+
+
 # ------------------------------------------------------------------------------------- files
 
 SECONDS_PER_LINE = 10  # of the log, while nothing but progress is to be said
@@ -1650,8 +1314,7 @@ class Progress:
     def update(self) -> None:
         """Say how far it is, unless that has just been said."""
         now = time.monotonic()
-        pause = SECONDS_PER_FRAME if self.on_terminal else SECONDS_PER_LINE
-        if now - self.shown < pause:
+        if now - self.shown < (SECONDS_PER_FRAME if self.on_terminal else SECONDS_PER_LINE):
             return
         self.shown = now
         line = f"{self.records:,} records"
@@ -1680,19 +1343,11 @@ class Progress:
 class Part:
     """A part of an asset that is listed by itself: the keys of a folder, or those behind a key."""
 
-    location: str  # of the asset
+    asset: Asset
+    bucket: str
+    top: int  # the length of what all keys of the asset begin with
     folder: str  # a prefix in the bucket that ends in a slash
     after: str = ""  # a key
-
-    @property
-    def bucket(self) -> str:
-        """The bucket."""
-        return self.location.split("/", 3)[2]
-
-    @property
-    def top(self) -> int:
-        """How long the beginning of each key is that is the asset's own."""
-        return len(self.location) - len(f"s3://{self.bucket}")
 
 
 CONNECTIONS = 256  # more of them were no faster, on two cores and 50 ms a request
@@ -1714,11 +1369,9 @@ class Listing:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings, self.progress = settings, progress
-        self.names: dict[str, str] = {}  # of the assets, by location
         self.sizes: dict[str, Sizes] = {}  # by location
         self.open_parts: Counter[str] = Counter()  # their number, by location
         self.failure: Exception | None = None
-        self.idle = Event()  # all that is added is listed, or there is a failure
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
         self.s3: asyncio.Task[S3] | None = None
         self.session: ClientSession
@@ -1728,62 +1381,54 @@ class Listing:
         Thread(target=self.run).start()
 
     def run(self) -> None:
-        """List until closed."""
+        """List until closed, or until there is a failure."""
         try:
             self.loop.run_until_complete(self.workers)
         except asyncio.CancelledError:
             pass
-        except ImportError as error:
-            self.fail(error)
+        except Exception as failure:  # of several that come at once, the first
+            self.failure = getattr(failure, "exceptions", [failure])[0]
 
     def close(self) -> None:
         """Give up what is under way."""
         self.loop.call_soon_threadsafe(self.workers.cancel)
 
-    def prepare(self) -> None:
-        """Begin to look for credentials, region and endpoint, before the first asset is known."""
-        self.loop.call_soon_threadsafe(self.open_s3)
-
-    def add(self, assets: Iterable[Asset]) -> None:
+    def add(self, assets: Iterable[Entry]) -> None:
         """List assets, but for those whose location is listed already."""
         if self.failure:
             raise self.failure
         parts = []
         for asset in assets:
-            if asset.location not in self.sizes:
-                self.names[asset.location], self.sizes[asset.location] = asset.name, Counter()
-                parts.append(Part(asset.location, f"{asset.location.split('/', 3)[3]}/"))
+            if isinstance(asset, Asset) and asset.location not in self.sizes:
+                self.sizes[asset.location] = Counter()
+                bucket, _, prefix = asset.location.partition("://")[2].partition("/")
+                parts.append(Part(asset, bucket, len(prefix) + 1, f"{prefix}/"))
         self.progress.assets += len(parts)
         self.loop.call_soon_threadsafe(self.start, parts)
 
     def start(self, parts: Iterable[Part]) -> None:
         """Queue parts."""
         for part in parts:
-            self.open_parts[part.location] += 1
+            self.open_parts[part.asset.location] += 1
             self.queue.put_nowait(part)
 
     def files(self) -> Files:
         """Wait for all assets; return their files, ordered; raise what listing one of them did."""
         self.progress.complete = True
-        while self.progress.listed < self.progress.assets and not self.failure:
+        all_listed = asyncio.run_coroutine_threadsafe(self.queue.join(), self.loop)
+        while not self.failure and not all_listed.done():
             self.progress.update()
-            self.idle.wait(SECONDS_PER_FRAME)
-            self.idle.clear()
+            wait([all_listed], SECONDS_PER_FRAME)
         if self.failure:
             raise self.failure
         files: Files = {}
         for location, sizes in self.sizes.items():
-            is_local = location.startswith("file://")
-            files[location] = {
-                (local_path(location) / path).as_uri() if is_local else f"{location}/{path}": size
-                for path, size in sorted(sizes.items())
-            }
+            is_local = location.startswith("file:")
+            files[location] = {}
+            for path in sorted(sizes):
+                end = quote(os.fsencode(path)) if is_local else path
+                files[location][f"{location}/{end}"] = sizes[path]
         return files
-
-    def fail(self, failure: Exception) -> None:
-        """Keep the first failure, which ends the run."""
-        self.failure = self.failure or failure
-        self.idle.set()
 
     async def work_side_by_side(self) -> None:
         """List what is queued, over as many connections as there may be."""
@@ -1794,70 +1439,42 @@ class Listing:
         connections = max(1, min(wanted, open_files - OTHER_FILES))
         connector = TCPConnector(limit=connections)
         timeout = ClientTimeout(total=None)  # ours is for more than the request
-        async with ClientSession(connector=connector, timeout=timeout) as self.session:
-            await asyncio.gather(*(self.work() for _ in range(connections)))
+        if not self.settings.docdb_snapshot:
+            self.open_s3()  # while DocDB answers
+        session = ClientSession(connector=connector, timeout=timeout)
+        async with session as self.session, asyncio.TaskGroup() as workers:
+            for _ in range(connections):
+                workers.create_task(self.work())
 
     async def work(self) -> None:
         """List one part after the other."""
         while True:
             part = await self.queue.get()
+            location = part.asset.location
             try:
-                if part.location.startswith("file://"):
-                    self.take_in(part, await asyncio.to_thread(self.list_local, part.location), [])
+                if location.startswith("file:"):
+                    from dispatch_plan import list_local
+
+                    list_local(location, partial(self.add_file, part))
                 else:
-                    self.take_in(part, *await self.list_part(part))
-            except FailedRun as error:
-                self.fail(error)
+                    self.start(await self.list_part(part))
+            except (FailedRun, ImportError):
+                raise
             except Exception as error:
-                asset = f"{part.location} of asset {self.names[part.location]}"
-                self.fail(FailedRun(f"cannot list {asset}: {error}{hint_on(error)}"))
+                asset = f"{location} of asset {part.asset.name}"
+                raise FailedRun(f"cannot list {asset}: {error}{hint_on(error)}") from None
+            self.open_parts[location] -= 1
+            self.progress.listed += not self.open_parts[location]
+            self.queue.task_done()
 
-    def take_in(self, part: Part, sizes: Sizes, parts: list[Part]) -> None:
-        """Keep the files of a part, and queue the parts that it leaves."""
-        known = self.sizes[part.location]
-        self.progress.files -= len(known)
-        known.update(sizes)
-        self.progress.files += len(known)
-        self.start(parts)
-        self.open_parts[part.location] -= 1
-        if not self.open_parts[part.location]:
-            self.progress.listed += 1
-            if self.progress.listed == self.progress.assets:
-                self.idle.set()
-
-    def list_local(self, location: str) -> Sizes:
-        """Return the files under a file:// URL, as if what lies there were keys."""
-        sizes: Sizes = Counter()
-
-        def walk(folder: Path, base: str, above: frozenset[str]) -> None:
-            real = os.path.realpath(folder)
-            if real in above:  # a link that leads back up
-                return
-            for entry in os.scandir(folder):
-                path, size = f"{base}{entry.name}", 0
-                if entry.is_dir():
-                    if not self.add_file(sizes, f"{path}/", 0):
-                        walk(Path(entry.path), f"{path}/", above | {real})
-                    continue
-                with suppress(OSError):  # a link that leads nowhere
-                    size = entry.stat().st_size
-                self.add_file(sizes, path, size)
-
-        top = local_path(location)
-        if top.is_dir():
-            walk(top, "", frozenset())
-        return sizes
-
-    async def list_part(self, part: Part) -> tuple[Sizes, list[Part]]:
-        """Return the files of a part, page by page, and the parts that it leaves to be listed.
+    async def list_part(self, part: Part) -> list[Part]:
+        """Add the files of a part, page by page; return the parts that it leaves to be listed.
 
         When a page ends inside a folder that is one file or a Zarr store, whatever else lies in
         there does not matter, and the next request starts behind it. So a store of a million chunks
         costs one page, and there are never more requests than pages. A part that goes on for many
         pages is split, if there is a way to, and its parts are left to be listed side by side.
         """
-        sizes: Sizes = Counter()
-        top = part.top
         last = start = part.after
         token = ""
         pages = 0
@@ -1865,20 +1482,20 @@ class Listing:
             page = await self.fetch_page(part, start=start, token=token, last=last)
             closed = None
             for last, size in page.sizes.items():
-                closed = self.add_file(sizes, last[top:], size)
+                closed = self.add_file(part, last[part.top :], size)
             if not page.token:
-                return sizes, []
+                return []
             pages += 1
             if pages >= PAGES_IN_A_ROW and page.sizes:
-                parts = await self.split(part, list(page.sizes), sizes)
+                parts = await self.split(part, list(page.sizes))
                 if parts is not None:
-                    return sizes, parts
+                    return parts
             start, token = "", page.token
             if closed:
-                behind = f"{last[:top]}{closed}/{LAST_CHARACTER}"
+                behind = f"{last[: part.top]}{closed}/{LAST_CHARACTER}"
                 start, token = max(last, behind), ""
 
-    async def split(self, part: Part, keys: list[str], sizes: Sizes) -> list[Part] | None:
+    async def split(self, part: Part, keys: list[str]) -> list[Part] | None:
         """Add the files ahead of a page that need no listing; return the parts left to list.
 
         From the folder of the part down to the last key of the page, `keys` being all its keys, the
@@ -1897,16 +1514,16 @@ class Listing:
             objects, subfolders = await self.list_level(replace(part, folder=folder))
             for key, size in objects.items():
                 if key > last:
-                    self.add_file(sizes, key[part.top :], size)
+                    self.add_file(part, key[part.top :], size)
             for subfolder in subfolders:
-                if subfolder > last and not self.add_file(sizes, subfolder[part.top :], 0):
-                    parts.append(Part(part.location, subfolder))
+                if subfolder > last and not self.add_file(part, subfolder[part.top :], 0):
+                    parts.append(replace(part, folder=subfolder, after=""))
             folder = next((path for path in subfolders if last.startswith(path)), "")
-            if not folder or self.add_file(sizes, folder[part.top :], 0):
+            if not folder or self.add_file(part, folder[part.top :], 0):
                 return parts
         if folder == part.folder:
             return None
-        return [*parts, Part(part.location, folder, after=last)]
+        return [*parts, replace(part, folder=folder, after=last)]
 
     async def list_level(self, part: Part) -> tuple[dict[str, int], list[str]]:
         """Return the sizes of the objects that lie right in a folder, and its subfolders."""
@@ -1921,14 +1538,17 @@ class Listing:
             if not token:
                 return objects, subfolders
 
-    def add_file(self, sizes: Sizes, path: str, size: int) -> str | None:
+    def add_file(self, part: Part, path: str, size: int) -> str | None:
         """Count an object to the file that it lies in; return the folder that is now done with.
 
         That is one which is a file, or a Zarr store, unless the bytes in it are wanted.
         """
-        file, closed = file_of(path, self.settings.file_extension or "")
-        wanted = self.settings.weigh or not closed
+        settings = self.settings
+        file, closed = file_of(path, settings.file_extension or "")
+        wanted = not closed or settings.dry_run or settings.balance_by == "size"
         if file:
+            sizes = self.sizes[part.asset.location]
+            self.progress.files += file not in sizes
             sizes[file] += size if wanted else 0
         return None if file and wanted else closed
 
@@ -1966,7 +1586,7 @@ class Listing:
             pause = min(backoff(attempt), LONGEST_LIST_PAUSE)
             if attempt < LIST_TRIES:
                 severity = logging.DEBUG if attempt == 1 else logging.WARNING
-                log.log(severity, "%s: %s; retrying in %.1f s", part.location, fault, pause)
+                log.log(severity, "%s: %s; retrying in %.1f s", part.asset.location, fault, pause)
                 await asyncio.sleep(pause)
         raise OSError(fault)
 
@@ -2178,142 +1798,36 @@ def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
     return path if path.endswith(extension) else None, None
 
 
-# -------------------------------------------------------------------------------------- code
-
-QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "",
-    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-    "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
-    "GIT_HTTP_LOW_SPEED_TIME": "60",
-}
-
-
-def find_process(settings: Settings) -> DataProcess | None:
-    """Return what will run the tasks, None if that is not to be known; raise BadInput, FailedRun.
-
-    The consumer's library, here and in the worker, adds a task to it to get the task's code.
-    """
-    if settings.no_code:
-        return None
-    from aind_data_schema.core.processing import DataProcess
-    from analysis_pipeline_utils.metadata import get_codeocean_process_metadata
-
-    warnings.filterwarnings("ignore", module="aind_data_schema")  # of names that MongoDB dislikes
-    if isinstance(settings.analysis_code, Path):
-        return DataProcess.model_construct(code=read_code(settings.analysis_code), notes=None)
-    domain = os.environ.get("CODEOCEAN_DOMAIN") or "codeocean.allenneuraldynamics.org"
-    ask = partial(ask_code_ocean, get_codeocean_process_metadata, domain, settings.analysis_capsule)
-    log.info("asking Code Ocean at %s for the capsule %s", domain, settings.analysis_capsule)
-    return ask_patiently(ask, f"Code Ocean at {domain}", settings.timeout)
-
-
-def read_code(path: Path) -> Code:
-    """Return the code that a file describes; raise BadInput."""
-    from aind_data_schema.base import GenericModel
-    from aind_data_schema.components.identifiers import Code
-    from pydantic import ValidationError
-
-    try:
-        code = Code.model_validate(read_object(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        given = excerpt(str(first["input"]))
-        raise BadInput(
-            f"{path} is no Code of aind-data-schema: {name}: {first['msg']}, not {given}"
-        ) from None
-    if not code.version and not code.commit_hash:
-        log.warning("%s has no version and no commit_hash, which tell results apart", path)
-    code.parameters = code.parameters or GenericModel()  # which the library cannot do without
-    return code
-
-
-def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: str) -> DataProcess:
-    """Return what the consumer's library makes of a capsule of the running pipeline.
-
-    Raise BadInput if no capsule, or several, are called so, HTTPError and ValueError as requests.
-    """
-    from codeocean import CodeOcean
-    from codeocean.error import Error
-
-    try:
-        client = CodeOcean(f"https://{domain}", os.environ["CODEOCEAN_API_TOKEN"])
-        computation = client.computations.get_computation(os.environ["CO_COMPUTATION_ID"])
-        processes = computation.processes or []
-        if capsule in [process.capsule_id for process in processes]:
-            return describe(capsule_id=capsule)
-        matches = [process.name for process in processes if capsule in process.name]
-        if len(matches) != 1:
-            names = ", ".join(f"{process.name} ({process.capsule_id})" for process in processes)
-            raise BadInput(
-                f"--analysis_capsule: {len(matches) or 'no'} capsules of this pipeline are called"
-                f" {capsule!r}; there are {names or 'none at all'}"
-            )
-        return describe(capsule_name=capsule)
-    except Error as error:
-        raise error.http_err from None
-    except FileNotFoundError as error:
-        raise FailedRun(f"the capsule at Code Ocean has no version, and {error}") from None
-    except subprocess.CalledProcessError as error:  # it repeats the address, with the token
-        raise ValueError(f"git says {excerpt(error.stderr.strip(), 300)}") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"an answer that is not as expected: {error!r}") from None
-
-
-def report_code(process: DataProcess | None, fixed: Record, settings: Settings) -> None:
-    """Log what the tasks say of their code; raise BadInput for names that the library refuses."""
-    if process:
-        code = process.code
-        names = " ".join(filter(None, (code.name, code.version or code.commit_hash, code.url)))
-        log.info("every task says its code: %s, %s", names, plural(len(fixed), "fixed parameter"))
-        if taken := fixed.keys() & {"process", "dispatch_inputs"}:
-            names = first_of(sorted(taken))
-            raise BadInput(f"fixed_parameters: the analysis library takes none called {names}")
-    elif fixed:
-        log.info(
-            "the tasks do not say their code (%s): fixed_parameters are merged into"
-            " distributed_parameters",
-            settings.no_code,
-        )
-
-
 # ------------------------------------------------------------------------------------- tasks
 
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """The parameters of the analysis, as the user gives them."""
+def read_parameters(folder: Path) -> tuple[Record, list[Record]]:
+    """Return the fixed parameters, and the sets with each of which every task is dispatched.
 
-    fixed: Record
-    sets: list[Record]  # every task is dispatched once with each
-
-
-def read_parameters(folder: Path) -> Parameters:
-    """Return what analysis_parameters.json says, nothing if there is none; raise BadInput."""
+    They are those of analysis_parameters.json, and none if there is no such file. Raise BadInput.
+    """
     path = find_input("analysis_parameters.json", folder)
     if not path:
         log.info("no analysis_parameters.json in %s or one folder down", folder)
-        return Parameters({}, [])
+        return {}, []
     content = read_object(path)
-    if unknown := content.keys() - {"fixed_parameters", "distributed_parameters"}:
+    known = ("fixed_parameters", "distributed_parameters")
+    if unknown := content.keys() - set(known):
         raise BadInput(
-            f"{path}: unknown key {first_of(sorted(unknown))}: there are fixed_parameters and"
-            " distributed_parameters"
+            f"{path}: unknown key {first_of(sorted(unknown))}: there are {' and '.join(known)}"
         )
-    fixed = content.get("fixed_parameters", {})
+    fixed, sets = content.get("fixed_parameters", {}), content.get("distributed_parameters")
     if not isinstance(fixed, dict):
         raise BadInput(f"{path}: fixed_parameters must be an object")
-    sets = content.get("distributed_parameters")
     if sets is None:
         sets = []
     if not isinstance(sets, list) or not all(isinstance(one, dict) for one in sets):
         raise BadInput(f"{path}: distributed_parameters must be a list of objects")
     if sets:
         log.info("%s: every task is dispatched with %s", path, plural(len(sets), "parameter set"))
-    return Parameters(fixed, sets)
+    return fixed, sets
 
 
 def read_object(path: Path) -> Record:
@@ -2363,21 +1877,13 @@ class Task:
         }
         if self.parameters is not None:
             record["distributed_parameters"] = self.parameters
-        if group := in_common([asset.group for asset in self.assets]):
-            record["group_metadata"] = group
+        group, *others = [asset.group for asset in self.assets]
+        for name, value in group.items():
+            if all(rank(other[name]) == rank(value) for other in others):
+                record.setdefault("group_metadata", {})[name] = value
         if self.query:
             record["query"] = self.query
         return record
-
-
-def in_common(groups: list[Record]) -> Record:
-    """Return what is the same in all of these."""
-    first, *others = groups
-    shared = {}
-    for key, value in first.items():
-        if all(key in other and rank(other[key]) == rank(value) for other in others):
-            shared[key] = value
-    return shared
 
 
 def make_tasks(
@@ -2456,35 +1962,6 @@ def task_model() -> type[BaseModel]:
     return DispatchModel
 
 
-def find_processed(tasks: list[Task], settings: Settings) -> list[Task]:
-    """Return the tasks whose result is in the results store already."""
-    database, collection = (os.environ[name].strip() for name in RESULTS_STORE[1:])
-    name = f"the results store {database}/{collection}"
-    # v1, whatever the metadata's version is: there the consumer's library looks, and writes
-    store = open_docdb("v1", settings.timeout, name, database=database, collection=collection)
-    results = fetch_results(store, [task.result for task in tasks if task.result])
-    processed = [task for task in tasks if task.result in results]
-    log_first(logging.INFO, "processed already", [task.label for task in processed])
-    return processed
-
-
-def fetch_results(store: DocDB, names: list[str]) -> set[str]:
-    """Return those of the names that a record of the results store has."""
-    results: set[str] = set()
-    waiting = [names[n : n + IDS_PER_QUERY] for n in range(0, len(names), IDS_PER_QUERY)]
-    while waiting:
-        asked = waiting.pop()
-        match = {"$match": {"name": {"$in": asked}}}
-        records = store.aggregate([match, {"$project": {"_id": 0, "name": 1}}])
-        if records is not None:
-            results |= {str(record.get("name")) for record in records}
-        elif len(asked) > 1:
-            waiting += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
-        else:
-            raise FailedRun(f"the records of the results store called {asked[0]} are too large")
-    return results
-
-
 # ----------------------------------------------------------------------------------- workers
 
 STAGING = ".dispatch-staging-"
@@ -2499,9 +1976,8 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
     if not tasks:
         return []
     workers = min(settings.max_jobs, max(1, len(tasks) // settings.tasks_per_job))
-    if settings.balance_by == "size":
-        return deal_by_size(tasks, workers)
-    return deal_in_order(tasks, workers)
+    by_size = settings.balance_by == "size"
+    return deal_by_size(tasks, workers) if by_size else deal_in_order(tasks, workers)
 
 
 def deal_in_order(tasks: Sequence[T], workers: int) -> list[list[T]]:
@@ -2530,34 +2006,28 @@ def check_output(output: Path, overwrite: bool) -> None:
 
     Whatever a `*` matches in there starts a worker of the pipeline's next step.
     """
+    flag = "--output_directory"
     there = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise BadInput(f"--output_directory: {there} is not a folder")
+        raise BadInput(f"{flag}: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise FailedRun(f"--output_directory: {there} cannot be written to")
+        raise FailedRun(f"{flag}: {there} cannot be written to")
     if there != output:
         return
-    workers, others = 0, []
-    for path in sorted(output.iterdir()):
-        if is_worker(path):
-            workers += 1
-        elif not path.name.startswith(".") and not is_plan(path):
-            others.append(path.name)
-    if others:
+    shown = sorted(path for path in output.iterdir() if not path.name.startswith("."))
+    workers = [path for path in shown if is_worker(path)]
+    plan = [path for path in shown if path.name in PLAN_FILES]
+    plan = [path for path in plan if path.is_file() and not path.is_symlink()]
+    if others := [path.name for path in shown if path not in (*workers, *plan)]:
         raise BadInput(
-            f"--output_directory: {output} holds {first_of(others)}, which no dispatch wrote and"
-            " which would start a worker: move it away, or choose another folder"
+            f"{flag}: {output} holds {first_of(others)}, which no dispatch wrote and which would"
+            " start a worker: move it away, or choose another folder"
         )
     if workers and not overwrite:
         raise BadInput(
-            f"--output_directory: {output} holds {plural(workers, 'worker folder')} of an earlier"
-            " run: replace them with --overwrite 1, or choose another folder"
+            f"{flag}: {output} holds {plural(len(workers), 'worker folder')} of an earlier run:"
+            " replace them with --overwrite 1, or choose another folder"
         )
-
-
-def is_plan(path: Path) -> bool:
-    """Return whether this is a file that an earlier dry run can have written."""
-    return path.name in PLAN_FILES and path.is_file() and not path.is_symlink()
 
 
 def is_worker(path: Path) -> bool:
@@ -2574,11 +2044,12 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
     left is moved away first, and deleted when the new folders are in place.
     """
     with staged(output, overwrite) as staging:
-        new, old = staging / "new", staging / "old"
-        old.mkdir()
-        new.mkdir()
+        for name in ("old", "new", *(f"new/{number}" for number in range(len(workers)))):
+            (staging / name).mkdir()
         for number, tasks in enumerate(workers):
-            write_worker(new / str(number), tasks)
+            for task in tasks:  # buffered: an unbuffered write may be partial
+                with open(f"{staging}/new/{number}/{task.id}.json", "xb") as file:
+                    file.write(task.content)
         COMMITTED.set()
         moving = output / staging.name.replace(STAGING, f"{MOVING}{len(workers)}-")
         staging.rename(moving)
@@ -2651,14 +2122,6 @@ def roll_back(output: Path) -> bool:
     return bool(unfinished)
 
 
-def write_worker(folder: Path, tasks: Sequence[Task]) -> None:
-    """Write the folder of one worker."""
-    folder.mkdir()
-    for task in tasks:  # buffered: an unbuffered write may be partial
-        with open(f"{folder}/{task.id}.json", "xb") as file:
-            file.write(task.content)
-
-
 # -------------------------------------------------------------------------------------- main
 
 
@@ -2708,45 +2171,60 @@ def dispatch(settings: Settings) -> None:
     log.info("%s %s: %s, %.1f s", done, output, summarise(plan, settings), seconds)
 
 
+QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
+    "GIT_HTTP_LOW_SPEED_TIME": "60",
+}
+
+
 def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
-    parameters = read_parameters(settings.input_directory)
+    fixed, sets = read_parameters(settings.input_directory)
     os.environ.update(QUIET_GIT)  # before there are threads that read it
-    question = begin(find_process, settings)  # while DocDB and S3 answer
+    question = None
+    if not settings.no_code:
+        from dispatch_plan import find_process
+
+        question = begin(find_process, settings, fixed)  # while DocDB and S3 answer
     progress = Progress()
     listing = Listing(settings, progress) if settings.file_extension else None
     files = None
     try:
         entries = find_assets(settings, progress, listing)
-        assets = [entry for entry in entries if isinstance(entry, Asset)]
-        groups = group_assets(assets)
+        groups = group_assets([entry for entry in entries if isinstance(entry, Asset)])
         if listing:
-            listing.add(assets)
+            listing.add(entries)
             begin(task_model)  # while S3 answers
             files = listing.files()
     finally:
         progress.close()
         if listing:
             listing.close()
-    entries = skip_without_task(entries, groups, files, settings.file_extension)
+    entries += skip_without_task(entries, groups, files, settings.file_extension)
     report_skipped(entries, settings.strict)
-    process = question.result()
-    report_code(process, parameters.fixed, settings)
-    sets = parameters.sets
-    if not process and parameters.fixed:  # the tasks are where a worker finds its parameters
-        sets = [{**parameters.fixed, **one} for one in sets or [{}]]
-    tasks = render_tasks(make_tasks(groups, files, settings, sets), process, parameters.fixed)
-    plan = Plan(progress.records, entries, files, [], [], 0)
+    process = question.result() if question else None
+    if not process and fixed:  # the tasks are where a worker finds its parameters
+        merged = "fixed_parameters are merged into distributed_parameters"
+        log.info("the tasks do not say their code (%s): %s", settings.no_code, merged)
+        sets = [{**fixed, **one} for one in sets or [{}]]
+    tasks = render_tasks(make_tasks(groups, files, settings, sets), process, fixed)
     if not tasks:
-        raise FailedRun(f"nothing to dispatch: {summarise_records(plan)}")
-    processed = find_processed(tasks, settings) if settings.skip_processed else []
+        raise FailedRun(f"nothing to dispatch: {summarise_records(progress.records, entries)}")
+    processed: list[Task] = []
+    if settings.skip_processed:
+        from dispatch_plan import find_processed
+
+        processed = find_processed(tasks, settings.timeout)
     results = {task.result for task in processed}
     tasks = [task for task in tasks if task.result not in results]
     left_out = max(0, len(tasks) - settings.max_tasks) if settings.max_tasks else 0
     if left_out:
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, plural(left_out, "task"))
     workers = deal(tasks[: len(tasks) - left_out], settings)
-    return replace(plan, workers=workers, processed=processed, left_out=left_out)
+    return Plan(progress.records, entries, files, workers, processed, left_out)
 
 
 def find_assets(settings: Settings, progress: Progress, listing: Listing | None) -> list[Entry]:
@@ -2754,27 +2232,30 @@ def find_assets(settings: Settings, progress: Progress, listing: Listing | None)
     if settings.query is not None:
         log.info("the filter: %s", pasteable(settings.query))
     if settings.docdb_snapshot:
+        from dispatch_plan import open_snapshot
+
         database: Database = open_snapshot(settings.docdb_snapshot)
     else:
         database = open_docdb(settings.docdb_version, settings.timeout)
-        if listing:
-            listing.prepare()  # while DocDB answers
     narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
     entries = choose_assets(settings, database, progress, None if narrowed else listing)
     if settings.query and not progress.records:
         from dispatch_plan import explain
 
         explain(database, settings.query)
-    check_fields(entries, database, settings)
+    if narrowed or settings.unwind_list_fields:
+        from dispatch_plan import check_fields
+
+        check_fields(entries, database, settings)
     return set_groups(keep_latest(entries, settings), settings)
 
 
 def skip_without_task(
     entries: list[Entry], groups: list[list[Asset]], files: Files | None, extension: str | None
-) -> list[Entry]:
-    """Return the entries, and a skip for each asset that no task will stand for."""
+) -> list[Skip]:
+    """Return a skip for each asset that no task will stand for."""
     grouped = {asset.record_id for asset in chain(*groups)}
-    skips: dict[str, Entry] = {}
+    skips: dict[str, Skip] = {}
     for asset in entries:
         if not isinstance(asset, Asset):
             continue
@@ -2783,7 +2264,7 @@ def skip_without_task(
         elif files is not None and not files[asset.location]:
             name = f"{asset.name} ({asset.location})"
             skips[asset.record_id] = Skip(f"no {extension} file", name)
-    return [*entries, *skips.values()]
+    return list(skips.values())
 
 
 def report_skipped(entries: list[Entry], strict: bool) -> None:
@@ -2800,11 +2281,11 @@ def report_skipped(entries: list[Entry], strict: bool) -> None:
         raise FailedRun(f"--strict 1: {len(faults)} would be skipped, first {first}")
 
 
-def summarise_records(plan: Plan) -> str:
+def summarise_records(matched: int, entries: list[Entry]) -> str:
     """Return the records matched and what was skipped, in words."""
-    reasons = Counter(skip.reason for skip in plan.skips).items()
-    why = f" ({', '.join(f'{reason}: {n}' for reason, n in reasons)})" if reasons else ""
-    return f"{plural(plan.matched, 'record')} matched, {len(plan.skips)} skipped{why}"
+    reasons = Counter(entry.reason for entry in entries if isinstance(entry, Skip))
+    why = f" ({', '.join(f'{reason}: {n}' for reason, n in reasons.items())})" if reasons else ""
+    return f"{plural(matched, 'record')} matched, {reasons.total()} skipped{why}"
 
 
 def summarise(plan: Plan, settings: Settings) -> str:
@@ -2819,23 +2300,21 @@ def summarise(plan: Plan, settings: Settings) -> str:
         others.append(f"{plan.left_out} more left out")
     if others:
         tasks += f" ({', '.join(others)})"
-    workers = plural(len(plan.workers), "worker")
-    if heaviest := describe_heaviest(plan.workers, settings.balance_by):
-        workers += f", {heaviest}"
-    return f"{summarise_records(plan)}, {files}, {tasks}, {workers}"
+    workers = plural(len(plan.workers), "worker") + describe_heaviest(plan, settings.balance_by)
+    return f"{summarise_records(plan.matched, plan.entries)}, {files}, {tasks}, {workers}"
 
 
-def describe_heaviest(workers: Sequence[Sequence[Task]], balance_by: str) -> str:
+def describe_heaviest(plan: Plan, balance_by: str) -> str:
     """Return how much more than the mean the heaviest worker has to do, "" if no more."""
-    loads = [len(tasks) for tasks in workers]
+    loads = [len(tasks) for tasks in plan.workers]
     if balance_by == "size":
-        loads = [sum(task.size for task in tasks) for tasks in workers]
+        loads = [sum(task.size for task in tasks) for tasks in plan.workers]
     heaviest = max(loads, default=0)
     times = f"{heaviest * len(loads) / (sum(loads) or 1):.2f}"
     if times in ("0.00", "1.00"):
         return ""
     load = file_size(heaviest) if balance_by == "size" else plural(heaviest, "task")
-    return f"the heaviest with {load}, {times} times the mean"
+    return f", the heaviest with {load}, {times} times the mean"
 
 
 def file_size(size: float) -> str:

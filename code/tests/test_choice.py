@@ -17,9 +17,8 @@ import pytest
 
 import dispatch_plan
 from conftest import Run, Visit
-from dispatch_plan import write
+from dispatch_plan import CHOOSE_BY, Snapshot, write
 from reference import matches
-from run_capsule import CHOOSE_BY, Snapshot
 from standins import DocDB, record
 from test_plan import HOSTILE, SHOTS, make_named_plan, make_plan
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import dispatch_plan
 import run_capsule
 from conftest import FUZZ_SECONDS, Run
 from reference import matches
@@ -21,7 +22,7 @@ Record = dict[str, Any]
 
 def cohort(records: list[Record], query: Record) -> list[str]:
     """Return the ids of the records that match, as a snapshot has it."""
-    snapshot = run_capsule.Snapshot(records, Path("/"))
+    snapshot = dispatch_plan.Snapshot(records, Path("/"))
     found = [record["_id"] for page in snapshot.find(query, ["_id"]) for record in page]
     assert snapshot.count(query) == len(found)
     return found

@@ -20,8 +20,7 @@ import pandas as pd
 import pytest
 
 from conftest import Run, Visit
-from dispatch_plan import AssetRow, Plan, Row, cell, render_plan, write
-from run_capsule import CHOOSE_BY
+from dispatch_plan import CHOOSE_BY, AssetRow, Plan, Row, cell, render_plan, write
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:

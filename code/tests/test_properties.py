@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import dispatch_plan
 import run_capsule
 from conftest import ROOT, fuzz
 from run_capsule import Asset, Skip
@@ -73,13 +74,13 @@ def read_parameters(text: str, folder: Path) -> None:
     path = folder / "analysis_parameters.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     found = run_capsule.read_parameters(folder)
-    run_capsule.compact([found.fixed, found.sets]).encode()
+    run_capsule.compact(found).encode()
 
 
 def read_records(text: str, folder: Path) -> None:
     """Take a snapshot all the way to the tasks."""
     (folder / "records.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    database = run_capsule.open_snapshot(folder / "records.json")
+    database = dispatch_plan.open_snapshot(folder / "records.json")
     flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
     flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
     chosen = run_capsule.parse_settings(flags)
