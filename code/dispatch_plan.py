@@ -6,8 +6,12 @@ what a filter that matches nothing could have meant, and a file that is not ther
 
 from __future__ import annotations
 
+import ast
+import codecs
+import csv
 import difflib
 import glob
+import io
 import json
 import logging
 import os
@@ -15,12 +19,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tokenize
 import warnings
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import chain, combinations, islice, pairwise, product
@@ -31,6 +37,7 @@ from urllib.parse import unquote
 import run_capsule
 from run_capsule import (
     DEPTH,
+    ID_FIELDS,
     IDS_PER_QUERY,
     MISSING,
     NAMES_IN_LOG,
@@ -50,12 +57,16 @@ from run_capsule import (
     as_list,
     ask_patiently,
     begin,
+    code_ocean_ids,
     compact,
     excerpt,
+    find_input,
     first_of,
     is_deeper,
+    is_null,
     log,
     log_first,
+    name_of,
     open_docdb,
     pasteable,
     plural,
@@ -63,6 +74,7 @@ from run_capsule import (
     read_file,
     read_object,
     shorten,
+    unique_keys,
     value_at,
 )
 
@@ -414,7 +426,7 @@ def session_date(asset: Asset) -> str | None:
     """Return the day of an asset's session, by its record, else by its name; YYYY-MM-DD."""
     for source in (*(value_at(asset.record, name) for name in DATE_FIELDS), asset.name):
         day = re.search(r"(?:^|_)(\d{4}-\d\d-\d\d)", source) if isinstance(source, str) else None
-        if day and run_capsule.instant(day[1]):
+        if day and instant(day[1]):
             return day[1]
     return None
 
@@ -602,6 +614,27 @@ def near_file(name: str, folder: Path) -> str:
         return ""
     near = [wanted] if wanted in files else difflib.get_close_matches(wanted, files, 1, 0.8)
     return f": did you mean {files[near[0]]}?" if near else ""
+
+
+def read_literal(string: str) -> Any:
+    """Return what a Python literal says; raise BadInput for keys that JSON could not keep.
+
+    Two strings side by side, which Python would join, lack a comma.
+    """
+    with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
+        tree = ast.parse(string, mode="eval")
+    lines = io.StringIO(string.strip(), newline=None)
+    try:
+        tokens = [token.type for token in tokenize.generate_tokens(lines.readline)]
+    except tokenize.TokenError as error:
+        raise ValueError(str(error)) from None
+    words = [kind for kind in tokens if kind not in (tokenize.NL, tokenize.COMMENT)]
+    if (tokenize.STRING, tokenize.STRING) in pairwise(words):
+        raise ValueError("a comma is missing between two strings")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            unique_keys([(ast.literal_eval(key), None) for key in node.keys if key])
+    return ast.literal_eval(tree)
 
 
 # What is pasted from programs, shells and text editors, and what is to be written in its place.
@@ -881,6 +914,15 @@ def has_field(value: Any, path: list[str]) -> bool:
 # -------------------------------------------------------------------------------------- code
 
 
+QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
+    "GIT_HTTP_LOW_SPEED_TIME": "60",
+}
+
+
 def find_process(settings: Settings, fixed: Record) -> DataProcess:
     """Return what will run the tasks; raise BadInput, FailedRun.
 
@@ -977,5 +1019,149 @@ def find_processed(tasks: list[Task], timeout: int) -> list[Task]:
         else:
             raise FailedRun(f"the records of the results store called {asked[0]} are too large")
     processed = [task for task in tasks if task.result in results]
-    log_first(logging.INFO, "processed already", [task.label for task in processed])
+    log_first(logging.INFO, "processed already", [label_of(task) for task in processed])
     return processed
+
+
+def label_of(task: Task) -> str:
+    """Return what the log calls a task."""
+    names = [first_of([asset.name for asset in task.assets]), first_of(task.files or [])]
+    if task.parameters:
+        names.append(shorten(compact(task.parameters)))
+    return ", ".join(filter(None, [*names, f"its result is {task.result}"]))
+
+
+def read_asset_ids(folder: Path) -> list[str]:
+    """Return the ids in the CSV of an input folder, each once, in their order; raise BadInput.
+
+    UUIDs are in small letters.
+    """
+    path = find_input("data_asset_input.csv", folder)
+    if not path:
+        raise BadInput(f"there is no data_asset_input.csv in {folder}, nor one folder down")
+    rows = read_rows(path, "asset_id") or [(0, [])]
+    header = rows.pop(0)[1]
+    columns = [name.casefold() for name in header]
+    if columns.count("asset_id") != 1:
+        raise BadInput(f"{path} must have one column asset_id; its columns are {header}")
+    column = columns.index("asset_id")
+    ids: dict[str, None] = {}
+    for line, row in rows:
+        if any(row[len(columns) :]):
+            more = f"has more values than there are columns: {excerpt(str(row))}"
+            raise BadInput(f"{path}, line {line} {more}")
+        asset_id = row[column] if len(row) > column else ""
+        if re.fullmatch("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", asset_id):
+            asset_id = asset_id.lower()
+        if asset_id:
+            ids[asset_id] = None
+    if not ids:
+        raise BadInput(f"{path} has no id in its column asset_id")
+    log.info("%s: %s", path, plural(len(ids), "asset id"))
+    return list(ids)
+
+
+def read_rows(path: Path, column: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table that are not blank, and the lines they end on; raise BadInput.
+
+    Excel writes commas, semicolons or tabs, by the country and the format, and UTF-8 with a mark,
+    UTF-16, or the country's own letters. The separator is the one that makes this column.
+    """
+    try:
+        content = path.read_bytes()
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        string = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        string = content.decode("latin-1")  # an id in which that is wrong is named as unknown
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error}") from None
+    csv.field_size_limit(len(string) + 1)
+    header = next(filter(str.strip, io.StringIO(string, newline=None)), "")
+    for separator in ",;\t,":  # if none fits, a comma
+        names = next(csv.reader([header], delimiter=separator), [])
+        if column in [name.strip().casefold() for name in names]:
+            break
+    lines = io.StringIO(string, newline=None)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader]
+    except csv.Error as error:
+        raise BadInput(f"cannot read {path}, line {reader.line_num}: {error}") from None
+    return [(line, row) for line, row in rows if any(row)]
+
+
+def find_by_asset_id(
+    database: Database, ids: list[str], fields: Sequence[str]
+) -> Iterator[list[Record]]:
+    """Yield the records with any of these Code Ocean ids, in pages, each record once."""
+    seen = set()
+    for start in range(0, len(ids), database.ids_at_once):
+        wanted = {"$in": ids[start : start + database.ids_at_once]}
+        query = {"$or": [{f"{links}.Code Ocean": wanted} for links in ID_FIELDS]}
+        for page in database.find(query, fields):
+            yield [record for record in page if repr(record.get("_id")) not in seen]
+            seen |= {repr(record.get("_id")) for record in page}
+
+
+def pick_by_id(ids: list[str], entries: list[Entry]) -> list[Entry]:
+    """Return each entry with the first id that names it, by the order of ids; then unknown ids.
+
+    A record is one asset, however many of its ids are asked for.
+    """
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, entry in enumerate(entries):
+        for asset_id in dict.fromkeys(code_ocean_ids(entry.record)):
+            numbers[asset_id].append(number)
+    chosen: dict[int, Entry] = {}
+    for asset_id in ids:
+        for number in numbers.get(asset_id, ()):
+            entry = entries[number]
+            if number in chosen:
+                name = name_of(entry.record)
+                log.warning("%s is an asset that is chosen already: %s", asset_id, name)
+                continue
+            chosen[number] = replace(entry, id=asset_id) if isinstance(entry, Asset) else entry
+    unknown = [Skip("no record has this id", id_) for id_ in ids if id_ not in numbers]
+    return [*chosen.values(), *unknown]
+
+
+def latest(candidates: list[tuple[Any, str]]) -> str:
+    """Return the id that comes with the greatest value, of equal values the last id.
+
+    Where all values are times, in the form of ISO 8601, they are compared as times, whatever zones
+    they are in; else as the database compares values.
+    """
+    known = [pair for pair in candidates if not is_null(pair[0])] or candidates
+    times = [instant(value) for value, _ in known]
+    ranks = [rank(value) for value, _ in known] if None in times else times
+    return max(zip(ranks, (record_id for _, record_id in known), strict=True))[1]
+
+
+# ISO 8601 as programs write it: nanoseconds, 24:00:00 and leap seconds, small letters, spaces
+TIME = re.compile(
+    r"""(?P<date>\d{4}-\d\d-\d\d)
+    ([Tt ](?P<hour>\d\d)(:?(?P<minute>\d\d)(:?(?P<second>\d\d)([.,](?P<fraction>\d+))?)?)?
+    [ ]?([Zz]|(?P<sign>[+-])(?P<hours>\d\d)(:?(?P<minutes>\d\d))?)?)?""",
+    re.ASCII | re.VERBOSE,
+)
+
+
+def instant(value: Any) -> tuple[datetime, str] | None:
+    """Return the time that a string tells, in UTC if it names no zone; None if it tells none.
+
+    It is the whole second, and the digits of its fraction, which may be more than a datetime holds.
+    """
+    parts = TIME.fullmatch(value) if isinstance(value, str) else None
+    if not parts:
+        return None
+    hour, minute, second = (int(parts[name] or 0) for name in ("hour", "minute", "second"))
+    offset = timedelta(hours=int(parts["hours"] or 0), minutes=int(parts["minutes"] or 0))
+    if hour * 3600 + minute * 60 + second > 86_400 or minute > 59 or second > 60:
+        return None
+    try:
+        moment = datetime.fromisoformat(parts["date"])
+        moment += timedelta(hours=hour, minutes=minute, seconds=second)
+        utc = moment + offset if parts["sign"] == "-" else moment - offset
+    except (ValueError, OverflowError):
+        return None
+    return utc, (parts["fraction"] or "").rstrip("0")

@@ -23,10 +23,7 @@ imported where they are used.
 from __future__ import annotations
 
 import argparse
-import ast
 import asyncio
-import codecs
-import csv
 import fcntl
 import gc
 import glob
@@ -45,23 +42,19 @@ import ssl
 import sys
 import tempfile
 import time
-import tokenize
 import traceback
 import uuid
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
 from functools import cache, partial
 from heapq import heapreplace
 from itertools import chain, pairwise, product
 from operator import attrgetter
 from pathlib import Path
 from threading import Event, Thread
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
@@ -249,11 +242,10 @@ def flag(
 # fmt: off
 @dataclass(frozen=True)
 class Settings:
-    """What one run is asked to do.
+    """What one run is asked to do; the command line, app panel and README are made from it.
 
-    Every field that is a flag says so; the command line, the app panel and the README are made
-    from what it says. After parse_settings, `query` is the filter that all flags make together, or
-    None where the assets come from the CSV.
+    After parse_settings, `query` is the filter that all flags make together, or None where the
+    assets come from the CSV.
     """
 
     query: Record | None = flag(str, "FILTER", """Which records: a DocDB filter as a JSON object or
@@ -327,8 +319,8 @@ class Settings:
     @property
     def fields_in_use(self) -> tuple[str, ...]:
         """The fields of a record that the flags for filtering and grouping read."""
-        latest = (self.filter_latest,) if self.filter_latest else ()
-        return (*latest, *self.filter_by, *self.group_by)
+        names = (self.filter_latest, *self.filter_by, *self.group_by)
+        return tuple(name for name in names if name)
 
     @property
     def no_code(self) -> str | None:
@@ -597,37 +589,20 @@ def without_quotes(string: str) -> str:
 def read_value(string: str) -> Any:
     """Return what JSON says, or a Python literal; raise ValueError, and BadInput for its keys.
 
-    Where neither reads it, the fault that is told is JSON's, or Python's if the first quote in the
-    string is a single one.
+    The fault is JSON's, or Python's if the first quote in the string is a single one.
     """
     try:
         return json.loads(string, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         json_fault = error
+    from dispatch_plan import read_literal
+
     try:
         return read_literal(string)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, TokenError) as fault:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as fault:
         quote = re.search("[\"']", string)
         told = fault if quote and quote[0] == "'" else json_fault
         raise ValueError(reason_of(told)) from None
-
-
-def read_literal(string: str) -> Any:
-    """Return what a Python literal says; raise BadInput for keys that JSON could not keep.
-
-    Two strings side by side, which Python would join, lack a comma.
-    """
-    with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
-        tree = ast.parse(string, mode="eval")
-    lines = io.StringIO(string.strip(), newline=None)
-    tokens = [token.type for token in tokenize.generate_tokens(lines.readline)]
-    words = [kind for kind in tokens if kind not in (tokenize.NL, tokenize.COMMENT)]
-    if (tokenize.STRING, tokenize.STRING) in pairwise(words):
-        raise ValueError("a comma is missing between two strings")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            unique_keys([(ast.literal_eval(key), None) for key in node.keys if key])
-    return ast.literal_eval(tree)
 
 
 def unique_keys(pairs: list[tuple[Any, Any]]) -> Record:
@@ -798,10 +773,9 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
 
 
 def ask_patiently(ask: Callable[..., T], name: str, timeout: int, *values: Any) -> T:
-    """Return what a service answers.
+    """Return what a service answers; raise FailedRun where it does not.
 
     What may be transient is retried, after a pause that grows, or as long as the service asks for.
-    Raise FailedRun where it does not answer.
     """
     from requests.exceptions import HTTPError, Timeout
     from urllib3.exceptions import InvalidHeader
@@ -857,80 +831,6 @@ def status_of(error: HTTPError) -> str:
 
 
 Database: TypeAlias = "DocDB | Snapshot"  # both answer a filter alike
-
-
-def read_asset_ids(folder: Path) -> list[str]:
-    """Return the ids in the CSV of an input folder, each once, in their order; raise BadInput.
-
-    UUIDs are in small letters.
-    """
-    path = find_input("data_asset_input.csv", folder)
-    if not path:
-        raise BadInput(f"there is no data_asset_input.csv in {folder}, nor one folder down")
-    rows = read_rows(path, "asset_id") or [(0, [])]
-    header = rows.pop(0)[1]
-    columns = [name.casefold() for name in header]
-    if columns.count("asset_id") != 1:
-        raise BadInput(f"{path} must have one column asset_id; its columns are {header}")
-    column = columns.index("asset_id")
-    ids: dict[str, None] = {}
-    for line, row in rows:
-        if any(row[len(columns) :]):
-            more = f"has more values than there are columns: {excerpt(str(row))}"
-            raise BadInput(f"{path}, line {line} {more}")
-        asset_id = row[column] if len(row) > column else ""
-        if re.fullmatch("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", asset_id):
-            asset_id = asset_id.lower()
-        if asset_id:
-            ids[asset_id] = None
-    if not ids:
-        raise BadInput(f"{path} has no id in its column asset_id")
-    log.info("%s: %s", path, plural(len(ids), "asset id"))
-    return list(ids)
-
-
-def read_rows(path: Path, column: str) -> list[tuple[int, list[str]]]:
-    """Return the rows of a table that are not blank, and the lines they end on; raise BadInput.
-
-    Excel writes commas, semicolons or tabs, by the country and the format, and UTF-8 with a mark,
-    UTF-16, or the country's own letters. The separator is the one that makes this column.
-    """
-    try:
-        content = path.read_bytes()
-        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        string = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        string = content.decode("latin-1")  # an id in which that is wrong is named as unknown
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error}") from None
-    csv.field_size_limit(len(string) + 1)
-    header = next(filter(str.strip, io.StringIO(string, newline=None)), "")
-    for separator in ",;\t,":  # if none fits, a comma
-        names = next(csv.reader([header], delimiter=separator), [])
-        if column in [name.strip().casefold() for name in names]:
-            break
-    lines = io.StringIO(string, newline=None)
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-    try:
-        rows = [(reader.line_num, [value.strip() for value in row]) for row in reader]
-    except csv.Error as error:
-        raise BadInput(f"cannot read {path}, line {reader.line_num}: {error}") from None
-    return [(line, row) for line, row in rows if any(row)]
-
-
-def find_by_asset_id(
-    database: Database, ids: list[str], fields: Sequence[str]
-) -> Iterator[list[Record]]:
-    """Yield the records with any of these Code Ocean ids, in pages, each record once."""
-    seen = set()
-    for start in range(0, len(ids), database.ids_at_once):
-        wanted = {"$in": ids[start : start + database.ids_at_once]}
-        query = {"$or": [{f"{links}.Code Ocean": wanted} for links in ID_FIELDS]}
-        for page in database.find(query, fields):
-            yield [record for record in page if repr(record.get("_id")) not in seen]
-            seen |= {repr(record.get("_id")) for record in page}
-
-
 
 
 # ------------------------------------------------------------------------------------ assets
@@ -1012,8 +912,9 @@ def choose_assets(
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
-    ids: list[str] = []
     if settings.query is None:
+        from dispatch_plan import find_by_asset_id, pick_by_id, read_asset_ids
+
         ids = read_asset_ids(settings.input_directory)
         pages = find_by_asset_id(database, ids, fields_to_ask(settings))
     else:
@@ -1088,28 +989,6 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def pick_by_id(ids: list[str], entries: list[Entry]) -> list[Entry]:
-    """Return each entry with the first id that names it, by the order of ids; then unknown ids.
-
-    A record is one asset, however many of its ids are asked for.
-    """
-    numbers: defaultdict[str, list[int]] = defaultdict(list)
-    for number, entry in enumerate(entries):
-        for asset_id in dict.fromkeys(code_ocean_ids(entry.record)):
-            numbers[asset_id].append(number)
-    chosen: dict[int, Entry] = {}
-    for asset_id in ids:
-        for number in numbers.get(asset_id, ()):
-            entry = entries[number]
-            if number in chosen:
-                name = name_of(entry.record)
-                log.warning("%s is an asset that is chosen already: %s", asset_id, name)
-                continue
-            chosen[number] = replace(entry, id=asset_id) if isinstance(entry, Asset) else entry
-    unknown = [Skip("no record has this id", id_) for id_ in ids if id_ not in numbers]
-    return [*chosen.values(), *unknown]
-
-
 def lists_in(query: Record) -> dict[str, list[Any]]:
     """Return the strings and numbers of each $in on a plain field that all records must match."""
     lists: dict[str, list[Any]] = {}
@@ -1166,6 +1045,8 @@ def keep_latest(entries: list[Entry], settings: Settings) -> list[Entry]:
     """
     if not settings.filter_latest:
         return entries
+    from dispatch_plan import latest
+
     names = (*settings.filter_by, settings.filter_latest)
     rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
     skips: dict[str, Entry] = {}  # by record id
@@ -1186,48 +1067,6 @@ def keep_latest(entries: list[Entry], settings: Settings) -> list[Entry]:
     for entry in entries:
         kept.append(entry if isinstance(entry, Skip) else skips.get(entry.record_id, entry))
     return kept
-
-
-def latest(candidates: list[tuple[Any, str]]) -> str:
-    """Return the id that comes with the greatest value, of equal values the last id.
-
-    Where all values are times, in the form of ISO 8601, they are compared as times, whatever zones
-    they are in; else as the database compares values.
-    """
-    known = [pair for pair in candidates if not is_null(pair[0])] or candidates
-    times = [instant(value) for value, _ in known]
-    ranks = [rank(value) for value, _ in known] if None in times else times
-    return max(zip(ranks, (record_id for _, record_id in known), strict=True))[1]
-
-
-# ISO 8601 as programs write it: nanoseconds, 24:00:00 and leap seconds, small letters, spaces
-TIME = re.compile(
-    r"""(?P<date>\d{4}-\d\d-\d\d)
-    ([Tt ](?P<hour>\d\d)(:?(?P<minute>\d\d)(:?(?P<second>\d\d)([.,](?P<fraction>\d+))?)?)?
-    [ ]?([Zz]|(?P<sign>[+-])(?P<hours>\d\d)(:?(?P<minutes>\d\d))?)?)?""",
-    re.ASCII | re.VERBOSE,
-)
-
-
-def instant(value: Any) -> tuple[datetime, str] | None:
-    """Return the time that a string tells, in UTC if it names no zone; None if it tells none.
-
-    It is the whole second, and the digits of its fraction, which may be more than a datetime holds.
-    """
-    parts = TIME.fullmatch(value) if isinstance(value, str) else None
-    if not parts:
-        return None
-    hour, minute, second = (int(parts[name] or 0) for name in ("hour", "minute", "second"))
-    offset = timedelta(hours=int(parts["hours"] or 0), minutes=int(parts["minutes"] or 0))
-    if hour * 3600 + minute * 60 + second > 86_400 or minute > 59 or second > 60:
-        return None
-    try:
-        moment = datetime.fromisoformat(parts["date"])
-        moment += timedelta(hours=hour, minutes=minute, seconds=second)
-        utc = moment + offset if parts["sign"] == "-" else moment - offset
-    except (ValueError, OverflowError):
-        return None
-    return utc, (parts["fraction"] or "").rstrip("0")
 
 
 def set_groups(entries: list[Entry], settings: Settings) -> list[Entry]:
@@ -1362,9 +1201,8 @@ LONGEST_LIST_PAUSE = 3  # seconds
 class Listing:
     """The files of assets, listed side by side from the moment that they are added.
 
-    The requests are made in one thread of their own, by coroutines (all that is `async`), which
-    take parts of assets from a queue: assets in the order in which they come, behind them the parts
-    into which a huge one is split. That thread keeps what is found as well.
+    One thread makes the requests, in coroutines (all that is `async`) that take parts of assets
+    from a queue: assets in the order in which they come, then the parts into which one is split.
     """
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
@@ -1439,10 +1277,10 @@ class Listing:
         connections = max(1, min(wanted, open_files - OTHER_FILES))
         connector = TCPConnector(limit=connections)
         timeout = ClientTimeout(total=None)  # ours is for more than the request
-        if not self.settings.docdb_snapshot:
-            self.open_s3()  # while DocDB answers
         session = ClientSession(connector=connector, timeout=timeout)
         async with session as self.session, asyncio.TaskGroup() as workers:
+            if not self.settings.docdb_snapshot:
+                workers.create_task(self.open_s3())  # while DocDB answers
             for _ in range(connections):
                 workers.create_task(self.work())
 
@@ -1470,10 +1308,9 @@ class Listing:
     async def list_part(self, part: Part) -> list[Part]:
         """Add the files of a part, page by page; return the parts that it leaves to be listed.
 
-        When a page ends inside a folder that is one file or a Zarr store, whatever else lies in
-        there does not matter, and the next request starts behind it. So a store of a million chunks
-        costs one page, and there are never more requests than pages. A part that goes on for many
-        pages is split, if there is a way to, and its parts are left to be listed side by side.
+        When a page ends inside a folder that is one file or a Zarr store, the next request starts
+        behind it: a store of a million chunks costs one page, and there are never more requests
+        than pages. A part that goes on for many pages is split, if there is a way to.
         """
         last = start = part.after
         token = ""
@@ -1498,10 +1335,10 @@ class Listing:
     async def split(self, part: Part, keys: list[str]) -> list[Part] | None:
         """Add the files ahead of a page that need no listing; return the parts left to list.
 
-        From the folder of the part down to the last key of the page, `keys` being all its keys, the
-        subfolders ahead are asked for, level by level, and become parts; the last part goes on
-        behind the page. It ends, with None if that is at once, where a folder holds objects, or
-        subfolders so small that a request for each would cost more than pages.
+        From the folder of the part down to the last of the page's keys, the subfolders ahead are
+        asked for, level by level, and become parts; the last part goes on behind the page. It ends,
+        with None if that is at once, where a folder holds objects, or subfolders so small that a
+        request for each would cost more than pages.
         """
         parts: list[Part] = []
         folder, last = part.folder, keys[-1]
@@ -1590,18 +1427,16 @@ class Listing:
                 await asyncio.sleep(pause)
         raise OSError(fault)
 
-    def open_s3(self) -> asyncio.Task[S3]:
-        """Return what looks for credentials, region and endpoint, begun once."""
-
-        async def open_s3() -> S3:
-            longest = TRIES * self.settings.timeout  # AWS's tools retry on their own
-            try:
-                return await asyncio.wait_for(asyncio.to_thread(S3), longest)
-            except TimeoutError:
-                raise FailedRun(f"AWS: no credentials in {longest} s") from None
-
-        self.s3 = self.s3 or self.loop.create_task(open_s3())
-        return self.s3
+    async def open_s3(self) -> S3:
+        """Return S3 with credentials, region and endpoint, which are looked for once."""
+        longest = TRIES * self.settings.timeout  # AWS's tools retry on their own
+        if not self.s3:
+            search = asyncio.wait_for(asyncio.to_thread(S3), longest)
+            self.s3 = self.loop.create_task(search)
+        try:
+            return await self.s3
+        except TimeoutError:
+            raise FailedRun(f"AWS: no credentials in {longest} s") from None
 
     async def ask(self, s3: S3, name: str, query: str) -> bytes:
         """Return what S3 answers to a request for a bucket, in the region where it says that is."""
@@ -1700,10 +1535,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()  # of the body of a request
 
 
 class S3:
-    """S3 with the credentials, profile, region and endpoint that boto3 finds.
-
-    boto3 is the one that decides, so that this program sees what every other AWS tool sees.
-    """
+    """S3 with the credentials, profile, region and endpoint that boto3 finds, as all AWS tools."""
 
     def __init__(self) -> None:
         import boto3
@@ -1728,15 +1560,9 @@ class S3:
 
     def bucket(self, name: str, region: str | None = None) -> Bucket:
         """Return a bucket in a region, by default in the one that the environment names."""
-        from botocore.exceptions import BotoCoreError
         from botocore.utils import get_environ_proxies
 
-        client = self.client
-        try:
-            if region and region != client.meta.region_name:
-                client = self.session.client("s3", region)
-        except (BotoCoreError, ValueError) as error:
-            raise FailedRun(f"AWS: {error}") from error
+        client = self.session.client("s3", region) if region else self.client
         url = f"{client.meta.endpoint_url}/{name}"
         proxy = get_environ_proxies(url).get(url.partition(":")[0])
         return Bucket(url, client.meta.region_name, proxy)
@@ -1858,14 +1684,6 @@ class Task:
     content: bytes = field(default=b"", repr=False)
     result: str | None = None  # the name that its result will have in the results store
 
-    @property
-    def label(self) -> str:
-        """What the log calls it."""
-        names = [first_of([asset.name for asset in self.assets]), first_of(self.files or [])]
-        if self.parameters:
-            names.append(shorten(compact(self.parameters)))
-        return ", ".join(filter(None, [*names, f"its result is {self.result}"]))
-
     def to_record(self) -> Record:
         """Return what its file says. All lists hold the same asset at the same position."""
         record: Record = {
@@ -1924,8 +1742,7 @@ def render_tasks(
     """Return the tasks with id and JSON, equal ones once, and what runs them, if that is known.
 
     They are checked against the model that consumers read them with. The id is made from the
-    content, so that the same input gives the same files and a pipeline's cache holds. What the
-    consumer's library keeps its results by, it computes itself.
+    content, so that the same input gives the same files and a pipeline's cache holds.
     """
     from pydantic_core import to_json
 
@@ -2040,8 +1857,8 @@ def is_worker(path: Path) -> bool:
 def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bool) -> None:
     """Write one folder of files per worker, all of them or none.
 
-    They are written into a hidden folder and moved into place at the end. What an earlier run
-    left is moved away first, and deleted when the new folders are in place.
+    They are written into a hidden folder and moved into place at the end, what an earlier run left
+    out of their way before that.
     """
     with staged(output, overwrite) as staging:
         for name in ("old", "new", *(f"new/{number}" for number in range(len(workers)))):
@@ -2171,23 +1988,14 @@ def dispatch(settings: Settings) -> None:
     log.info("%s %s: %s, %.1f s", done, output, summarise(plan, settings), seconds)
 
 
-QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "",
-    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-    "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
-    "GIT_HTTP_LOW_SPEED_TIME": "60",
-}
-
-
 def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
     fixed, sets = read_parameters(settings.input_directory)
-    os.environ.update(QUIET_GIT)  # before there are threads that read it
     question = None
     if not settings.no_code:
-        from dispatch_plan import find_process
+        from dispatch_plan import QUIET_GIT, find_process
 
+        os.environ.update(QUIET_GIT)  # before there are threads that read it
         question = begin(find_process, settings, fixed)  # while DocDB and S3 answer
     progress = Progress()
     listing = Listing(settings, progress) if settings.file_extension else None

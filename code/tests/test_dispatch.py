@@ -19,6 +19,7 @@ from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchMode
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dispatch_plan
 import run_capsule
 import standins
 from conftest import PROGRAM, ROOT, Result, Run, a_task, fuzz
@@ -379,7 +380,7 @@ def test_any_table_that_pandas_writes_gives_its_ids(tmp_path: Path) -> None:
         expected = list(dict.fromkeys(asset_id.strip().lower() for asset_id, _ in rows))
         expected = [asset_id for asset_id in expected if asset_id]
         try:
-            found = run_capsule.read_asset_ids(tmp_path)
+            found = dispatch_plan.read_asset_ids(tmp_path)
         except run_capsule.BadInput as error:
             assert "no id in its column" in str(error)  # noqa: PT017
             found = []

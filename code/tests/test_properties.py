@@ -67,7 +67,7 @@ def read_query(text: str, folder: Path) -> None:
 
 def read_csv(text: str, folder: Path) -> None:
     (folder / "data_asset_input.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert all(run_capsule.read_asset_ids(folder))
+    assert all(dispatch_plan.read_asset_ids(folder))
 
 
 def read_parameters(text: str, folder: Path) -> None:
