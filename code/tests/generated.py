@@ -108,9 +108,9 @@ def app_panel() -> str:
 
 def flag_table() -> str:
     """Return the README's table of flags, in Markdown."""
-    lines = []
+    lines = ["| flag | default | meaning |", "| --- | --- | --- |"]
     for heading, flags in flags_by_heading().items():
-        lines += [f"**{heading}**", "", "| flag | default | meaning |", "| --- | --- | --- |"]
+        lines.append(f"| **{heading}** | | |")
         for setting in flags:
             said, default = setting.metadata, shown_default(setting)
             also = f"<br>also `{said['also']}`" if "also" in said else ""
@@ -119,7 +119,6 @@ def flag_table() -> str:
             shown = f"`{default}`" if default else ""
             value = said["metavar"].replace("|", "\\|")
             lines.append(f"| `--{setting.name} {value}`{also} | {shown} | {said['help']} |")
-        lines.append("")
     return "\n".join(lines)
 
 

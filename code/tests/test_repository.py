@@ -1,4 +1,4 @@
-"""What lies around the program: generated files, the capsule's files, the two commands."""
+"""What lies around the program: generated files, documents, the capsule's files, commands."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ import generated
 import run_capsule
 from conftest import PROGRAM, ROOT, Run
 from standins import BUCKET, S3, DocDB, Request, record
+
+README = ROOT / "README.md"  # for those who use the program
+CODE_README = ROOT / "code" / "README.md"  # for those who change it
 
 
 def test_the_app_panel_is_fresh() -> None:
@@ -58,21 +61,26 @@ def test_the_values_of_an_untouched_panel_are_accepted(run: Run, docdb: DocDB) -
     assert result.status == 0, result.log
 
 
+@pytest.mark.parametrize(("document", "limit"), [(README, 350), (CODE_README, 250)])
+def test_the_documents_are_short(document: Path, limit: int) -> None:
+    assert len(document.read_text().splitlines()) <= limit
+
+
 def test_the_readme_has_a_section_per_group_of_flags() -> None:
-    headings = re.findall("^## (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    headings = re.findall("^## (.*)$", README.read_text(), re.MULTILINE)
     flags = generated.flags_by_heading()
     assert [heading for heading in headings if heading in flags] == list(flags)
 
 
 def test_the_tests_that_the_readme_names_exist() -> None:
-    named = set(re.findall("`(test_[a-z0-9_]+)`", (ROOT / "README.md").read_text()))
+    named = set(re.findall("`(test_[a-z0-9_]+)`", CODE_README.read_text()))
     tests = "".join(path.read_text() for path in (ROOT / "code" / "tests").glob("test_*.py"))
     assert len(named) > 10
     assert named <= set(re.findall("^def (test_.*?)\\(", tests, re.MULTILINE))
 
 
 def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = README.read_text()
     [example] = re.findall("```python\n(GROUP_FIELDS.*?)```", readme, re.DOTALL)
     commented = "".join(f"#     {line}".rstrip() + "\n" for line in example.splitlines())
     assert "GROUP_FIELDS" in commented
