@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pty
@@ -66,6 +67,19 @@ def test_the_documents_are_short(document: Path, limit: int) -> None:
     assert len(document.read_text().splitlines()) <= limit
 
 
+@pytest.mark.parametrize("document", [README, CODE_README])
+def test_the_links_of_the_documents_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", document.read_text())
+    assert links
+    for path, anchor in links:
+        target = document.parent / path if path else document
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall("^#+ (.*)$", target.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in headings]
+            assert anchor in anchors
+
+
 def test_the_readme_has_a_section_per_group_of_flags() -> None:
     headings = re.findall("^## (.*)$", README.read_text(), re.MULTILINE)
     flags = generated.flags_by_heading()
@@ -85,6 +99,99 @@ def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
     commented = "".join(f"#     {line}".rstrip() + "\n" for line in example.splitlines())
     assert "GROUP_FIELDS" in commented
     assert commented in PROGRAM.read_text()
+
+
+def commands_in_the_readme() -> list[tuple[str, str]]:
+    """Return the commands of the README, and what it shows that each prints, "" if nothing."""
+    blocks = re.findall("^```(bash|text)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    commands: list[tuple[str, str]] = []
+    for language, content in blocks:
+        if language == "bash":
+            commands.append((content, ""))
+        else:
+            commands[-1] = (commands[-1][0], content)
+    return commands
+
+
+def test_the_flags_in_the_readme_are_accepted() -> None:
+    commands = commands_in_the_readme()
+    assert len(commands) > 4
+    for command, _ in commands:
+        words = shlex.split(command.removeprefix("bash environment/run.sh"))
+        assert not words or run_capsule.parse_flags(words), command
+
+
+def timeless(log: str) -> str:
+    """Return a log without the time of each line, and without how long the run took."""
+    return re.sub(r"\d+\.\d s$", "0.0 s", re.sub(r"\d\d:\d\d:\d\d", "00:00:00", log), flags=re.M)
+
+
+def test_the_commands_in_the_readme_that_need_no_network_run_as_shown(tmp_path: Path) -> None:
+    # one after the other, as a reader would, in a copy of this folder; "…" stands for anything
+    for name in ("code", "data", "environment"):
+        unused = shutil.ignore_patterns("tests", "__*", ".*_cache", ".hypothesis")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=unused)
+    (tmp_path / "results").mkdir()
+    venv = tmp_path / ".venv"
+    venv.mkdir()
+    only_tools(venv / "bin", python="")
+    shutil.copy(ROOT / "environment" / "requirements.txt", venv / "requirements.installed")
+    commands = commands_in_the_readme()
+    offline = [pair for pair in commands if "--" not in pair[0] or "--docdb_snapshot" in pair[0]]
+    assert len([shown for _, shown in offline if shown]) > 1
+    for command, shown in offline:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        last = done.stdout.splitlines()[-1]
+        assert (done.returncode == 0) == (not last.startswith("error: ")), done.stdout
+        assert done.returncode == 0 or shown, done.stdout
+        pattern = re.escape(timeless(shown)).replace("…", ".*") or "(?s:.*)"
+        assert re.fullmatch(pattern, timeless(done.stdout)), done.stdout
+
+
+def test_the_filters_in_the_readme_can_be_asked(run: Run) -> None:
+    filters = re.findall(r"^\| [^|]+ \| `(\{.*\})` \|$", README.read_text(), re.MULTILINE)
+    assert len(filters) > 3
+    for query in filters:
+        snapshot = f"--docdb_snapshot={ROOT / 'data' / 'metadata.jsonl'}"
+        result = run(snapshot, f"--query={query}", "--overwrite=1")
+        assert result.status == 0 or "error: nothing to dispatch" in result.error, result.log
+
+
+def test_the_groups_in_the_readme_are_those_of_the_bundled_records(run: Run) -> None:
+    row = r"^\| [a-z ]*`(--\w+) (\w+\.[\w.]+)` \| (`.*) \|$"
+    rows = re.findall(row, README.read_text(), re.MULTILINE)
+    assert len(rows) == 2
+    flags = [f"--docdb_snapshot={ROOT / 'data' / 'metadata.jsonl'}", "--query={}", "--overwrite=1"]
+    for flag, field, shown in rows:
+        flags.append(f"{flag}={field}")
+        groups = []
+        for task in run(*flags).tasks():
+            [value] = task["group_metadata"].values()
+            number = run_capsule.plural(len(task["asset_name"]), "asset")
+            groups.append(f"`{run_capsule.compact(value)}`: {number}")
+        assert shown == ", ".join(groups)
+
+
+def test_the_errors_in_the_readme_are_those_of_the_program() -> None:
+    strings = []  # of f-strings, the parts between what is filled in
+    for name in ("run_capsule.py", "dispatch_plan.py"):
+        for node in ast.walk(ast.parse((ROOT / "code" / name).read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.append(node.value)
+    errors = re.findall("`(error: .*?)`", README.read_text())
+    assert len(errors) > 10
+    for error in errors:
+        for part in re.split("…| at |--[a-z_]+:", error.removeprefix("error: ")):
+            words = part.strip(" :;,.()")
+            assert any(words in string for string in strings), error
 
 
 def test_the_top_level_is_what_the_design_says() -> None:
