@@ -15,9 +15,8 @@ Read this file from top to bottom, in the order in which the data flows:
 
 Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed, 130 and 143 a signal ended it.
 What a step cannot do it raises as BadInput or FailedRun, and main alone turns that into one line
-and a status. dispatch_plan.py holds what helps to look before a dispatch, and to ask: the table and
-the page of a dry run, snapshots of the database, hints. Packages that are slow to import are
-imported where they are used.
+and a status. What only some runs need is in dispatch_plan.py: the plan of a dry run, the CSV,
+snapshots, the code of the analysis, hints. Slow imports stand where they are used.
 """
 
 from __future__ import annotations
@@ -129,7 +128,8 @@ def without_secrets(string: str) -> str:
 
 def one_line(string: str) -> str:
     """Return a string with everything that is not printed as itself written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
+    hidden = [c for c in string if not c.isprintable()]
+    return string.translate({ord(c): c.encode("unicode_escape").decode() for c in hidden})
 
 
 def log_first(level: int, prefix: str, names: Sequence[str]) -> None:
@@ -571,6 +571,9 @@ def parse_filter(string: str, source: str) -> Record:
     if not isinstance(query, dict):
         raise BadInput(f"{source} is a {type(query).__name__}, not an object: {excerpt(string)}")
     check_values(query, f"{source}: the filter")  # a dict literal can hold sets and bytes
+    if re.search(r'[{,]"":', compact(query)):
+        why = "between double quotes, a shell takes $gte and the like for variables of its own"
+        raise BadInput(f"{source}: a key is empty; {why}: {excerpt(string)}")
     return query
 
 
@@ -601,8 +604,8 @@ def read_value(string: str) -> Any:
         return read_literal(string)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as fault:
         quote = re.search("[\"']", string)
-        told = fault if quote and quote[0] == "'" else json_fault
-        raise ValueError(reason_of(told)) from None
+        is_python = quote and quote[0] == "'"
+        raise ValueError(reason_of(fault if is_python else json_fault)) from None
 
 
 def unique_keys(pairs: list[tuple[Any, Any]]) -> Record:
@@ -685,7 +688,7 @@ class DocDB:
     def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
         """Yield the fields of every record that matches, in pages by record id.
 
-        Each page begins behind the last id of the one before: what changes in the database while
+        Each page begins after the last id of the one before: what changes in the database while
         it is read shifts no record out of sight. Ids that are no strings, which $gt passes over,
         come last.
         """
@@ -835,7 +838,6 @@ Database: TypeAlias = "DocDB | Snapshot"  # both answer a filter alike
 
 # ------------------------------------------------------------------------------------ assets
 
-NO_LOCATION = "location is not s3://bucket/prefix"
 ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records have both
 ASSET_FIELDS = ("_id", "name", "location", *ID_FIELDS)
 
@@ -965,7 +967,7 @@ def read_asset(record: Record, database: Database) -> Entry:
     url = database.url_of(location).rstrip("/") if isinstance(location, str) else ""
     # s3fs, with which workers read, takes s3://bucket//x for s3://bucket/x
     if not re.match(r"s3://[\w.-]{1,255}/[^/]|file:///", url, re.ASCII):
-        return Skip(NO_LOCATION, f"{shown}: {location!r}", record=record)
+        return Skip("location is not s3://bucket/prefix", f"{shown}: {location!r}", record=record)
     return Asset(url, asset_id, name, record_id, record)
 
 
@@ -1180,7 +1182,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of an asset that is listed by itself: the keys of a folder, or those behind a key."""
+    """A part of an asset that is listed by itself: the keys of a folder, or those after a key."""
 
     asset: Asset
     bucket: str
@@ -1193,7 +1195,7 @@ CONNECTIONS = 256  # more of them were no faster, on two cores and 50 ms a reque
 OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
-LAST_CHARACTER = "\U0010ffff"  # behind all others in the order of keys
+LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
 LIST_TRIES = 7  # of a request to S3, which is asked to slow down more often than DocDB
 LONGEST_LIST_PAUSE = 3  # seconds
 
@@ -1309,7 +1311,7 @@ class Listing:
         """Add the files of a part, page by page; return the parts that it leaves to be listed.
 
         When a page ends inside a folder that is one file or a Zarr store, the next request starts
-        behind it: a store of a million chunks costs one page, and there are never more requests
+        after it: a store of a million chunks costs one page, and there are never more requests
         than pages. A part that goes on for many pages is split, if there is a way to.
         """
         last = start = part.after
@@ -1329,14 +1331,14 @@ class Listing:
                     return parts
             start, token = "", page.token
             if closed:
-                behind = f"{last[: part.top]}{closed}/{LAST_CHARACTER}"
-                start, token = max(last, behind), ""
+                folder_end = f"{last[: part.top]}{closed}/{LAST_CHARACTER}"
+                start, token = max(last, folder_end), ""
 
     async def split(self, part: Part, keys: list[str]) -> list[Part] | None:
         """Add the files ahead of a page that need no listing; return the parts left to list.
 
         From the folder of the part down to the last of the page's keys, the subfolders ahead are
-        asked for, level by level, and become parts; the last part goes on behind the page. It ends,
+        asked for, level by level, and become parts; the last part goes on after the page. It ends,
         with None if that is at once, where a folder holds objects, or subfolders so small that a
         request for each would cost more than pages.
         """
@@ -1392,7 +1394,7 @@ class Listing:
     async def fetch_page(
         self, part: Part, *, start: str = "", token: str = "", delimiter: str = "", last: str = ""
     ) -> Page:
-        """Return a page of what lies in the folder of a part, behind the key `last`.
+        """Return a page of what lies in the folder of a part, after the key `last`.
 
         What may be transient is retried after a pause that grows. Raise OSError where it is not,
         PermissionError where S3 refuses.
@@ -1497,7 +1499,7 @@ class Page:
 def read_page(body: bytes, last: str) -> Page:
     """Return a page as S3 words it; raise ValueError for anything else, such as a proxy's page.
 
-    Keys in no order, or not behind `last`, are no page either: what lies between would be lost.
+    Keys in no order, or not after `last`, are no page either: what lies between would be lost.
     """
     try:
         root = ElementTree.fromstring(body)  # noqa: S314
@@ -2002,16 +2004,17 @@ def make_plan(settings: Settings) -> Plan:
     files = None
     try:
         entries = find_assets(settings, progress, listing)
-        groups = group_assets([entry for entry in entries if isinstance(entry, Asset)])
+        assets = [entry for entry in entries if isinstance(entry, Asset)]
+        groups = group_assets(assets)
         if listing:
-            listing.add(entries)
+            listing.add(assets)
             begin(task_model)  # while S3 answers
             files = listing.files()
     finally:
         progress.close()
         if listing:
             listing.close()
-    entries += skip_without_task(entries, groups, files, settings.file_extension)
+    entries += skip_without_task(assets, groups, files, settings.file_extension)
     report_skipped(entries, settings.strict)
     process = question.result() if question else None
     if not process and fixed:  # the tasks are where a worker finds its parameters
@@ -2059,14 +2062,12 @@ def find_assets(settings: Settings, progress: Progress, listing: Listing | None)
 
 
 def skip_without_task(
-    entries: list[Entry], groups: list[list[Asset]], files: Files | None, extension: str | None
+    assets: list[Asset], groups: list[list[Asset]], files: Files | None, extension: str | None
 ) -> list[Skip]:
     """Return a skip for each asset that no task will stand for."""
     grouped = {asset.record_id for asset in chain(*groups)}
     skips: dict[str, Skip] = {}
-    for asset in entries:
-        if not isinstance(asset, Asset):
-            continue
+    for asset in assets:
         if asset.record_id not in grouped:
             skips[asset.record_id] = Skip("left out by group_assets", asset.label)
         elif files is not None and not files[asset.location]:
@@ -2182,7 +2183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             fault = f"a Python package is missing ({error}): environment/run.sh installs it"
         elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
-        logging.disable()  # what still ends in another thread says nothing behind the last line
+        logging.disable()  # what still ends in another thread says nothing after the last line
         print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
 

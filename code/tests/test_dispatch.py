@@ -924,7 +924,7 @@ def test_reading_a_query_raises_nothing_but_bad_input(text: str) -> None:
 
 @given(
     query=st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"])),
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
         st.integers() | st.text(st.characters(exclude_categories=["Cs"])) | st.none(),
     )
 )
@@ -1017,3 +1017,21 @@ def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:
     pages = run_capsule.DocDB(aggregate).find({}, ["_id"])
     assert sum(map(len, pages)) == 12_000
     assert asked == [1_000, 5_000, 5_000, 5_000, 5_000]
+
+
+@pytest.mark.parametrize("query", ['{"a": {"": 5}}', "{'': 5}", '{"": 5, "b": 1}'])
+def test_a_key_that_a_shell_has_emptied_is_told(query: str, run: Run) -> None:
+    result = run(f"--query={query}")
+    assert result.status == 2
+    assert "error: --query: a key is empty; between double quotes, a shell takes" in result.error
+
+
+def test_an_empty_string_that_is_no_key_is_not_taken_for_one(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    for query in (
+        '{"a": ["", ",", ""]}',
+        '{"name": {"$ne": "{\\"\\":"}}',
+        '{",": ""}',
+        '{"a,": ""}',
+    ):
+        assert run(f"--query={query}", "--overwrite=1").status in (0, 1)
