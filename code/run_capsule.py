@@ -8,8 +8,8 @@ Read this file from top to bottom, in the order in which the data flows:
     assets     a record becomes an Asset, or a Skip that says why it is none
     groups     older assets are skipped; group_assets, for you to edit, says what shares a task
     files      the objects and folders of each asset that have the suffix, from S3
-    code       meanwhile, Code Ocean says which code will run the tasks, if that is to be known
-    tasks      a group with its files becomes one task, or one task per file, per parameter set
+    tasks      a group with its files becomes one task, or one task per file, per parameter set,
+               which says what code will run it, if Code Ocean or a file tells
     workers    tasks become JSON files in numbered folders, one folder per worker
     main       the steps in a row, the closing line, the exit status
 
@@ -2071,8 +2071,8 @@ def skip_without_task(
         if asset.record_id not in grouped:
             skips[asset.record_id] = Skip("left out by group_assets", asset.label)
         elif files is not None and not files[asset.location]:
-            name = f"{asset.name} ({asset.location})"
-            skips[asset.record_id] = Skip(f"no {extension} file", name)
+            where = f"{asset.name} ({asset.location})"
+            skips[asset.record_id] = Skip(f"no {extension} file", where)
     return list(skips.values())
 
 
@@ -2101,8 +2101,7 @@ def summarise(plan: Plan, settings: Settings) -> str:
     """Return what a plan comes to, in words."""
     files = "no files looked for"
     if plan.files is not None:
-        locations = {entry.location for entry in plan.entries if isinstance(entry, Asset)}
-        files = plural(sum(len(plan.files[location]) for location in locations), "file")
+        files = plural(sum(map(len, plan.files.values())), "file")
     tasks = plural(len(plan.tasks), "task")
     others = [f"{len(plan.processed)} processed already"] if settings.skip_processed else []
     if plan.left_out:
