@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from forks import Forks
+from forks import Server, run_in_a_fork
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ PROGRAM = ROOT / "code" / "run_capsule.py"
 REAL_RECORDS = ROOT.parent / "shared" / "docdb_records.jsonl"
 
 Task = dict[str, Any]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server of forks, in the first process, whose environment all others inherit."""
+    if "FORKS" not in os.environ and not config.option.collectonly:
+        server = Server()
+        os.environ["FORKS"] = server.address
+        config.add_cleanup(server.close)
+
 
 # How long the tests that draw their own inputs go on, together with others of their kind.
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
@@ -194,19 +203,12 @@ def start(tmp_path: Path, services: dict[str, str]) -> Start:
     return start
 
 
-@pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    forks = Forks(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.close()
-
-
 # What only a process of its own holds: how Python starts, in which language.
 OF_PYTHON = ("PYTHON", "LANG", "LC_", "SSL_")
 
 
 @pytest.fixture
-def run(start: Start, services: dict[str, str], forks: Forks, tmp_path: Path) -> Run:
+def run(start: Start, services: dict[str, str], tmp_path: Path) -> Run:
     """Return a function that runs the program to its end.
 
     That is in a child of a process with the imports done, unless the run is to be `real`, or has
@@ -228,7 +230,9 @@ def run(start: Start, services: dict[str, str], forks: Forks, tmp_path: Path) ->
         of_python = any(name.startswith(OF_PYTHON) for name in environment)
         if not (real or more or of_python or "REAL_RUNS" in os.environ):
             argv = with_folders(flags, tmp_path / "data", output)
-            status, stdout, log = forks.run(argv, environment, tmp_path, constants or {})
+            status, stdout, log = run_in_a_fork(
+                os.environ["FORKS"], argv, environment, tmp_path, constants or {}
+            )
             return Result(status, log, stdout, output)
         process = start(*flags, output=output, env=env, **more)
         try:

@@ -1,10 +1,10 @@
 """Runs the program in children of a process that has imported what the program imports.
 
 A run that starts Python and imports some hundred modules takes most of its time with that. Here a
-server does it once (`python forks.py SOCKET`, until its standard input ends), and forks a child per
-run, in which the program's source is executed anew. A run is asked for by a connection that sends
-flags, environment and folder, and the files that its streams go to; the answer is its exit status.
-In a child, pauses before a retry are a tenth as long, but for those that a service asks for.
+server does it once (`python forks.py`, until its standard input ends), and forks a child for each
+run. All processes that run tests share it. A run is asked for by a connection that sends flags,
+environment and folder, and the files that its streams go to; the child answers with its exit
+status. Pauses before a retry are a tenth as long there, but for those that a service asks for.
 """
 
 from __future__ import annotations
@@ -23,111 +23,111 @@ import sys
 import tempfile
 import time
 import traceback
-import types
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-PROGRAM = Path(__file__).resolve().parents[1] / "run_capsule.py"
+CODE = Path(__file__).resolve().parents[1]
 IMPORTS = (
     *("aiohttp", "aind_data_access_api.document_db", "aind_data_schema.core.processing"),
     *("analysis_pipeline_utils.metadata", "analysis_pipeline_utils.analysis_dispatch_model"),
     *("boto3", "codeocean", "jinja2", "mgqpy", "pandas", "requests", "tqdm"),
 )
+PROGRAM = ("run_capsule", "dispatch_plan")  # its modules
+
+LONGEST = 300  # seconds, of a run
 
 
-LONGEST = 120  # seconds, of a run
+class Server:
+    """The server, as seen by the process that starts and ends it."""
 
-
-class Forks:
-    """The server, as those see it who want something run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.address = str(folder / "forks")
-        command = [sys.executable, __file__, self.address]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # a fork takes no threads along
-        self.server = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self.server.stdout is not None
-        self.server.stdout.readline()  # it listens
-
-    def run(
-        self,
-        argv: list[str],
-        environment: dict[str, str],
-        folder: Path,
-        constants: dict[str, float],
-    ) -> tuple[int, str, str]:
-        """Run the program; return its status, its standard output and its standard error."""
-        request = json.dumps([argv, environment, str(folder), constants]).encode()
-        with (
-            socket.socket(socket.AF_UNIX) as connection,
-            tempfile.TemporaryFile() as stdout,
-            tempfile.TemporaryFile() as stderr,
-        ):
-            streams = (stdout, stderr)
-            connection.settimeout(LONGEST)
-            connection.connect(self.address)
-            length = struct.pack("!I", len(request))
-            socket.send_fds(connection, [length], [stream.fileno() for stream in streams])
-            connection.sendall(request)
-            (status,) = struct.unpack("!i", connection.recv(4))
-            texts = []
-            for stream in streams:
-                stream.seek(0)
-                texts.append(stream.read().decode("utf-8", "surrogateescape"))
-        return status, texts[0], texts[1]
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.address = f"{self.folder.name}/forks"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()  # whoever connects before all is imported waits
+            number = listener.fileno()
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, str(number)],
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # a fork takes no threads along
+                stdin=subprocess.PIPE,
+                pass_fds=[number],
+            )
 
     def close(self) -> None:
         """End the server."""
-        assert self.server.stdin is not None
-        self.server.stdin.close()
-        self.server.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.folder.cleanup()
 
 
-def serve(address: str) -> None:
+def run_in_a_fork(
+    address: str,
+    argv: list[str],
+    environment: dict[str, str],
+    folder: Path,
+    constants: dict[str, float],
+) -> tuple[int, str, str]:
+    """Run the program; return its status, its standard output and its standard error."""
+    request = json.dumps([argv, environment, str(folder), constants]).encode()
+    with (
+        socket.socket(socket.AF_UNIX) as connection,
+        tempfile.TemporaryFile() as stdout,
+        tempfile.TemporaryFile() as stderr,
+    ):
+        streams = (stdout, stderr)
+        connection.settimeout(LONGEST)
+        connection.connect(address)
+        length = struct.pack("!I", len(request))
+        socket.send_fds(connection, [length], [stream.fileno() for stream in streams])
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(4):  # until the child has ended
+            answer += part
+        texts = []
+        for stream in streams:
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "surrogateescape"))
+    assert len(answer) == 4, f"the run ended without a status\n{texts[1]}"
+    return struct.unpack("!i", answer)[0], texts[0], texts[1]
+
+
+def serve(listener: socket.socket) -> None:
     """Answer requests until standard input ends."""
     for name in IMPORTS:
         importlib.import_module(name)
-    sys.path[0] = str(PROGRAM.parent)
-    code = compile(PROGRAM.read_bytes(), str(PROGRAM), "exec")
+    import boto3
+    import botocore.session
+
+    # what AWS's services are like is read from files once
+    botocore.session.create_loader = cache(botocore.session.create_loader)
+    boto3.session.Session("none", "none").client("s3", "us-west-2")
+    sys.path[0] = str(CODE)
+    for name in PROGRAM:
+        importlib.import_module(name)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen()
-        print("ready", flush=True)
-        while True:
-            ready, _, _ = select.select([listener, sys.stdin], [], [])
-            if sys.stdin in ready:
-                return
-            connection, _ = listener.accept()
-            if os.fork():
-                connection.close()
-                continue
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        connection, _ = listener.accept()
+        if not os.fork():
             listener.close()
-            answer(connection, code)
-            os._exit(0)
+            answer(connection)
+        connection.close()
 
 
-def answer(connection: socket.socket, code: types.CodeType) -> None:
-    """Run the program as a connection asks, and send its exit status."""
+def answer(connection: socket.socket) -> NoReturn:
+    """Be a process that has just been started with the program; send its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     length, streams, _, _ = socket.recv_fds(connection, 4, 2)
     request = b""
     while len(request) < struct.unpack("!I", length)[0]:
         request += connection.recv(1 << 20)
-    child = os.fork()
-    if not child:
-        connection.close()
-        run(json.loads(request), streams, code)
-    _, status = os.waitpid(child, 0)
-    connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
-
-
-def run(request: Any, streams: list[int], code: types.CodeType) -> None:
-    """Be a process that has just been started with the program."""
-    argv, environment, folder, constants = request
+    argv, environment, folder, constants = json.loads(request)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, stream in enumerate(streams, 1):
         os.dup2(stream, number)
@@ -145,26 +145,32 @@ def run(request: Any, streams: list[int], code: types.CodeType) -> None:
     os.environ.update(environment)
     time.tzset()
     random.seed()
-    sys.argv = [str(PROGRAM), *argv]
     status = 1
     try:
-        program: Any = types.ModuleType("run_capsule")
-        program.__file__ = str(PROGRAM)
-        sys.modules["run_capsule"] = program
-        exec(code, program.__dict__)  # noqa: S102
-        backoff = program.backoff
-        program.backoff = lambda attempt: backoff(attempt) / 10
-        for name, value in constants.items():
-            assert hasattr(program, name)
-            setattr(program, name, value)
-        status = program.main()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
+        status = run(argv, constants)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
+    connection.sendall(struct.pack("!i", status))
     os._exit(status)
 
 
+def run(argv: list[str], constants: dict[str, float]) -> int:
+    """Run the program with these flags, and with these values of its constants."""
+    program: Any = sys.modules["run_capsule"]
+    sys.argv = [str(program.__file__), *argv]
+    backoff = program.backoff
+    program.backoff = lambda attempt: backoff(attempt) / 10
+    for name, value in constants.items():
+        modules = [sys.modules[module] for module in PROGRAM if name in vars(sys.modules[module])]
+        assert modules
+        for module in modules:
+            setattr(module, name, value)
+    try:
+        return int(program.main())
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -88,6 +88,7 @@ class Service:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else 40 ms are waited before each body
 
             def do_GET(self) -> None:
                 service.answer(self, None)
@@ -302,6 +303,7 @@ class S3:
 
         class Quiet(WSGIRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else 40 ms are waited before each body
 
             def log(self, *_: Any, **__: Any) -> None:
                 pass
