@@ -10,10 +10,11 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ from conftest import Result, Run, Start
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
 
 Application = Callable[..., Any]
-NWB = ("--query={}", "--file_extension=nwb")
-FLAGS = (*NWB, "--timeout=2")
+FLAGS = ("--query={}", "--file_extension=nwb")
 NAMES = [f"{n:02}" for n in range(12)]
 
 
@@ -35,13 +35,23 @@ def world(docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, [f"{name}/{n}.nwb" for name in NAMES for n in range(3)])
 
 
+@pytest.fixture(scope="session")
+def wholes() -> dict[str, dict[str, bytes]]:
+    """Return what runs without faults have written, by their fixtures; it is always the same."""
+    return {}
+
+
 @pytest.fixture
-def whole(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> dict[str, bytes]:
+def whole(
+    request: pytest.FixtureRequest, run: Run, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
+) -> dict[str, bytes]:
     """Return what a run without faults writes."""
     request.getfixturevalue("world")
-    result = run(*FLAGS, output=tmp_path / "whole")
-    assert result.status == 0, result.log
-    return result.files()
+    if "world" not in wholes:
+        result = run(*FLAGS, output=tmp_path / "whole")
+        assert result.status == 0, result.log
+        wholes["world"] = result.files()
+    return wholes["world"]
 
 
 def completes(result: Result, whole: dict[str, bytes]) -> None:
@@ -121,6 +131,7 @@ DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
 
 # Of faults that the program treats alike one stays for ever, which takes some seconds.
 LASTING = ("429", "reset", "drip", "hang", "html", "object")
+UNANSWERED = ("drip", "hang")
 
 
 @pytest.mark.parametrize("name", DOCDB_FAULTS)
@@ -128,16 +139,17 @@ def test_a_fault_of_docdb_that_passes_is_outlived_and_one_that_stays_ends_the_ru
     name: str, run: Run, docdb: DocDB, whole: dict[str, bytes]
 ) -> None:
     fault, words = DOCDB_FAULTS[name]
+    constants = {"LONGEST_PAUSE": 0.1}
     docdb.faults.extend([fault, fault])
-    passing = run(*NWB, "--timeout=1")
+    timeout = ["--timeout=3"] * (name in UNANSWERED)  # enough for what is answered
+    passing = run(*FLAGS, *timeout, constants=constants)
     completes(passing, whole)
     assert passing.log.count("retrying in") == 2
     if name not in LASTING:
         return
     docdb.always = fault
-    started = time.monotonic()
-    lasting = run(*NWB, "--timeout=1", "--overwrite=1")
-    assert time.monotonic() - started < 25  # five attempts of a second, and the pauses
+    lasting = run(*FLAGS, "--timeout=1", "--overwrite=1", constants=constants)
+    assert "(5 attempts in " in lasting.error
     assert lasting.files() == whole
     shutil.rmtree(lasting.output)
     fails(lasting, words)
@@ -152,7 +164,7 @@ def test_docdb_that_cannot_be_reached_or_trusted_ends_the_run(run: Run) -> None:
         {"DOCDB_HOST": "localhost:9"},
         {"DOCDB_HOST": "nowhere.invalid"},
     ):
-        result = run(*FLAGS, env=env)
+        result = run(*FLAGS, "--timeout=2", env=env, constants={"TRIES": 2})
         fails(result, "no usable answer from DocDB at ")
         assert "HTTPSConnection" not in result.log
     for host in ("http://localhost", "localhost/v1", "me:hunter2@localhost"):
@@ -187,13 +199,16 @@ def test_a_page_that_is_repeated_ends_the_run(run: Run, docdb: DocDB) -> None:
 
 
 def test_a_page_is_halved_until_it_passes(run: Run, docdb: DocDB) -> None:
-    docdb.put(*(record(f"{n:04}") for n in range(1_500)))
+    docdb.put(*(record(f"{n:04}", padding="x" * 500) for n in range(1_100)))
     whole = run("--query={}", "--max_jobs=1").files()
+    assert len(whole) == 1_100
     docdb.max_answer = 20_000
     result = run("--query={}", "--max_jobs=1", "--overwrite=1")
     completes(result, whole)
-    docdb.always = (413, {}, b"")
     shutil.rmtree(result.output)
+    docdb.max_answer = 100  # less than a record
+    fails(run("--query={}"), "too large")
+    docdb.always = (413, {}, b"")
     fails(run("--query={}"), "too large")
 
 
@@ -259,7 +274,7 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
     "503": (lambda _: answer(503, "SlowDown"), "SlowDown"),
     "500": (lambda _: answer(500, "InternalError"), "InternalError"),
     "reset": (lambda _: drop, "cannot list"),
-    "drip": (dripping, "cannot list"),
+    "drip": (dripping, "nothing within 3 s (--timeout)"),
     "cut off": (lambda s3: cut_page(s3, framed=False), "cannot list"),
     "truncated": (lambda s3: cut_page(s3, framed=True), "cannot list"),
     "html": (
@@ -293,15 +308,16 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
         return fault(s3)
 
     s3.fault = once
-    completes(run(*FLAGS), whole)
+    timeout = ["--timeout=3"] * (name == "drip")  # enough for what is answered
+    completes(run(*FLAGS, *timeout), whole)
     if name not in S3_LASTING:
         return
+    s3.requests.clear()
     s3.fault = lambda request: (
         fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
     )
-    started = time.monotonic()
-    lasting = run(*FLAGS, "--overwrite=1", constants={"LIST_TRIES": 3})
-    assert time.monotonic() - started < 40
+    lasting = run(*FLAGS, *timeout, "--overwrite=1", constants={"LIST_TRIES": 2})
+    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 2
     assert lasting.files() == whole
     shutil.rmtree(lasting.output)
     fails(lasting, words)
@@ -314,12 +330,12 @@ NO_LISTINGS = {
     "no token": b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>"
     b"</ListBucketResult>",
 }
-LARGE = {
-    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(2_500)]),
-    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(1_500)), "big/b.nwb", "big/c.nwb"]),
-    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(500)]),
-    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(1_500)]),
-    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(1_500)]),
+LARGE = {  # of pages of 100 keys
+    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(250)]),
+    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(150)), "big/b.nwb", "big/c.nwb"]),
+    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(50)]),
+    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(150)]),
+    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(150)]),
 }
 
 
@@ -333,10 +349,13 @@ def test_what_is_no_listing_never_ends_one(
     extension, keys = LARGE[name]
     docdb.put(record("big"), record("small"))
     s3.put(BUCKET, [*keys, f"small/x.{extension}"])
-    flags = ["--query={}", f"--file_extension={extension}", "--split_files=0", "--timeout=2"]
+    s3.page = 100
+    constants = {"KEYS_PER_FOLDER": 25, "LIST_TRIES": 2}
+    flags = ["--query={}", f"--file_extension={extension}", "--split_files=0"]
     flags += ["--balance_by=size"] if name == "weighed" else []
-    whole = run(*flags).files()
-    s3.requests.clear()
+    whole = run(*flags, constants=constants).files()
+    prefixes = {request.query["prefix"] for request in s3.listings()}
+    assert (len(prefixes) > 2) == (name == "split")
     seen = 0
 
     def later(request: Request) -> Application | None:  # than the first request for the asset
@@ -347,7 +366,7 @@ def test_what_is_no_listing_never_ends_one(
         return send(NO_LISTINGS[answered]) if seen > 1 else None
 
     s3.fault = later
-    result = run(*flags, "--overwrite=1")
+    result = run(*flags, "--overwrite=1", constants=constants)
     assert result.files() == whole
     assert result.status == 1, result.log
     assert "cannot list s3://example-bucket/big of asset big" in result.error
@@ -357,7 +376,7 @@ def test_what_is_no_listing_never_ends_one(
 def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
     draw = random.Random(1)  # noqa: S311
     s3.fault = lambda _: answer(503, "SlowDown") if draw.random() < 0.2 else None
-    completes(run(*NWB, "--timeout=20"), whole)
+    completes(run(*FLAGS), whole)
 
 
 @pytest.mark.usefixtures("world")
@@ -367,12 +386,15 @@ def test_one_asset_that_is_refused_ends_the_run(run: Run, s3: S3) -> None:
     fails(result, f"s3://{BUCKET}/07 of asset 07: AccessDenied")
     assert "check the AWS credentials" in result.error
     assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 1
+    assert not result.output.exists()
 
 
 @pytest.mark.usefixtures("world")
 def test_a_bucket_that_is_not_there_ends_the_run(run: Run, docdb: DocDB) -> None:
     docdb.put(record("lost", bucket="no-such-bucket"))
-    fails(run(*FLAGS), "there is no S3 bucket 'no-such-bucket'")
+    result = run(*FLAGS)
+    fails(result, "there is no S3 bucket 'no-such-bucket'")
+    assert not result.output.exists()
 
 
 def test_a_bucket_that_answers_from_elsewhere_is_followed(
@@ -392,20 +414,17 @@ def test_a_bucket_that_answers_from_elsewhere_is_followed(
 def test_credentials_that_expire_in_the_middle_are_renewed(
     run: Run, s3: S3, docdb: DocDB, tmp_path: Path
 ) -> None:
-    docdb.put(*(record(f"more-{n:03}") for n in range(200)))
-    s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(200)])
+    docdb.put(*(record(f"more-{n:03}") for n in range(100)))
+    s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(100)])
     whole = run(*FLAGS, output=tmp_path / "whole").files()
     # each call gives credentials of its own, which end soon, so that they are renewed each time
-    source = tmp_path / "credentials.py"
-    source.write_text(
-        "import datetime, json, uuid\n"
-        "now = datetime.datetime.now(datetime.UTC)\n"
-        f"print(json.dumps({{'Version': 1, 'AccessKeyId': '{KEY_ID}',"
-        f" 'SecretAccessKey': '{SECRET}', 'SessionToken': str(uuid.uuid4()),"
-        " 'Expiration': (now + datetime.timedelta(minutes=1)).isoformat()}))\n"
-    )
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    given = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "SessionToken": "its number is"}
+    source = tmp_path / "credentials"
+    source.write_text(json.dumps({"Version": 1, **given, "Expiration": soon}))
     config = tmp_path / "config"
-    config.write_text(f"[default]\ncredential_process = {sys.executable} {source}\n")
+    command = f"""sh -c 'sed "s/its number is/& $$/" {source}'"""
+    config.write_text(f"[default]\ncredential_process = {command}\n")
     tokens: list[str] = []
     over: set[str] = set()
 
@@ -418,7 +437,7 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
     s3.fault = expired
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
     env = {**keys, "AWS_CONFIG_FILE": str(config)}
-    result = run(*FLAGS[:-1], "--max_connections=2", "--timeout=20", env=env)
+    result = run(*FLAGS, "--max_connections=2", env=env)
     assert result.status == 0, result.log
     assert all(tokens)
     assert len(set(tokens) - over) > 1
@@ -427,22 +446,13 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
 
 @pytest.mark.usefixtures("world")
 def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "records.json").write_text(json.dumps(record("a")))
     config = tmp_path / "config"
     config.write_text("[default]\ncredential_process = sleep 60\n")
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    result = run(*NWB, "--timeout=1", env={**keys, "AWS_CONFIG_FILE": str(config)})
-    fails(result, "no credentials")
-
-
-def test_odd_keys_inside_a_large_asset_lose_nothing(run: Run, s3: S3, docdb: DocDB) -> None:
-    docdb.put(record("big"))
-    keys = [f"big/{folder}/{n:04}.tif" for folder in "abcdef" for n in range(1_200)]
-    s3.put(BUCKET, [*keys, "big/c//odd.nwb", "big/c/0700/../x.nwb", "big/e/z.nwb", "big/f.nwb/1"])
-    result = run("--query={}", "--file_extension=nwb", "--split_files=0")
-    assert result.status == 0, result.log
-    [task] = result.tasks()
-    found = [file.removeprefix(f"s3://{BUCKET}/big/") for file in task["file_location"]]
-    assert found == ["c//odd.nwb", "c/0700/../x.nwb", "e/z.nwb", "f.nwb"]
+    flags = (*FLAGS, "--docdb_snapshot=records.json", "--timeout=1")
+    env = {**keys, "AWS_CONFIG_FILE": str(config)}
+    fails(run(*flags, env=env, constants={"TRIES": 2}), "AWS: no credentials in 2 s")
 
 
 # ------------------------------------------------------------------------------------- the machine
@@ -450,93 +460,116 @@ def test_odd_keys_inside_a_large_asset_lose_nothing(run: Run, s3: S3, docdb: Doc
 
 @pytest.fixture
 def many(docdb: DocDB) -> None:
-    docdb.put(*(record(f"{n:04}") for n in range(2_000)))
+    docdb.put(*(record(f"{n:04}") for n in range(1_100)))
 
 
-def is_whole_or_nothing(output: Path, whole: set[str]) -> None:
-    there = {str(path.relative_to(output)) for path in output.glob("[0-9]*/*")}
-    assert there in (set(), whole)
+@pytest.fixture
+def all_of_many(
+    request: pytest.FixtureRequest, run: Run, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
+) -> dict[str, bytes]:
+    """Return what a run with many records writes."""
+    request.getfixturevalue("many")
+    if "many" not in wholes:
+        wholes["many"] = run("--query={}", output=tmp_path / "whole").files()
+    return wholes["many"]
 
 
-# Moments of a run that writes 2,000 tasks: how many requests DocDB has had, the last one still in
-# hand, or what there is in the output folder, from where it may have come to its end.
-MOMENTS: dict[str, int | str] = {
+# Moments of a run that writes many tasks: a request to DocDB, by its number, which is in hand, or
+# something that is about to be done to a path, as Python tells it to an audit hook.
+MOMENTS: dict[str, int | tuple[str, str]] = {
     "first page": 1,
     "second page": 2,
     "third page": 3,
-    "staging": ".dispatch-staging-*",
-    "writing": ".dispatch-staging-*/new/25",
-    "written": ".dispatch-staging-*/marker",
-    "moving": "0",
+    "staging": ("os.mkdir", r"/\.dispatch-staging-[^/]*/old$"),
+    "a worker folder": ("os.mkdir", "/new/25$"),
+    "a task": ("open", "/new/25/[^/]*json$"),
+    "all written": ("os.rename", r"/\.dispatch-staging-[^/]*$"),
+    "half moved": ("os.rename", "/new/25$"),
+    "all moved": ("os.rename", r"/\.dispatch-moving-[^/]*$"),
+    "clearing up": ("shutil.rmtree", r"/\.dispatch-staging-[^/]*$"),
 }
+MOVING = ("half moved", "all moved")
+DONE = ("all written", *MOVING, "clearing up")
+HOOK = """
+import os, re, sys
+
+name, pattern, number = {!r}
+
+def signal_once(event, values):
+    if event == name and pattern and re.search(pattern, str(values[0])):
+        globals()["pattern"] = None
+        os.kill(os.getpid(), number)
+
+sys.addaudithook(signal_once)
+"""
+Struck = Callable[[str, signal.Signals], Result]
 
 
-def send_at(
-    moment: str, number: signal.Signals, process: subprocess.Popen[str], docdb: DocDB, output: Path
-) -> float:
-    """Send a process a signal at a moment; return when."""
-    sent: list[float] = []
+@pytest.fixture
+def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
+    """Return a function that runs the program as a process that gets a signal at a moment."""
+    output = tmp_path / "struck"
+    in_hand, over = threading.Event(), threading.Event()
 
-    def send() -> None:
-        process.send_signal(number)
-        sent.append(time.monotonic())
+    def hold(_: Any) -> None:
+        in_hand.set()
+        over.wait(120)  # rather than answer
 
-    what = MOMENTS[moment]
-    if isinstance(what, int):
+    def struck(moment: str, number: signal.Signals) -> Result:
+        what = MOMENTS[moment]
+        env = {}
+        if isinstance(what, int):
+            docdb.faults.extend([*[None] * (what - 1), hold])
+        else:
+            (tmp_path / "hook").mkdir()
+            (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK.format((*what, int(number))))
+            env = {"PYTHONPATH": str(tmp_path / "hook")}
+        process = start("--query={}", output=output, env=env)
+        try:
+            if isinstance(what, int):
+                assert in_hand.wait(60)
+                process.send_signal(number)
+            _, log = process.communicate(timeout=60)  # while the request is in hand
+        finally:
+            over.set()
+            process.kill()
+        return Result(process.returncode, log, "", output)
 
-        def in_hand(_: Any) -> None:
-            send()
-            time.sleep(3)  # rather than answer
-
-        docdb.faults.extend([*[None] * (what - 1), in_hand])
-        process.wait(60)
-    else:
-        while process.poll() is None and not any(output.glob(what)):
-            time.sleep(0.0005)
-        if process.poll() is None:
-            send()
-    return sent[0] if sent else time.monotonic()
+    return struck
 
 
-@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_any_moment_leaves_all_or_nothing(
-    moment: str, run: Run, start: Start, docdb: DocDB, tmp_path: Path
+    moment: str, struck: Struck, run: Run, all_of_many: dict[str, bytes]
 ) -> None:
-    complete = run("--query={}", output=tmp_path / "whole")
-    output = tmp_path / "killed"
-    process = start("--query={}", output=output)
-    send_at(moment, signal.SIGKILL, process, docdb, output)
-    process.communicate()
-    if isinstance(MOMENTS[moment], int):
-        assert process.returncode == -signal.SIGKILL
-        is_whole_or_nothing(output, set())
-    elif not any(output.glob(".dispatch-moving-*")):
-        is_whole_or_nothing(output, set(complete.files()))
+    killed = struck(moment, signal.SIGKILL)
+    output = killed.output
+    assert killed.status == -signal.SIGKILL, killed.log
+    # the moves are no single step: a hidden folder tells that they are under way
+    assert any(output.glob(".dispatch-moving-*")) == (moment in MOVING)
+    there = {str(path.relative_to(output)) for path in output.glob("[0-9]*/*")}
+    if moment == "half moved":
+        assert there < all_of_many.keys()
+    else:
+        assert there == (all_of_many.keys() if moment in ("all moved", "clearing up") else set())
     again = run("--query={}", "--overwrite=1", output=output)
     assert again.status == 0, again.log
-    assert again.files() == complete.files()
+    assert again.files() == all_of_many
     assert {path.name for path in output.iterdir()} == {str(n) for n in range(50)}
 
 
-@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_at_any_moment_ends_the_run_at_once(
-    number: signal.Signals, status: int, moment: str, run: Run, start: Start, docdb: DocDB,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    complete = run("--query={}", output=tmp_path / "whole").files()
-    output = tmp_path / "stopped"
-    process = start("--query={}", output=output)
-    sent = send_at(moment, number, process, docdb, output)
-    _, log = process.communicate(timeout=20)
-    assert time.monotonic() - sent < 2
-    result = Result(process.returncode, log, "", output)
-    if isinstance(MOMENTS[moment], str) and process.returncode == 0:
-        completes(result, complete)
+    number: signal.Signals, status: int, moment: str, struck: Struck, all_of_many: dict[str, bytes]
+) -> None:
+    result = struck(moment, number)
+    if moment in DONE:
+        completes(result, all_of_many)
+        assert {path.name for path in result.output.iterdir()} == {str(n) for n in range(50)}
     else:
         fails(result, f"stopped by {number.name}", status)
+        assert not any(result.output.glob(".*"))
 
 
 @pytest.mark.usefixtures("world")
@@ -551,7 +584,7 @@ def test_a_signal_ends_a_run_that_waits_for_a_service(
 
     def wait_first(_: Any) -> None:
         waits.set()
-        over.wait(20)
+        over.wait(120)
 
     def wait(environ: Any, start_response: Any) -> Any:
         wait_first(environ)
@@ -562,13 +595,14 @@ def test_a_signal_ends_a_run_that_waits_for_a_service(
     else:
         s3.fault = lambda request: wait if is_listing(request) else None
     output = tmp_path / "results"
-    process = start("--query={}", "--file_extension=nwb")
-    assert waits.wait(20)
-    process.send_signal(number)
-    sent = time.monotonic()
-    _, log = process.communicate(timeout=20)
-    over.set()
-    assert time.monotonic() - sent < 2
+    process = start(*FLAGS)
+    try:
+        assert waits.wait(60)
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)  # while the service does not answer
+    finally:
+        over.set()
+        process.kill()
     fails(Result(process.returncode, log, "", output), number.name, 128 + number)
 
 
@@ -602,17 +636,17 @@ def test_a_link_to_a_folder_is_a_folder(run: Run, whole: dict[str, bytes], tmp_p
     fails(run(*FLAGS, output=tmp_path / "broken"), "is not a folder", 2)
 
 
-@pytest.mark.usefixtures("many")
-def test_two_dispatches_at_once_do_not_mix(start: Start, run: Run, tmp_path: Path) -> None:
-    complete = run("--query={}", output=tmp_path / "whole").files()
-    for turn in range(4):
-        output = tmp_path / f"shared{turn}"
-        processes = [start("--query={}", output=output) for _ in range(2)]
-        logs = [process.communicate(timeout=60)[1] for process in processes]
-        assert sorted(process.returncode for process in processes) == [0, 2], logs
-        [loser] = [log for log, process in zip(logs, processes, strict=True) if process.returncode]
-        assert re.search("another dispatch is writing|of an earlier run", loser.splitlines()[-1])
-        assert Result(0, "", "", output).files() == complete
+def test_two_dispatches_at_once_do_not_mix(
+    run: Run, all_of_many: dict[str, bytes], tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(4):
+            output = tmp_path / f"shared{turn}"
+            runs = [pool.submit(run, "--query={}", output=output) for _ in range(2)]
+            won, lost = sorted((each.result() for each in runs), key=lambda one: one.status)
+            completes(won, all_of_many)
+            assert lost.status == 2
+            assert re.search("another dispatch is writing|of an earlier run", lost.error)
 
 
 # --------------------------------------------------------------------------------------- the input
@@ -707,22 +741,22 @@ def test_locations_lead_nowhere_but_to_s3(run: Run, docdb: DocDB, s3: S3) -> Non
 
 
 @pytest.mark.usefixtures("world")
-def test_no_secret_is_ever_logged(run: Run, docdb: DocDB, s3: S3) -> None:
+def test_no_secret_is_ever_logged(run: Run, s3: S3) -> None:
     token = "example-session-token"  # noqa: S105
     env: dict[str, str | None] = {"AWS_SESSION_TOKEN": token, "LOG_LEVEL": "DEBUG"}
+    few = {"TRIES": 2, "LIST_TRIES": 2}
     logs = [run(*FLAGS, env=env).log]
     s3.refused["07/"] = (403, "AccessDenied")
     logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
     s3.refused.clear()
     s3.put(BUCKET, ["03//odd.nwb"])
     s3.fault = lambda request: drop if is_listing(request) else None
-    logs.append(run(*FLAGS, "--overwrite=1", env=env).log)
+    logs.append(run(*FLAGS, "--overwrite=1", env=env, constants=few).log)
     s3.fault = None
     secretive = {"AWS_ENDPOINT_URL": f"http://me:{SECRET}@localhost:9"}
-    docdb.always = None
-    logs.append(run(*FLAGS, "--overwrite=1", env={**env, **secretive}).log)
+    logs.append(run(*FLAGS, "--overwrite=1", env={**env, **secretive}, constants=few).log)
     proxy = {"HTTPS_PROXY": f"http://me:{SECRET}@localhost:9"}
-    logs.append(run(*FLAGS, "--overwrite=1", env={**env, **proxy}).log)
+    logs.append(run(*FLAGS, "--overwrite=1", env={**env, **proxy}, constants=few).log)
     assert sum("Traceback" in log for log in logs) == 4
     for log in logs:
         for secret in (SECRET, token, "Signature=", "AWS4-HMAC", "Authorization"):
