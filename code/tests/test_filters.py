@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import dispatch_plan
 import run_capsule
-from conftest import FUZZ_SECONDS, Run
+from conftest import Run, fuzz
 from reference import matches
 from standins import DocDB, record
 
@@ -307,6 +306,9 @@ def test_the_gateway_and_a_snapshot_give_the_same_cohort(
         ({"a": {"$type": "number"}}, "unknown operator: $type"),
         ({"$and": [{"a": {"$expr": 1}}]}, "unknown operator: $expr"),
         ({"name": {"$regex": "[[:alpha:]]"}}, "$regex '[[:alpha:]]'"),
+        ({"name": {"$regex": "("}}, "name: unsupported or malformed regex"),
+        ({"a": {"$foo": 1}}, "unknown operator: $foo"),
+        ({"$where": "1"}, "$where"),
     ],
 )
 def test_a_filter_that_a_snapshot_refuses_is_bad_input(
@@ -324,9 +326,9 @@ def test_a_filter_that_a_snapshot_refuses_is_bad_input(
 def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path: Path) -> None:
     records = [record(f"{n:05}") for n in range(30_000)]
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
-    rows = "".join(f"co-{n:05}\n" for n in range(29_999, 9_999, -1))
+    ids = [f"co-{n:05}" for n in range(29_999, 9_999, -1)]
+    rows = "".join(f"{asset_id}\n" for asset_id in ids)
     (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\n" + rows)
-    started = time.monotonic()
     result = run(
         "--use_data_asset_csv=1", "--docdb_snapshot=records.jsonl", "--max_tasks=3", "--max_jobs=3"
     )
@@ -337,7 +339,11 @@ def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path:
         ["co-29997"],
     ]
     assert "20000 records matched, 0 skipped" in result.error
-    assert time.monotonic() - started < 30  # 4 s; 55 where every record meets every id
+    snapshot = run_capsule.Snapshot(records, tmp_path)
+    started = time.thread_time()  # of this thread alone, whatever else the machine does
+    [page] = run_capsule.find_by_asset_id(snapshot, ids, ["_id"])
+    assert len(page) == 20_000
+    assert time.thread_time() - started < 10  # 1 s; 50 where every record meets every id
 
 
 # ------------------------------------------------------------------ random filters, random records
@@ -417,19 +423,7 @@ ELEM_MATCH: st.SearchStrategy[Record] = st.builds(
 
 
 def test_any_filter_gives_what_the_reference_gives() -> None:
-    end = time.monotonic() + 0.1 * FUZZ_SECONDS
-    while time.monotonic() < end:
+    def agrees(records: list[Record], query: Record) -> None:
+        assert cohort(records, query) == [r["_id"] for r in records if matches(query, r)]
 
-        @seed(time.time_ns())
-        @settings(
-            max_examples=500,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(RECORDS, FILTERS)
-        def agrees(records: list[Record], query: Record) -> None:
-            assert cohort(records, query) == [r["_id"] for r in records if matches(query, r)]
-
-        agrees()
+    fuzz(agrees, 0.1, records=RECORDS, query=FILTERS)

@@ -183,7 +183,7 @@ def test_a_hint_that_cannot_be_had_fails_no_run(run: Run, docdb: DocDB) -> None:
         docdb.always = HANG
 
     docdb.after = only_pages
-    result = run("--query={'s': {'$in': ['x', 'z']}}")
+    result = run("--query={'s': {'$in': ['x', 'z']}}", constants={"HINT_SECONDS": 1})
     assert result.status == 0, result.log
     assert "skipped, no record has this s: z" in result.log
     assert "near it" not in result.log
