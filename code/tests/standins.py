@@ -83,12 +83,17 @@ class Service:
         self.always: Fault | None = None  # what to do each time
         self.after: Callable[[], None] | None = None  # done behind each answer
         self.max_request = self.max_answer = ANSWER
+        self.connections = 0  # that were opened
         self.clear()
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # else 40 ms are waited before each body
+
+            def setup(self) -> None:
+                service.connections += 1
+                super().setup()
 
             def do_GET(self) -> None:
                 service.answer(self, None)
@@ -108,6 +113,7 @@ class Service:
     def clear(self) -> None:
         """Forget all requests and faults."""
         self.requests.clear()
+        self.connections = 0
         self.faults.clear()
         self.always = self.after = None
         self.max_request = REQUEST

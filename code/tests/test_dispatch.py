@@ -767,6 +767,11 @@ def test_a_failing_write_leaves_what_was_there(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+NO_SUFFIX = (
+    "--file_extension: must be the end of a name, such as .nwb, without any of / * ? [ ], not"
+)
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -819,11 +824,10 @@ def test_a_failing_write_leaves_what_was_there(
         (["--query={}", "--tasks_per_job=0"], "'0'"),
         (["--query={}", "--balance_by=weight"], "count or size"),
         (["--query={}", "--balance_by=size"], "--file_extension"),
-        (["--query={}", "--file_extension=*.nwb"], "--file_extension: must be the end of a name"),
-        (["--query={}", "--file_extension=*.nwb"], "'*.nwb'"),
-        (["--query={}", "--file_extension=a/b.nwb"], "'a/b.nwb'"),
-        (["--query={}", "--file_extension=.nw?"], "'.nw?'"),
-        (["--query={}", "--file_extension=[ab].nwb"], "'[ab].nwb'"),
+        (["--query={}", "--file_extension=*.nwb"], f"{NO_SUFFIX} '*.nwb'"),
+        (["--query={}", "--file_extension=a/b.nwb"], f"{NO_SUFFIX} 'a/b.nwb'"),
+        (["--query={}", "--file_extension=.nw?"], f"{NO_SUFFIX} '.nw?'"),
+        (["--query={}", "--file_extension=[ab].nwb"], f"{NO_SUFFIX} '[ab].nwb'"),
     ],
 )
 def test_bad_flags_are_told_in_one_line(flags: list[str], words: str, run: Run) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -292,6 +296,97 @@ def test_the_parts_of_a_huge_asset_queue_behind_the_other_assets(
     order = [request.query["prefix"] for request in s3.listings()]
     last_small = max(order.index(f"asset{n}/") for n in range(1, 9))
     assert [order.index(f"asset0/i/{n:03}/") > last_small for n in range(4, 8)] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "prefix", "expected"),
+    [
+        ([], "ulimit -Sn 1024; exec ", run_capsule.CONNECTIONS),
+        ([], "ulimit -Sn 256; exec ", 256 - run_capsule.OTHER_FILES),
+        ([], "ulimit -Sn 40; exec ", 1),
+        (["--max_connections=7"], "", 7),
+    ],
+)
+def test_so_many_requests_are_made_at_once_and_no_more(
+    flags: list[str], prefix: str, expected: int, run: Run, docdb: DocDB, s3: S3
+) -> None:
+    number = expected + 20
+    s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(number)])
+    docdb.put(*(record(f"{n:03}") for n in range(number)))
+    lock = Lock()
+    enough = Event()
+    in_hand = most = 0
+
+    def hold(environ: Any, start_response: Any) -> list[bytes]:
+        nonlocal in_hand, most
+        with lock:
+            in_hand += 1
+            most = max(most, in_hand)
+        if in_hand >= expected and not enough.is_set():
+            time.sleep(0.2)  # for more, if there are
+            enough.set()
+        assert enough.wait(60)
+        page = s3.list_objects(environ, start_response)
+        with lock:
+            in_hand -= 1
+        return [page]
+
+    s3.fault = lambda request: hold if "list-type" in request.query else None
+    env = {"AWS_DEFAULT_REGION": "us-west-2"}
+    more = {"prefix": prefix} if prefix else {}
+    result = run("--query={}", "--file_extension=nwb", *flags, env=env, **more)
+    assert result.status == 0, result.log
+    assert f"{number} files, {number} tasks" in result.error
+    assert most == expected
+    assert len(s3.listings()) == number
+
+
+THREADS = """
+import threading
+
+start = threading.Thread.start
+
+def count(thread):
+    with open({!r}, "a") as started:
+        print(thread.name, file=started)
+    start(thread)
+
+threading.Thread.start = count
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "most"),
+    [
+        # the code of the analysis
+        (["--docdb_snapshot=records.json"], 1),
+        # and DocDB
+        ([], 2),
+        # and S3, the credentials, and the model of a task
+        (["--file_extension=nwb"], 5),
+    ],
+)
+def test_no_more_threads_are_started_than_have_something_to_do(
+    flags: list[str], most: int, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    records = [record(f"{n:03}") for n in range(100)]
+    s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(100)])
+    docdb.put(*records)
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(THREADS.format(str(tmp_path / "started")))
+    result = run("--query={}", *flags, env={"PYTHONPATH": str(tmp_path / "hook")})
+    assert result.status == 0, result.log
+    assert "100 tasks" in result.error
+    assert 1 <= len((tmp_path / "started").read_text().splitlines()) <= most
+
+
+def test_pages_of_records_come_over_one_connection(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:05}") for n in range(1_100)))
+    result = run("--query={}", "--max_jobs=1")
+    assert "1100 tasks" in result.error
+    assert len(docdb.requests) == 3  # the last one for records whose ids are no strings
+    assert docdb.connections == 1
 
 
 def test_each_bucket_is_asked_in_its_own_region(run: Run, docdb: DocDB, s3: S3) -> None:
