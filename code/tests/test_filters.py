@@ -339,9 +339,9 @@ def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path:
         ["co-29997"],
     ]
     assert "20000 records matched, 0 skipped" in result.error
-    snapshot = run_capsule.Snapshot(records, tmp_path)
+    snapshot = dispatch_plan.Snapshot(records, tmp_path)
     started = time.thread_time()  # of this thread alone, whatever else the machine does
-    [page] = run_capsule.find_by_asset_id(snapshot, ids, ["_id"])
+    [page] = dispatch_plan.find_by_asset_id(snapshot, ids, ["_id"])
     assert len(page) == 20_000
     assert time.thread_time() - started < 10  # 1 s; 50 where every record meets every id
 
