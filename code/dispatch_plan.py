@@ -76,6 +76,7 @@ from run_capsule import (
     shorten,
     unique_keys,
     value_at,
+    values_in_fields,
 )
 
 if TYPE_CHECKING:
@@ -1123,6 +1124,33 @@ def pick_by_id(ids: list[str], entries: list[Entry]) -> list[Entry]:
             chosen[number] = replace(entry, id=asset_id) if isinstance(entry, Asset) else entry
     unknown = [Skip("no record has this id", id_) for id_ in ids if id_ not in numbers]
     return [*chosen.values(), *unknown]
+
+
+def keep_latest(entries: list[Entry], settings: Settings) -> list[Entry]:
+    """Return the entries, with a skip for each asset that --filter_latest leaves out.
+
+    An asset stays if it is the latest one for any of the values that it has in --filter_by.
+    """
+    names = (*settings.filter_by, settings.filter_latest or "")
+    rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
+    skips: dict[str, Entry] = {}  # by record id
+    for asset in entries:
+        if isinstance(asset, Skip):
+            continue
+        rows = values_in_fields(asset, names, settings, needed=len(settings.filter_by))
+        if isinstance(rows, Skip):
+            skips[asset.record_id] = rows
+            continue
+        reason = f"not the latest by {settings.filter_latest}"
+        skips[asset.record_id] = Skip(reason, asset.label, asked=True)
+        for *shared, value in rows:
+            rivals[rank(shared)].append((value, asset.record_id))
+    for candidates in rivals.values():
+        skips.pop(latest(candidates), None)
+    kept = []
+    for entry in entries:
+        kept.append(entry if isinstance(entry, Skip) else skips.get(entry.record_id, entry))
+    return kept
 
 
 def latest(candidates: list[tuple[Any, str]]) -> str:

@@ -31,6 +31,7 @@ import hmac
 import io
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -726,11 +727,10 @@ class DocDB:
         self, query: Record, fields: Sequence[str], size: int
     ) -> tuple[list[Record], int]:
         """Return the first records that match, and how many were asked for: less if too large."""
-        shown: Record = {"$project": dict.fromkeys(fields, 1)}
+        shown = {"$project": dict.fromkeys(fields, 1)}
         while True:
-            page = self.aggregate(
-                [{"$match": query}, {"$sort": {"_id": 1}}, {"$limit": size}, shown]
-            )
+            match, limit = {"$match": query}, {"$limit": size}
+            page = self.aggregate([match, {"$sort": {"_id": 1}}, limit, shown])
             if page is not None:
                 return page, size
             if size == 1:
@@ -1040,37 +1040,6 @@ def rank(value: Any) -> Any:
     return {int: 1, float: 1, str: 2, bool: 5}[type(value)], value
 
 
-def keep_latest(entries: list[Entry], settings: Settings) -> list[Entry]:
-    """Return the entries, with a skip for each asset that --filter_latest leaves out.
-
-    An asset stays if it is the latest one for any of the values that it has in --filter_by.
-    """
-    if not settings.filter_latest:
-        return entries
-    from dispatch_plan import latest
-
-    names = (*settings.filter_by, settings.filter_latest)
-    rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
-    skips: dict[str, Entry] = {}  # by record id
-    for asset in entries:
-        if isinstance(asset, Skip):
-            continue
-        rows = values_of(asset, names, settings, needed=len(settings.filter_by))
-        if isinstance(rows, Skip):
-            skips[asset.record_id] = rows
-            continue
-        reason = f"not the latest by {settings.filter_latest}"
-        skips[asset.record_id] = Skip(reason, asset.label, asked=True)
-        for *shared, value in rows:
-            rivals[rank(shared)].append((value, asset.record_id))
-    for candidates in rivals.values():
-        skips.pop(latest(candidates), None)
-    kept = []
-    for entry in entries:
-        kept.append(entry if isinstance(entry, Skip) else skips.get(entry.record_id, entry))
-    return kept
-
-
 def set_groups(entries: list[Entry], settings: Settings) -> list[Entry]:
     """Return each asset once for each of its values in --group_by, and a skip if it has none."""
     if not settings.group_by:
@@ -1081,7 +1050,7 @@ def set_groups(entries: list[Entry], settings: Settings) -> list[Entry]:
         if isinstance(entry, Skip):
             grouped.append(entry)
             continue
-        rows = values_of(entry, settings.group_by, settings)
+        rows = values_in_fields(entry, settings.group_by, settings)
         if isinstance(rows, Skip):
             grouped.append(rows)
             continue
@@ -1090,7 +1059,7 @@ def set_groups(entries: list[Entry], settings: Settings) -> list[Entry]:
     return grouped
 
 
-def values_of(
+def values_in_fields(
     asset: Asset, names: Sequence[str], settings: Settings, needed: int | None = None
 ) -> list[list[Any]] | Skip:
     """Return what an asset has in these fields, or why it cannot be grouped or filtered by them.
@@ -1191,20 +1160,23 @@ class Part:
     after: str = ""  # a key
 
 
-CONNECTIONS = 256  # more of them were no faster, on two cores and 50 ms a request
+FIRST_CONNECTIONS = 64  # that requests are made over, before it shows how many help
+MOST_CONNECTIONS = 512  # more were no faster, on two cores and 50 ms a request
 OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
-LIST_TRIES = 7  # of a request to S3, which is asked to slow down more often than DocDB
+LIST_TRIES = 7  # of a request to S3
 LONGEST_LIST_PAUSE = 3  # seconds
+LONGEST_SLOW_DOWN = 300  # seconds that S3 may answer a request with SlowDown
 
 
 class Listing:
     """The files of assets, listed side by side from the moment that they are added.
 
-    One thread makes the requests, in coroutines (all that is `async`) that take parts of assets
-    from a queue: assets in the order in which they come, then the parts into which one is split.
+    One thread makes the requests, in coroutines (all that is `async`), the workers, that take parts
+    of assets from a queue: assets in the order in which they come, then the parts into which one is
+    split. As long as answers are quick, each lets one more worker begin.
     """
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
@@ -1215,15 +1187,18 @@ class Listing:
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
         self.s3: asyncio.Task[S3] | None = None
         self.session: ClientSession
+        self.workers: asyncio.TaskGroup
+        self.begun = self.most = 0  # workers
+        self.quickest = math.inf  # answer, in seconds
         self.buckets: dict[str, Bucket] = {}
         self.loop = asyncio.new_event_loop()
-        self.workers = self.loop.create_task(self.work_side_by_side())
+        self.work_of_all = self.loop.create_task(self.work_side_by_side())
         Thread(target=self.run).start()
 
     def run(self) -> None:
         """List until closed, or until there is a failure."""
         try:
-            self.loop.run_until_complete(self.workers)
+            self.loop.run_until_complete(self.work_of_all)
         except asyncio.CancelledError:
             pass
         except Exception as failure:  # of several that come at once, the first
@@ -1231,7 +1206,7 @@ class Listing:
 
     def close(self) -> None:
         """Give up what is under way."""
-        self.loop.call_soon_threadsafe(self.workers.cancel)
+        self.loop.call_soon_threadsafe(self.work_of_all.cancel)
 
     def add(self, assets: Iterable[Entry]) -> None:
         """List assets, but for those whose location is listed already."""
@@ -1275,16 +1250,22 @@ class Listing:
         from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
         open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.settings.max_connections or CONNECTIONS
-        connections = max(1, min(wanted, open_files - OTHER_FILES))
-        connector = TCPConnector(limit=connections)
+        wanted = self.settings.max_connections
+        self.most = max(1, min(wanted or MOST_CONNECTIONS, open_files - OTHER_FILES))
+        connector = TCPConnector(limit=self.most)
         timeout = ClientTimeout(total=None)  # ours is for more than the request
         session = ClientSession(connector=connector, timeout=timeout)
-        async with session as self.session, asyncio.TaskGroup() as workers:
+        async with session as self.session, asyncio.TaskGroup() as self.workers:
             if not self.settings.docdb_snapshot:
-                workers.create_task(self.open_s3())  # while DocDB answers
-            for _ in range(connections):
-                workers.create_task(self.work())
+                self.workers.create_task(self.open_s3())  # while DocDB answers
+            for _ in range(wanted or FIRST_CONNECTIONS):
+                self.begin_worker()
+
+    def begin_worker(self) -> None:
+        """Begin one more worker, unless there are as many as there may be."""
+        if self.begun < self.most:
+            self.begun += 1
+            self.workers.create_task(self.work())
 
     async def work(self) -> None:
         """List one part after the other."""
@@ -1399,9 +1380,6 @@ class Listing:
         What may be transient is retried after a pause that grows. Raise OSError where it is not,
         PermissionError where S3 refuses.
         """
-        from aiohttp import ClientError
-        from botocore.exceptions import BotoCoreError
-
         asked = {
             "list-type": "2",
             "encoding-type": "url",  # there are keys that XML cannot spell
@@ -1411,23 +1389,46 @@ class Listing:
             "delimiter": delimiter,
         }
         query = "&".join(f"{name}={quote(asked[name], safe='')}" for name in asked if asked[name])
-        s3 = await self.open_s3()
-        for attempt in range(1, LIST_TRIES + 1):
+        first_asked = time.monotonic()
+        attempt = 0
+        while True:
+            attempt += 1
+            is_patient = time.monotonic() - first_asked < LONGEST_SLOW_DOWN
             try:
-                async with asyncio.timeout(self.settings.timeout):
-                    return read_page(await self.ask(s3, part.bucket, query), last)
+                return await self.try_page(part.bucket, query, last)
             except PermissionError:
                 raise
-            except TimeoutError:
-                fault = f"nothing within {self.settings.timeout} s (--timeout)"
-            except (ClientError, BotoCoreError, OSError, ValueError) as error:
+            except OSError as error:
                 fault = without_secrets(reason_of(error))
-            pause = min(backoff(attempt), LONGEST_LIST_PAUSE)
-            if attempt < LIST_TRIES:
-                severity = logging.DEBUG if attempt == 1 else logging.WARNING
-                log.log(severity, "%s: %s; retrying in %.1f s", part.asset.location, fault, pause)
-                await asyncio.sleep(pause)
-        raise OSError(fault)
+            slow_down = fault.startswith("SlowDown")
+            if attempt >= LIST_TRIES and not (slow_down and is_patient):
+                raise OSError(fault)
+            pause = min(backoff(min(attempt, LIST_TRIES)), LONGEST_LIST_PAUSE)
+            if slow_down:  # others are served meanwhile, and no more workers than there are
+                self.most, pause = self.begun, min(pause, 1)
+            severity = logging.DEBUG if attempt == 1 else logging.WARNING
+            log.log(severity, "%s: %s; retrying in %.1f s", part.asset.location, fault, pause)
+            await asyncio.sleep(pause)
+
+    async def try_page(self, bucket: str, query: str, last: str) -> Page:
+        """Return a page; a quick one lets one more worker begin, if there is work for it."""
+        from aiohttp import ClientError
+        from botocore.exceptions import BotoCoreError
+
+        s3 = await self.open_s3()
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                page = read_page(await self.ask(s3, bucket, query), last)
+        except TimeoutError:
+            raise OSError(f"nothing within {self.settings.timeout} s (--timeout)") from None
+        except (ClientError, BotoCoreError, ValueError) as error:
+            raise OSError(reason_of(error)) from None
+        seconds = time.monotonic() - started
+        self.quickest = min(self.quickest, seconds)
+        if seconds < 2 * self.quickest and not self.queue.empty():
+            self.begin_worker()
+        return page
 
     async def open_s3(self) -> S3:
         """Return S3 with credentials, region and endpoint, which are looked for once."""
@@ -1512,9 +1513,8 @@ def read_page(body: bytes, last: str) -> Page:
         raise ValueError(f"what S3 answers is not a listing, but {excerpt(root.tag)}")
     decode = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
     sizes: dict[str, int] = {}
-    for entry in root.iterfind(f"{space}Contents"):
-        key = decode(entry.findtext(f"{space}Key", ""))
-        sizes[key] = int(entry.findtext(f"{space}Size", ""))
+    for key, size in zip(root.iter(f"{space}Key"), root.iter(f"{space}Size"), strict=True):
+        sizes[decode(key.text or "")] = int(size.text or "")
     prefixes = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
     folders = [decode(prefix.text or "") for prefix in prefixes]
     keys = list(sizes)
@@ -2058,7 +2058,11 @@ def find_assets(settings: Settings, progress: Progress, listing: Listing | None)
         from dispatch_plan import check_fields
 
         check_fields(entries, database, settings)
-    return set_groups(keep_latest(entries, settings), settings)
+    if settings.filter_latest:
+        from dispatch_plan import keep_latest
+
+        entries = keep_latest(entries, settings)
+    return set_groups(entries, settings)
 
 
 def skip_without_task(

@@ -316,7 +316,9 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
     s3.fault = lambda request: (
         fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
     )
-    lasting = run(*FLAGS, *timeout, "--overwrite=1", constants={"LIST_TRIES": 2})
+    lasting = run(
+        *FLAGS, *timeout, "--overwrite=1", constants={"LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
+    )
     assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 2
     assert lasting.files() == whole
     shutil.rmtree(lasting.output)
@@ -350,7 +352,7 @@ def test_what_is_no_listing_never_ends_one(
     docdb.put(record("big"), record("small"))
     s3.put(BUCKET, [*keys, f"small/x.{extension}"])
     s3.page = 100
-    constants = {"KEYS_PER_FOLDER": 25, "LIST_TRIES": 2}
+    constants = {"KEYS_PER_FOLDER": 25, "LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
     flags = ["--query={}", f"--file_extension={extension}", "--split_files=0"]
     flags += ["--balance_by=size"] if name == "weighed" else []
     whole = run(*flags, constants=constants).files()
@@ -744,7 +746,7 @@ def test_locations_lead_nowhere_but_to_s3(run: Run, docdb: DocDB, s3: S3) -> Non
 def test_no_secret_is_ever_logged(run: Run, s3: S3) -> None:
     token = "example-session-token"  # noqa: S105
     env: dict[str, str | None] = {"AWS_SESSION_TOKEN": token, "LOG_LEVEL": "DEBUG"}
-    few = {"TRIES": 2, "LIST_TRIES": 2}
+    few = {"TRIES": 2, "LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
     logs = [run(*FLAGS, env=env).log]
     s3.refused["07/"] = (403, "AccessDenied")
     logs.append(run(*FLAGS, "--overwrite=1", env=env).log)

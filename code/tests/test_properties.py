@@ -88,7 +88,7 @@ def read_records(text: str, folder: Path) -> None:
     progress = run_capsule.Progress()
     chosen_entries = run_capsule.choose_assets(chosen, database, progress)
     assert len(chosen_entries) == progress.records
-    kept = run_capsule.keep_latest(chosen_entries, chosen)
+    kept = dispatch_plan.keep_latest(chosen_entries, chosen)
     assert len(kept) == len(chosen_entries)
     entries = run_capsule.set_groups(kept, chosen)
     groups = run_capsule.group_assets([one for one in entries if isinstance(one, Asset)])
