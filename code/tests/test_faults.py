@@ -507,6 +507,17 @@ sys.addaudithook(signal_once)
 Struck = Callable[[str, signal.Signals], Result]
 
 
+def send_while_it_waits(number: signal.Signals, process: subprocess.Popen[str]) -> None:
+    """Send a process a signal when its first thread sleeps, where the system tells.
+
+    If that is just about to, Python may notice the signal only when it wakes.
+    """
+    state = Path(f"/proc/{process.pid}/stat")
+    while state.exists() and state.read_text().rpartition(") ")[2][0] not in "SZ":
+        time.sleep(0.01)
+    process.send_signal(number)
+
+
 @pytest.fixture
 def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
     """Return a function that runs the program as a process that gets a signal at a moment."""
@@ -526,11 +537,11 @@ def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
             (tmp_path / "hook").mkdir()
             (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK.format((*what, int(number))))
             env = {"PYTHONPATH": str(tmp_path / "hook")}
-        process = start("--query={}", output=output, env=env)
+        process = start("--query={}", "--timeout=300", output=output, env=env)
         try:
             if isinstance(what, int):
                 assert in_hand.wait(60)
-                process.send_signal(number)
+                send_while_it_waits(number, process)
             _, log = process.communicate(timeout=60)  # while the request is in hand
         finally:
             over.set()
@@ -597,10 +608,10 @@ def test_a_signal_ends_a_run_that_waits_for_a_service(
     else:
         s3.fault = lambda request: wait if is_listing(request) else None
     output = tmp_path / "results"
-    process = start(*FLAGS)
+    process = start(*FLAGS, "--timeout=300")
     try:
         assert waits.wait(60)
-        process.send_signal(number)
+        send_while_it_waits(number, process)
         _, log = process.communicate(timeout=60)  # while the service does not answer
     finally:
         over.set()
