@@ -41,6 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(server.close)
 
 
+# A machine that is busy takes its time for what is drawn, which is no fault.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 # How long the tests that draw their own inputs go on, together with others of their kind.
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
 
@@ -54,7 +58,6 @@ def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStra
         @seed(time.time_ns())
         @settings(
             max_examples=50,
-            deadline=None,
             database=None,
             phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),

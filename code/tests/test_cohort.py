@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import run_capsule
@@ -650,7 +650,6 @@ def best(sizes: list[int], workers: int) -> int:
     return min(state[-1] for state in states)
 
 
-@settings(deadline=None)
 @given(SIZES, st.integers(1, 4))
 def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
     sizes: list[int], workers: int
@@ -665,7 +664,6 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
     assert 3 * heaviest <= 4 * best(sizes, workers)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=500), st.integers(1, 60))
 def test_many_tasks_are_near_the_mean_or_the_largest(sizes: list[int], workers: int) -> None:
     workers = min(workers, len(sizes))

@@ -245,7 +245,34 @@ def cut_page(s3: S3, *, framed: bool) -> Application:
     return application
 
 
-def send(text: bytes) -> Application:
+def turned_page(s3: S3) -> Application:
+    """Return an application that sends a page with its keys from the last to the first."""
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        head, *entries = page_of(s3, environ).split(b"<Contents>")
+        last, end, tail = entries[-1].partition(b"</Contents>")
+        turned = [last + end, *entries[-2::-1]]
+        return send(b"<Contents>".join([head, *turned]) + tail)(environ, start_response)
+
+    return application
+
+
+def first_page(s3: S3) -> Application:
+    """Return an application that sends the first page, whichever is asked for."""
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        asked = environ["QUERY_STRING"].split("&")
+        first = [each for each in asked if each.partition("=")[0] not in BEHIND]
+        environ["QUERY_STRING"] = "&".join([*first, f"max-keys={s3.page}"])
+        return send(page_of(s3, environ))(environ, start_response)
+
+    return application
+
+
+BEHIND = ("start-after", "continuation-token")
+
+
+def send(text: bytes) -> Callable[[Any, Any], list[bytes]]:
     def application(_: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", str(len(text)))])
         return [text]
@@ -283,10 +310,11 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
     ),
     "error with 200": (lambda _: send(ERROR.format("InternalError", "x").encode()), "cannot list"),
     "nothing": (lambda _: send(b""), "cannot list"),
+    "turned": (turned_page, "what S3 answers is not in the order of the keys"),
 }
 
 
-S3_LASTING = ("503", "drip", "truncated", "html")
+S3_LASTING = ("503", "drip", "truncated", "html", "turned")
 
 
 def is_listing(request: Request) -> bool:
@@ -326,11 +354,14 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
     assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
 
 
-NO_LISTINGS = {
-    "html": b"<html><body>log in</body></html>",
-    "error": ERROR.format("InternalError", "x").encode(),
-    "no token": b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>"
-    b"</ListBucketResult>",
+UNTRUE = (
+    b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated></ListBucketResult>"
+)
+NO_LISTINGS: dict[str, tuple[Callable[[S3], Application], str]] = {
+    "html": (lambda _: send(b"<html><body>log in</body></html>"), "is not a listing"),
+    "error": (lambda _: send(ERROR.format("InternalError", "x").encode()), "is not a listing"),
+    "no token": (lambda _: send(UNTRUE), "is not a listing"),
+    "the first page": (first_page, "is not in the order of the keys"),
 }
 LARGE = {  # of pages of 100 keys
     "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(250)]),
@@ -343,12 +374,16 @@ LARGE = {  # of pages of 100 keys
 
 @pytest.mark.parametrize(
     ("name", "answered"),
-    [*((name, "html") for name in LARGE), ("pages", "error"), ("pages", "no token")],
+    [
+        *((name, "html") for name in LARGE if name != "pages"),
+        *(("pages", one) for one in NO_LISTINGS),
+    ],
 )
 def test_what_is_no_listing_never_ends_one(
     name: str, answered: str, run: Run, docdb: DocDB, s3: S3
 ) -> None:
     extension, keys = LARGE[name]
+    fault, words = NO_LISTINGS[answered]
     docdb.put(record("big"), record("small"))
     s3.put(BUCKET, [*keys, f"small/x.{extension}"])
     s3.page = 100
@@ -365,13 +400,16 @@ def test_what_is_no_listing_never_ends_one(
         if not is_listing(request) or not request.query.get("prefix", "").startswith("big"):
             return None
         seen += 1
-        return send(NO_LISTINGS[answered]) if seen > 1 else None
+        if seen > 20:  # which no run gets to
+            return answer(403, "AccessDenied")
+        return fault(s3) if seen > 1 else None
 
     s3.fault = later
     result = run(*flags, "--overwrite=1", constants=constants)
     assert result.files() == whole
     assert result.status == 1, result.log
     assert "cannot list s3://example-bucket/big of asset big" in result.error
+    assert words in result.error
     assert seen > 1
 
 

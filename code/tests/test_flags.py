@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import run_capsule
@@ -78,7 +78,6 @@ def test_a_project_in_quotes_is_found(run: Run, docdb: DocDB) -> None:
 # --------------------------------------------------------------------------------------- lists
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab .é中\n", max_size=4).map(str.strip).filter(bool), min_size=1))
 def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
     expected = tuple(dict.fromkeys(names))
@@ -99,7 +98,6 @@ def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
     assert run_capsule.parse_flags(once)["modality"] == expected
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30) | st.text("[]{}\"'`,:\\ ab1.-", max_size=30).map(lambda end: "[" + end))
 def test_reading_a_list_raises_nothing_but_bad_input(text: str) -> None:
     for flag in ("--subject_id", "--group_by"):
@@ -354,7 +352,6 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
     assert len(result.error) < 500
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(
     [*FLAGS, "--", "-", "-x", "-3", "", "=", "--=", "--query=", "--query={}", "--max_jobs=3", "[",
      "a b", "--a b", "\udcff", "1", "~", "~root", "~\x00", "'", "\x00", "\n"]

@@ -184,7 +184,7 @@ def slow_down(_: Any, start_response: Any) -> list[bytes]:
 
 
 @pytest.mark.usefixtures("env")
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(worlds())
 def test_every_record_that_matches_is_dispatched_or_named(
     docdb: DocDB, s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture, world: Any
