@@ -86,12 +86,12 @@ def run_in_a_fork(
         answer = b""
         while part := connection.recv(4):  # until the child has ended
             answer += part
-        texts = []
+        written = []
         for stream in streams:
             stream.seek(0)
-            texts.append(stream.read().decode("utf-8", "surrogateescape"))
-    assert len(answer) == 4, f"the run ended without a status\n{texts[1]}"
-    return struct.unpack("!i", answer)[0], texts[0], texts[1]
+            written.append(stream.read().decode("utf-8", "surrogateescape"))
+    assert len(answer) == 4, f"the run ended without a status\n{written[1]}"
+    return struct.unpack("!i", answer)[0], written[0], written[1]
 
 
 def serve(listener: socket.socket) -> None:

@@ -129,24 +129,24 @@ class Service:
         status: int
         headers: dict[str, str]
         if len(handler.requestline) > REQUEST_LINE:
-            status, headers, text = 414, {}, b'{"message": "URI too long"}'
+            status, headers, content = 414, {}, b'{"message": "URI too long"}'
         elif int(handler.headers.get("Content-Length", "0")) > self.max_request:
-            status, headers, text = 413, {}, b'{"message": "Request Too Long"}'
+            status, headers, content = 413, {}, b'{"message": "Request Too Long"}'
         elif fault := self.faults.popleft() if self.faults else self.always:
             if callable(fault):
                 fault(handler)
                 return
-            status, headers, text = fault
+            status, headers, content = fault
         else:
             headers = {}
-            status, text = self.run(request)
-            if len(text) > self.max_answer:
-                status, text = 413, b'{"message": "Request Too Long"}'
+            status, content = self.run(request)
+            if len(content) > self.max_answer:
+                status, content = 413, b'{"message": "Request Too Long"}'
         handler.send_response(status)
-        for name, value in {"Content-Length": str(len(text)), **headers}.items():
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(text)
+        handler.wfile.write(content)
         if self.after:
             self.after()
 
@@ -379,14 +379,16 @@ class S3:
         fault = bucket and self.refuse(bucket, query.get("prefix", ""), signature)
         if fault:
             status, code = fault
-            text = b"" if environ["REQUEST_METHOD"] == "HEAD" else ERROR.format(code, code).encode()
+            content = (
+                b"" if environ["REQUEST_METHOD"] == "HEAD" else ERROR.format(code, code).encode()
+            )
             headers = [
                 ("Content-Type", "application/xml"),
-                ("Content-Length", str(len(text))),
+                ("Content-Length", str(len(content))),
                 ("x-amz-bucket-region", bucket.region_name),
             ]
             start_response(f"{status} {code}", headers)
-            return [text]
+            return [content]
         if "list-type" in query:
             query["max-keys"] = str(min(self.page, int(query.get("max-keys", "1000"))))
             environ["QUERY_STRING"] = urlencode(query)
@@ -396,12 +398,12 @@ class S3:
     def list_objects(self, environ: dict[str, Any], start_response: Any) -> bytes:
         """Return a page as moto has it, without the one element that moto forgets to encode."""
         started: list[Any] = []
-        text = b"".join(self.moto(environ, lambda *values: started.append(values)))
-        text = re.sub(b"(?s)<StartAfter>.*?</StartAfter>", b"", text)
+        content = b"".join(self.moto(environ, lambda *values: started.append(values)))
+        content = re.sub(b"(?s)<StartAfter>.*?</StartAfter>", b"", content)
         status, headers = started[0][:2]
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
-        start_response(status, [*headers, ("Content-Length", str(len(text)))])
-        return text
+        start_response(status, [*headers, ("Content-Length", str(len(content)))])
+        return content
 
     def refuse(self, bucket: Any, prefix: str, signature: str) -> tuple[int, str] | None:
         """Return the status and code with which S3 refuses a request, or None."""

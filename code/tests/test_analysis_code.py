@@ -140,8 +140,8 @@ def world(docdb: DocDB, s3: S3) -> None:
 def give(folder: Path, fixed: Any = None, sets: Any = None) -> None:
     """Write the parameters file."""
     found = {"fixed_parameters": fixed, "distributed_parameters": sets}
-    text = json.dumps({name: value for name, value in found.items() if value is not None})
-    (folder / "data" / "analysis_parameters.json").write_text(text)
+    string = json.dumps({name: value for name, value in found.items() if value is not None})
+    (folder / "data" / "analysis_parameters.json").write_text(string)
 
 
 def model_of(task: Task) -> AnalysisDispatchModel:
@@ -227,7 +227,7 @@ def test_a_task_says_what_the_library_would_and_what_the_worker_will(
     ("flags", "found"),
     [
         ({}, True),
-        ({"smooth": "yes"}, True),  # the text that Code Ocean has of it
+        ({"smooth": "yes"}, True),  # the string that Code Ocean has of it
         ({"smooth": True}, False),
         ({"unit": "ms"}, False),  # a fixed parameter gives way to the worker's flag, but not here
     ],
@@ -340,11 +340,11 @@ def test_a_file_says_the_same_as_code_ocean(
 @pytest.mark.usefixtures("world")
 def test_the_code_in_the_readme_can_be_used(run: Run, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
-    text = readme.split("<!-- example code -->\n```json\n")[1].split("```")[0]
-    (tmp_path / "code.json").write_text(text)
+    string = readme.split("<!-- example code -->\n```json\n")[1].split("```")[0]
+    (tmp_path / "code.json").write_text(string)
     give(tmp_path, FIXED)
     [task, *_] = run(*FILES, "--analysis_code=code.json").tasks()
-    code, told = task["analysis_code"], json.loads(text)
+    code, told = task["analysis_code"], json.loads(string)
     assert (code["url"], code["version"]) == (told["url"], told["version"])
     location = task["file_location"]
     assert list(code["parameters"].items()) == [

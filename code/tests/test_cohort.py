@@ -543,10 +543,10 @@ def test_every_task_comes_once_for_each_set_of_parameters(
     s3.put(BUCKET, ["a/1.nwb", "a/2.nwb", "b/1.nwb"])
     plain = run("--query={}", "--file_extension=nwb").tasks()
     sets = [{"w": 2, "deep": {"x": [1, None]}}, {"w": 1}, {}]
-    text = json.dumps({"distributed_parameters": sets})
+    string = json.dumps({"distributed_parameters": sets})
     staged = tmp_path / "data" / "input_files"
     staged.mkdir()
-    (staged / "analysis_parameters.json").write_text(text)
+    (staged / "analysis_parameters.json").write_text(string)
     result = run("--query={}", "--file_extension=nwb", "--overwrite=1")
     assert result.status == 0, result.log
     expected = [{**task, "distributed_parameters": one} for task in plain for one in sets]

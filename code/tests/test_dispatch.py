@@ -136,12 +136,12 @@ def brute_force(
 def test_real_records_give_what_brute_force_gives(
     query: str, extension: str, run: Run, world: dict[str, list[str]], real_records: list[Record]
 ) -> None:
-    text, matches = QUERIES[query]
+    filter_, matches = QUERIES[query]
     chosen = [real for real in real_records if matches(real)]
     for split in (1, 0):
-        expected = brute_force(chosen, world, extension, split, text)
+        expected = brute_force(chosen, world, extension, split, filter_)
         result = run(
-            f"--query={json.dumps(text)}",
+            f"--query={json.dumps(filter_)}",
             f"--file_extension={extension}",
             f"--split_files={split}",
             "--max_jobs=1000",
@@ -160,18 +160,18 @@ def test_real_records_give_what_brute_force_gives(
 
 @pytest.mark.usefixtures("world")
 def test_every_form_of_a_query_is_the_same_query(run: Run, tmp_path: Path) -> None:
-    text, _ = QUERIES["subjects"]
+    filter_, _ = QUERIES["subjects"]
     (tmp_path / "data" / "inputs").mkdir()
-    (tmp_path / "data" / "inputs" / "in-data.json").write_text(json.dumps(text, indent=2))
-    (tmp_path / "here.json").write_text("\ufeff" + json.dumps(text) + "\r\n", encoding="utf-8")
-    (tmp_path / "literal.json").write_text(repr(text))
+    (tmp_path / "data" / "inputs" / "in-data.json").write_text(json.dumps(filter_, indent=2))
+    (tmp_path / "here.json").write_text("\ufeff" + json.dumps(filter_) + "\r\n", encoding="utf-8")
+    (tmp_path / "literal.json").write_text(repr(filter_))
     forms = [
-        json.dumps(text),
-        json.dumps(text, indent=4),
-        repr(text),
-        f"  '{json.dumps(text)}' ",
-        f'"{text!r}"',
-        json.dumps(json.dumps(text)),
+        json.dumps(filter_),
+        json.dumps(filter_, indent=4),
+        repr(filter_),
+        f"  '{json.dumps(filter_)}' ",
+        f'"{filter_!r}"',
+        json.dumps(json.dumps(filter_)),
         "here.json",
         str(tmp_path / "here.json"),
         "'inputs/in-data.json'",
@@ -224,7 +224,7 @@ def test_a_second_code_ocean_id_in_the_csv_matches(run: Run, docdb: DocDB, tmp_p
         record("two", external_links={"Code Ocean": ["first", "second"]}),
         record("v2", external_links=None, other_identifiers={"Code Ocean": ["third"]}),
         record("old", external_links=[{"Code Ocean": "fourth"}, {"Other": "x"}]),
-        record("text", external_links={"Code Ocean": "fifth"}),
+        record("string", external_links={"Code Ocean": "fifth"}),
         record("none", external_links=[]),
     )
     (tmp_path / "data" / "data_asset_input.csv").write_text(
@@ -233,7 +233,7 @@ def test_a_second_code_ocean_id_in_the_csv_matches(run: Run, docdb: DocDB, tmp_p
     result = run("--use_data_asset_csv=1")
     assert result.status == 0, result.log
     assert [(t["asset_name"], t["asset_id"]) for t in result.tasks()] == [
-        (["text"], ["fifth"]),
+        (["string"], ["fifth"]),
         (["old"], ["fourth"]),
         (["v2"], ["third"]),
         (["two"], ["second"]),
@@ -264,7 +264,7 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
 
 
 @pytest.mark.parametrize(
-    "text",
+    "table",
     [
         "asset_id\nco-b\nco-a\n",
         "\ufeffasset_id\r\nco-b\r\nco-a\r\n",
@@ -285,10 +285,10 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
     ],
 )
 def test_a_csv_is_read_as_people_write_it(
-    text: str | bytes, run: Run, docdb: DocDB, tmp_path: Path
+    table: str | bytes, run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     docdb.put(record("a"), record("b"), record("c"))
-    content = text if isinstance(text, bytes) else text.encode()
+    content = table if isinstance(table, bytes) else table.encode()
     (tmp_path / "data" / "data_asset_input.csv").write_bytes(content)
     result = run("--use_data_asset_csv", "1")
     assert result.status == 0, result.log
@@ -491,7 +491,7 @@ def test_an_answer_that_is_no_records_ends_the_run(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("content", "words"),
     [
         ("", "nothing to dispatch: 0 records matched"),
         ('{"_id": "a"}\n{"_id": "b"\n', "line 3 column 1"),
@@ -503,11 +503,11 @@ def test_an_answer_that_is_no_records_ends_the_run(
     ],
 )
 def test_a_snapshot_that_cannot_be_read_is_told(
-    text: str, words: str, run: Run, tmp_path: Path
+    content: str, words: str, run: Run, tmp_path: Path
 ) -> None:
-    (tmp_path / "s.jsonl").write_text(text)
+    (tmp_path / "s.jsonl").write_text(content)
     result = run("--query={}", "--docdb_snapshot=s.jsonl")
-    assert result.status == (2 if text else 1), result.log
+    assert result.status == (2 if content else 1), result.log
     assert words in result.error
     missing = run("--query={}", "--docdb_snapshot=nowhere.jsonl")
     assert missing.status == 2
@@ -612,13 +612,13 @@ def test_tasks_validate_and_have_the_keys_in_order(run: Run, docdb: DocDB, s3: S
     docdb.put(record("a"))
     result = run("--query={}", "--file_extension=nwb", "--split_files=0")
     [path] = result.output.glob("*/*.json")
-    text = path.read_text()
-    task = AnalysisDispatchModel.model_validate_json(text)
+    content = path.read_text()
+    task = AnalysisDispatchModel.model_validate_json(content)
     assert task.file_location == [f"s3://{BUCKET}/a/x.nwb", f"s3://{BUCKET}/a/y.nwb"]
-    assert list(json.loads(text)) == [
+    assert list(json.loads(content)) == [
         "s3_location", "asset_id", "asset_name", "docdb_record_id", "file_location", "query",
     ]  # fmt: skip
-    assert text.startswith('{\n    "s3_location": [\n        "s3://')
+    assert content.startswith('{\n    "s3_location": [\n        "s3://')
     assert re.fullmatch(
         r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", path.stem
     )
@@ -890,11 +890,11 @@ def test_an_output_that_may_not_be_written_is_told_at_once(
     assert docdb.requests == []
 
 
-# --------------------------------------------------------------------------------- the query text
+# --------------------------------------------------------------------------------- the query itself
 
-text_of_query = st.one_of(
+strings = st.one_of(
     st.text(max_size=60),
-    st.text("{}[]\"':,\\ntrueNa01.$-", max_size=40).map(lambda text: "{" + text),
+    st.text("{}[]\"':,\\ntrueNa01.$-", max_size=40).map(lambda string: "{" + string),
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -903,10 +903,10 @@ text_of_query = st.one_of(
 )
 
 
-@given(text=text_of_query)
-def test_reading_a_query_raises_nothing_but_bad_input(text: str) -> None:
+@given(string=strings)
+def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     try:
-        query = run_capsule.read_query(text, ROOT / "data")
+        query = run_capsule.read_query(string, ROOT / "data")
     except run_capsule.BadInput:
         return
     assert isinstance(query, dict)
@@ -920,8 +920,8 @@ def test_reading_a_query_raises_nothing_but_bad_input(text: str) -> None:
     )
 )
 def test_a_query_reads_the_same_as_json_as_literal_and_in_quotes(query: Record) -> None:
-    for text in (json.dumps(query), repr(query), f"'{json.dumps(query)}'", f'"{query!r}"'):
-        assert run_capsule.read_query(text, ROOT / "data") == query
+    for string in (json.dumps(query), repr(query), f"'{json.dumps(query)}'", f'"{query!r}"'):
+        assert run_capsule.read_query(string, ROOT / "data") == query
 
 
 # ----------------------------------------------------------------------------------------- README

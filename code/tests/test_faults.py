@@ -219,9 +219,9 @@ def answer(status: int, code: str) -> Application:
     """Return an application that answers with an error as S3 words it."""
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
-        text = ERROR.format(code, f"{code} it is").encode()
-        start_response(f"{status} {code}", [("Content-Length", str(len(text)))])
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else text]
+        content = ERROR.format(code, f"{code} it is").encode()
+        start_response(f"{status} {code}", [("Content-Length", str(len(content)))])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
 
     return application
 
@@ -235,9 +235,9 @@ def cut_page(s3: S3, *, framed: bool) -> Application:
     """Return an application that sends half a page, as if it were whole or not."""
 
     def application(environ: Any, start_response: Any) -> Iterator[bytes]:
-        text = page_of(s3, environ)
-        half = text[: len(text) // 2]
-        start_response("200 OK", [("Content-Length", str(len(half if framed else text)))])
+        content = page_of(s3, environ)
+        half = content[: len(content) // 2]
+        start_response("200 OK", [("Content-Length", str(len(half if framed else content)))])
         yield half
         if not framed:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
@@ -272,10 +272,10 @@ def first_page(s3: S3) -> Application:
 BEHIND = ("start-after", "continuation-token")
 
 
-def send(text: bytes) -> Callable[[Any, Any], list[bytes]]:
+def send(content: bytes) -> Callable[[Any, Any], list[bytes]]:
     def application(_: Any, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Length", str(len(text)))])
-        return [text]
+        start_response("200 OK", [("Content-Length", str(len(content)))])
+        return [content]
 
     return application
 
@@ -288,10 +288,10 @@ def drop(environ: Any, _: Any) -> list[bytes]:
 
 def dripping(s3: S3) -> Application:
     def application(environ: Any, start_response: Any) -> Iterator[bytes]:
-        text = page_of(s3, environ)
-        start_response("200 OK", [("Content-Length", str(len(text)))])
+        content = page_of(s3, environ)
+        start_response("200 OK", [("Content-Length", str(len(content)))])
         for n in range(40):
-            yield text[n : n + 1]
+            yield content[n : n + 1]
             time.sleep(0.2)
 
     return application
@@ -441,10 +441,10 @@ def test_a_bucket_that_answers_from_elsewhere_is_followed(
     run: Run, s3: S3, whole: dict[str, bytes]
 ) -> None:
     def moved(environ: Any, start_response: Any) -> list[bytes]:
-        text = ERROR.format("PermanentRedirect", "elsewhere").encode()
-        region = [("x-amz-bucket-region", "us-west-2"), ("Content-Length", str(len(text)))]
+        content = ERROR.format("PermanentRedirect", "elsewhere").encode()
+        region = [("x-amz-bucket-region", "us-west-2"), ("Content-Length", str(len(content)))]
         start_response("301 Moved Permanently", region)
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else text]
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
 
     s3.fault = lambda request: None if "/us-west-2/s3/" in request.signature else moved
     completes(run(*FLAGS, env={"AWS_DEFAULT_REGION": "eu-central-1"}), whole)
@@ -746,9 +746,9 @@ def test_an_odd_csv_is_read_or_refused(
 DEEP = ['{"a":' * 10_000, '{"$and": [' * 10_000, "[" * 100_000, "{1:" * 9_999]
 
 
-@pytest.mark.parametrize("text", DEEP, ids=["json", "and", "list", "literal"])
-def test_a_query_10000_deep_is_bad_input(text: str, run: Run, tmp_path: Path) -> None:
-    fails(run(f"--query={text}"), "--query", 2)
+@pytest.mark.parametrize("string", DEEP, ids=["json", "and", "list", "literal"])
+def test_a_query_10000_deep_is_bad_input(string: str, run: Run, tmp_path: Path) -> None:
+    fails(run(f"--query={string}"), "--query", 2)
     closed = '{"a":' * 10_000 + "1" + "}" * 10_000
     (tmp_path / "data" / "deep.json").write_text(closed)
     fails(run("--query=deep.json"), "deep.json", 2)

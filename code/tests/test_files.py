@@ -614,12 +614,12 @@ def test_the_case_of_the_extension_counts(run: Run, docdb: DocDB, s3: S3) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "extension"),
+    ("word", "extension"),
     [("nwb", ".nwb"), (".nwb", ".nwb"), ("nwb.zarr", "nwb.zarr"), ("_probe", "_probe"),
      ("subject.json", "subject.json"), ("-ap", "-ap"), ("日本", ".日本")],
 )  # fmt: skip
-def test_a_word_without_a_dot_gets_one(text: str, extension: str) -> None:
-    assert run_capsule.suffix(text) == extension
+def test_a_word_without_a_dot_gets_one(word: str, extension: str) -> None:
+    assert run_capsule.suffix(word) == extension
 
 
 def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:

@@ -81,7 +81,7 @@ def test_a_project_in_quotes_is_found(run: Run, docdb: DocDB) -> None:
 @given(st.lists(st.text("ab .é中\n", max_size=4).map(str.strip).filter(bool), min_size=1))
 def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
     expected = tuple(dict.fromkeys(names))
-    for text in (
+    for string in (
         ",".join(names),
         " , ".join(names),
         ",".join(f'"{name}"' for name in names),
@@ -93,16 +93,16 @@ def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
         f'"{names!r}"',
         json.dumps(json.dumps(names)),
     ):
-        assert run_capsule.parse_flags([f"--modality={text}"])["modality"] == expected
+        assert run_capsule.parse_flags([f"--modality={string}"])["modality"] == expected
     once = [f"--modality={json.dumps([name])}" for name in names]
     assert run_capsule.parse_flags(once)["modality"] == expected
 
 
 @given(st.text(max_size=30) | st.text("[]{}\"'`,:\\ ab1.-", max_size=30).map(lambda end: "[" + end))
-def test_reading_a_list_raises_nothing_but_bad_input(text: str) -> None:
+def test_reading_a_list_raises_nothing_but_bad_input(string: str) -> None:
     for flag in ("--subject_id", "--group_by"):
         with suppress(run_capsule.BadInput):
-            found = run_capsule.parse_flags([f"{flag}={text}"])[flag[2:]]
+            found = run_capsule.parse_flags([f"{flag}={string}"])[flag[2:]]
             assert found is None or all(name and name == name.strip() for name in found)
 
 
@@ -113,8 +113,8 @@ def test_lists_are_written_as_app_panels_do(run: Run) -> None:
     plain = run(*flags, f"--group_by={field}", "--drop_null_groups=1")
     assert len(plain.tasks()) == 2
     before = plain.files()
-    for text in (f'["{field}"]', f"['{field}']", f' [ "{field}" ] ', f'"{field}"'):
-        assert run(*flags, f"--group_by={text}").files() == before
+    for string in (f'["{field}"]', f"['{field}']", f' [ "{field}" ] ', f'"{field}"'):
+        assert run(*flags, f"--group_by={string}").files() == before
     both = run(*flags, f"--group_by={field},name", "--drop_null_groups=0").files()
     assert len(both) == 4
     for more in (
@@ -124,16 +124,16 @@ def test_lists_are_written_as_app_panels_do(run: Run) -> None:
     ):
         assert run(*flags, *more, "--drop_null_groups=False").files() == both
     only = run("--subject_id=1,2", "--overwrite=1").files()
-    for text in ('["1","2"]', "['1', '2']", "[1, 2]", '"1","2"', "[1,'2',1]"):
-        assert run(f"--subject_id={text}", "--overwrite=1").files() == only
+    for string in ('["1","2"]', "['1', '2']", "[1, 2]", '"1","2"', "[1,'2',1]"):
+        assert run(f"--subject_id={string}", "--overwrite=1").files() == only
     assert run("--subject_id=1", "--subject_id=[2]", "--overwrite=1").files() == only
 
 
 @pytest.mark.usefixtures("world")
 def test_an_empty_list_is_no_value(run: Run) -> None:
     everything = run("--query={}").files()
-    for text in ("[]", " [ ] ", "'[]'"):
-        flags = [f"--{name}={text}" for name in ("group_by", "subject_id", "unwind_list_fields")]
+    for string in ("[]", " [ ] ", "'[]'"):
+        flags = [f"--{name}={string}" for name in ("group_by", "subject_id", "unwind_list_fields")]
         assert run("--query={}", "--overwrite=1", *flags).files() == everything
     assert "one field" in run("--query={}", "--filter_latest=[]").error  # which is no list
     assert run("--subject_id=[]", "--overwrite=1").status == 2  # nothing says which assets
@@ -147,7 +147,7 @@ def test_a_name_with_a_comma_in_a_json_list_is_one_value(run: Run, docdb: DocDB)
 
 
 @pytest.mark.parametrize(
-    "text",
+    "string",
     [
         "[", "[a]", "[a, b]", '["a"', '["a" "b"]', "['a' 'b']", '["a",, "b"]', "[null]",
         "[true]", "[1.5]", '[["a"]]', '[{"a": 1, "a": 2}]', "['a'], ['b']", '[""]',
@@ -155,8 +155,8 @@ def test_a_name_with_a_comma_in_a_json_list_is_one_value(run: Run, docdb: DocDB)
         "[0xff" + "f" * 5_000 + "]",
     ],
 )  # fmt: skip
-def test_a_list_that_cannot_be_read_is_told_in_one_line(text: str, run: Run) -> None:
-    result = run("--query={}", f"--group_by={text}")
+def test_a_list_that_cannot_be_read_is_told_in_one_line(string: str, run: Run) -> None:
+    result = run("--query={}", f"--group_by={string}")
     assert result.status == 2, result.log
     [line] = result.log.splitlines()
     assert line.startswith("error: argument --group_by: must be ")

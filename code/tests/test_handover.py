@@ -53,8 +53,8 @@ def test_the_next_capsule_reads_every_task(
     name: str, varied: bool, run: Run, tmp_path: Path
 ) -> None:
     if varied:
-        text = json.dumps({"distributed_parameters": PARAMETERS})
-        (tmp_path / "data" / "analysis_parameters.json").write_text(text)
+        content = json.dumps({"distributed_parameters": PARAMETERS})
+        (tmp_path / "data" / "analysis_parameters.json").write_text(content)
     result = run("--query={}", *RUNS[name])
     assert result.status == 0, result.log
     read: list[tuple[AnalysisDispatchModel, dict[str, Any]]] = []

@@ -193,7 +193,7 @@ def test_a_hint_that_cannot_be_had_fails_no_run(run: Run, docdb: DocDB) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("string", "words"),
     [
         ("{'created': {'$gt': datetime.datetime(2025, 3, 1)}}",
          "write the date as a string, such as \"2025-03-04T09:12:33\", in place of"
@@ -210,8 +210,8 @@ def test_a_hint_that_cannot_be_had_fails_no_run(run: Run, docdb: DocDB) -> None:
         ("{'a': true}", "in place of true"),
     ],
 )  # fmt: skip
-def test_what_programs_and_shells_write_is_named(text: str, words: str, run: Run) -> None:
-    result = run(f"--query={text}")
+def test_what_programs_and_shells_write_is_named(string: str, words: str, run: Run) -> None:
+    result = run(f"--query={string}")
     assert result.status == 2
     assert words in result.error
     assert result.error.startswith("error: --query: write ")

@@ -42,13 +42,13 @@ PIECES = st.sampled_from([*MARKS, "NaN", "1e999", "None", "\\ud800", "\0"])
 
 @st.composite
 def spoilt(draw: st.DrawFn, whole: st.SearchStrategy[str]) -> str:
-    """Draw a text, and cut it, or put something into it, somewhere."""
-    text = draw(whole)
+    """Draw a string, and cut it, or put something into it, somewhere."""
+    string = draw(whole)
     for _ in range(draw(st.integers(0, 3))):
-        start = draw(st.integers(0, len(text)))
-        end = min(len(text), start + draw(st.integers(0, 4)))
-        text = text[:start] + draw(PIECES | st.text(max_size=3)) + text[end:]
-    return text
+        start = draw(st.integers(0, len(string)))
+        end = min(len(string), start + draw(st.integers(0, 4)))
+        string = string[:start] + draw(PIECES | st.text(max_size=3)) + string[end:]
+    return string
 
 
 JSON = VALUES.map(json.dumps) | VALUES.map(repr) | st.text(max_size=40)
@@ -62,25 +62,25 @@ CSV = st.lists(
 ).map("\n".join)  # fmt: skip
 
 
-def read_query(text: str, folder: Path) -> None:
-    run_capsule.compact(run_capsule.read_query(text, folder)).encode()
+def read_query(string: str, folder: Path) -> None:
+    run_capsule.compact(run_capsule.read_query(string, folder)).encode()
 
 
-def read_csv(text: str, folder: Path) -> None:
-    (folder / "data_asset_input.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+def read_csv(string: str, folder: Path) -> None:
+    (folder / "data_asset_input.csv").write_bytes(string.encode("utf-8", "surrogatepass"))
     assert all(dispatch_plan.read_asset_ids(folder))
 
 
-def read_parameters(text: str, folder: Path) -> None:
+def read_parameters(string: str, folder: Path) -> None:
     path = folder / "analysis_parameters.json"
-    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    path.write_bytes(string.encode("utf-8", "surrogatepass"))
     found = run_capsule.read_parameters(folder)
     run_capsule.compact(found).encode()
 
 
-def read_records(text: str, folder: Path) -> None:
+def read_records(string: str, folder: Path) -> None:
     """Take a snapshot all the way to the tasks."""
-    (folder / "records.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    (folder / "records.json").write_bytes(string.encode("utf-8", "surrogatepass"))
     database = dispatch_plan.open_snapshot(folder / "records.json")
     flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
     flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
@@ -121,18 +121,18 @@ READERS: dict[str, tuple[Callable[[str, Path], None], st.SearchStrategy[str]]] =
 
 @pytest.mark.parametrize("name", READERS)
 def test_readers_raise_nothing_but_bad_input(name: str, tmp_path: Path) -> None:
-    reader, texts = READERS[name]
+    reader, strings = READERS[name]
 
-    def reads(text: str) -> None:
+    def reads(string: str) -> None:
         try:
-            reader(text, tmp_path)
+            reader(string, tmp_path)
         except run_capsule.BadInput as error:
             message = run_capsule.one_line(str(error))
         else:
             message = ""
         assert message.isprintable()
 
-    fuzz(reads, 0.5 / len(READERS), text=texts)
+    fuzz(reads, 0.5 / len(READERS), string=strings)
 
 
 # --------------------------------------------------------------------------------- the conservation
@@ -232,9 +232,9 @@ def test_every_record_that_matches_is_dispatched_or_named(
     named = [entry for entry in caplog.records if entry.getMessage().startswith("skipped, ")]
     assert len(written) + len(named) == len(records)
     by_id = {record["_id"]: record["name"] for record in records}
-    text = [entry.getMessage() for entry in named]
+    lines = [entry.getMessage() for entry in named]
     missing = {record["name"] for record in records} - {by_id[record_id] for record_id in written}
-    assert all(any(name in line for line in text) for name in missing)
+    assert all(any(name in line for line in lines) for name in missing)
 
 
 # ----------------------------------------------------------------------------------------- the exit
