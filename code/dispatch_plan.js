@@ -12,9 +12,11 @@ const SUBJECTS_IN_PICTURE = 200;
 const PERIODS_IN_PICTURE = 53; // a year in weeks
 const ROWS_AT_ONCE = 200; // of the table of tasks
 const VALUES_AT_ONCE = 100; // of a field to choose by
+const LONG_STRING = 10_000; // characters of a filter that fill its box, however wide the window is
 const LONGEST_ARGUMENT = 100_000; // bytes of a filter in a command; Linux takes 128 KiB
 
 const byId = (id) => document.getElementById(id);
+const copyButtons = document.querySelectorAll("[data-copy]");
 for (const tool of document.querySelectorAll("[data-tool]")) tool.hidden = false;
 
 // ------------------------------------------------------------------------------------------ words
@@ -36,10 +38,10 @@ function size(bytes) {
 }
 
 // Characters that do not show, or that change the order of others, as JSON's escapes.
-function visible(text) {
+function visible(string) {
   const escape = (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
   const hidden = /(?!\n)[\p{C}\p{Zl}\p{Zp}]/gu;
-  return text.replace(hidden, (character) => character.split("").map(escape).join(""));
+  return string.replace(hidden, (character) => character.split("").map(escape).join(""));
 }
 
 function make(name, attributes, ...children) {
@@ -51,10 +53,10 @@ function make(name, attributes, ...children) {
 
 // --------------------------------------------------------------------------------------- pictures
 
-function shape(name, attributes, text = "") {
+function shape(name, attributes, string = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.textContent = text;
+  element.textContent = string;
   return element;
 }
 
@@ -75,12 +77,12 @@ function ticksTo(most, steps) {
 }
 
 // One bar per worker, and a dashed line at their mean.
-function drawBars(place) {
-  const loads = JSON.parse(place.dataset.loads);
-  const shown = place.dataset.unit === "bytes" ? size : number;
+function drawBars(picture) {
+  const loads = JSON.parse(picture.dataset.loads);
+  const inWords = picture.dataset.unit === "bytes" ? size : number;
   const top = 1.05 * loads.reduce((most, load) => Math.max(most, load), 1);
   const sum = loads.reduce((total, load) => total + load, 0);
-  const ticks = ticksTo(top, 4).map((load) => [load, shown(load)]);
+  const ticks = ticksTo(top, 4).map((load) => [load, inWords(load)]);
   const [width, height, bottom, right] = [460, 192, 148, 456];
   const left = 12 + 7.5 * Math.max(...ticks.map(([, label]) => label.length));
   const step = (right - left) / loads.length;
@@ -92,7 +94,7 @@ function drawBars(place) {
     return `M${x - half} ${bottom}V${y(load)}H${x + half}V${bottom}Z`;
   });
   const lines = ticks.map(([load]) => `M${left} ${y(load)}H${right}`);
-  place.replaceChildren(
+  picture.replaceChildren(
     drawing(width, height, [
       ...ticksTo(loads.length - 1, 9).map((worker) =>
         shape("text", { x: middle(worker), y: bottom + 17, class: "middle" }, number(worker))
@@ -234,44 +236,44 @@ function drawCounts({ labels, counts, periods, subjects }) {
   return drawing(left + wide + 90, top + high + 8, shapes);
 }
 
-function wordsOf({ period, subjects }) {
-  const which = { week: ", from Monday", year: " that has sessions" }[period] ?? "";
-  const cut = `The first ${SUBJECTS_IN_PICTURE} of ${number(subjects.length)} subjects are drawn;`;
+function captionOf({ period, subjects }) {
+  const whichPeriods = { week: ", from Monday", year: " that has sessions" }[period] ?? "";
+  const drawn = `The first ${SUBJECTS_IN_PICTURE} of ${number(subjects.length)} subjects are drawn`;
   return [
-    `One row per subject, one column per ${period}${which}.`,
+    `One row per subject, one column per ${period}${whichPeriods}.`,
     "A square is one asset, a number in it counts more.",
     "Bars add up the columns, numbers at the right the rows.",
     subjects.length > SUBJECTS_IN_PICTURE
-      ? `${cut} the bars and the table of subjects count all.`
+      ? `${drawn}; the bars and the table of subjects count all.`
       : "",
   ].join(" ");
 }
 
-function showSpread(name, noun, counts) {
-  const order = [...counts].sort(([, a], [, b]) => a - b);
+function showSpread(place, noun, counts) {
+  const fewestFirst = [...counts].sort(([, a], [, b]) => a - b);
   const sum = counts.reduce((total, [, each]) => total + each, 0);
-  const entry = (title, value, whose = "") =>
+  const entry = (title, value, name = "") =>
     make(
       "div",
       {},
       make("dt", {}, title),
-      make("dd", {}, `${number(value)} `, make("span", { class: "quiet" }, whose))
+      make("dd", {}, `${number(value)} `, make("span", { class: "quiet" }, name))
     );
-  const [least, greatest] = [order[0], order[order.length - 1]];
-  document.querySelector(`[data-spread=${name}]`).replaceChildren(
+  const [least, most] = [fewestFirst[0], fewestFirst[fewestFirst.length - 1]];
+  document.querySelector(`[data-spread=${place}]`).replaceChildren(
     entry(`Least per ${noun}`, least[1], least[0]),
-    entry(`Most per ${noun}`, greatest[1], greatest[0]),
+    entry(`Most per ${noun}`, most[1], most[0]),
     entry("Mean", sum / counts.length)
   );
-  const table = document.querySelector(`[data-counted=${name}]`);
+  const table = document.querySelector(`[data-counted=${place}]`);
   const title = `Assets by ${noun}, as a table`;
   table.querySelector("summary").textContent = title;
   table.querySelector("[role=region]").setAttribute("aria-label", title);
   table.querySelector("th").textContent = noun[0].toUpperCase() + noun.slice(1);
   table.ontoggle = () => {
     if (!table.open) return; // what nobody sees is not filled in
-    const rows = counts.map(([whose, each]) =>
-      make("tr", {}, make("th", { scope: "row" }, whose), make("td", { class: "n" }, number(each)))
+    const rows = counts.map(([name, each]) =>
+      make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "n" }, number(each)))
     );
     table.querySelector("tbody").replaceChildren(...rows);
   };
@@ -281,24 +283,26 @@ function showSpread(name, noun, counts) {
 function showAssets(chosen) {
   const subjects = new Set(chosen.map((asset) => assets.subject.rows[asset]));
   const days = [...new Set(chosen.map((asset) => assets.day.rows[asset]))];
-  const known = days.map((day) => assets.day.values[day]).filter(Boolean).sort();
+  const knownDays = days.map((day) => assets.day.values[day]).filter(Boolean).sort();
   const missing = ({ values, rows }) => chosen.filter((asset) => !values[rows[asset]]).length;
-  const named = [...subjects].filter((subject) => assets.subject.values[subject]).length;
+  const known = [...subjects].filter((subject) => assets.subject.values[subject]);
   const counts = countBySubject(chosen);
   const lacking = [
     [missing(assets.subject), "a subject"],
     [missing(assets.day), "a session date"],
-  ].filter(([lost]) => lost);
-  let text = `${count(chosen.length, "asset")} of ${count(named, "subject")}`;
-  if (known.length) text += `, with sessions from ${known[0]} to ${known[known.length - 1]}`;
-  if (lacking.length) {
-    const without = lacking.map(([lost, what]) => `${count(lost, "asset")} without ${what}`);
-    text += `. ${counts ? "Not in the picture" : "No picture"}: ${without.join(", ")}`;
+  ].filter(([missed]) => missed);
+  let sentence = `${count(chosen.length, "asset")} of ${count(known.length, "subject")}`;
+  if (knownDays.length) {
+    sentence += `, with sessions from ${knownDays[0]} to ${knownDays[knownDays.length - 1]}`;
   }
-  byId("assets-text").textContent = `${text}.`;
+  if (lacking.length) {
+    const without = lacking.map(([missed, what]) => `${count(missed, "asset")} without ${what}`);
+    sentence += `. ${counts ? "Not in the picture" : "No picture"}: ${without.join(", ")}`;
+  }
+  byId("assets-text").textContent = `${sentence}.`;
   byId("assets-figure").hidden = !counts;
   if (!counts) return;
-  byId("picture-text").textContent = wordsOf(counts);
+  byId("picture-text").textContent = captionOf(counts);
   document.querySelector("#assets .picture").replaceChildren(drawCounts(counts));
   showSpread("period", counts.period, counts.periods);
   showSpread("subject", "subject", counts.subjects);
@@ -309,7 +313,7 @@ function showAssets(chosen) {
 const table = byId("task-table");
 const headers = Array.from(table.tHead.rows[0].cells);
 const search = byId("search");
-const more = byId("more");
+const moreButton = byId("more");
 
 // What a column says of a task; numbers sort as numbers.
 const COLUMNS = {
@@ -336,76 +340,77 @@ function rowOf(task) {
   const row = make("tr", {});
   for (const header of headers) {
     const { column } = header.dataset;
-    const text = shownIn(column, task);
+    const string = shownIn(column, task);
     if (column === "assets") {
-      row.append(make("th", { scope: "row" }, text));
+      row.append(make("th", { scope: "row" }, string));
     } else if (column === "first") {
-      const name = text.replace(/\/+$/, "").lastIndexOf("/") + 1;
-      const folder = make("span", { class: "quiet" }, text.slice(0, name));
-      row.append(make("td", {}, folder, text.slice(name)));
+      const nameStart = string.replace(/\/+$/, "").lastIndexOf("/") + 1;
+      const folder = make("span", { class: "quiet" }, string.slice(0, nameStart));
+      row.append(make("td", {}, folder, string.slice(nameStart)));
     } else if (column === "id") {
-      row.append(make("td", { class: "id", title: text }, make("code", {}, text)));
+      row.append(make("td", { class: "id", title: string }, make("code", {}, string)));
     } else if (column === "parameters") {
-      row.append(make("td", {}, make("code", {}, text)));
+      row.append(make("td", {}, make("code", {}, string)));
     } else {
-      row.append(make("td", { class: "n" }, text));
+      row.append(make("td", { class: "n" }, string));
     }
   }
   return row;
 }
 
 let order = allTasks;
-let chosenTasks = allTasks.map(() => true);
-let found = allTasks; // those that the table has, the first of them as rows
-let lines; // of each task, what search looks at
+let isChosenTask = allTasks.map(() => true);
+let listedTasks = allTasks; // those that the table lists, the first of them as rows
+let searchedStrings; // of each task, what search looks at
 
 function listTasks() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length) {
-    lines ??= allTasks.map((task) =>
+    searchedStrings ??= allTasks.map((task) =>
       headers.map((header) => shownIn(header.dataset.column, task)).join(" ").toLowerCase()
     );
   }
-  found = order.filter(
-    (task) => chosenTasks[task] && words.every((word) => lines[task].includes(word))
+  listedTasks = order.filter(
+    (task) => isChosenTask[task] && words.every((word) => searchedStrings[task].includes(word))
   );
   table.tBodies[0].replaceChildren();
   showMore();
-  let text = `${count(data.all_tasks, "task")}.`;
+  let sentence = `${count(data.all_tasks, "task")}.`;
   if (data.all_tasks > allTasks.length) {
-    text = `The first ${number(allTasks.length)} of ${count(data.all_tasks, "task")};`;
-    text += " dispatch_plan.csv has all.";
+    sentence = `The first ${number(allTasks.length)} of ${count(data.all_tasks, "task")};`;
+    sentence += " dispatch_plan.csv has all.";
   }
-  if (found.length < allTasks.length || words.length) {
-    text = `${number(found.length)} of ${number(allTasks.length)} rows match.`;
+  if (listedTasks.length < allTasks.length || words.length) {
+    sentence = `${number(listedTasks.length)} of ${number(allTasks.length)} rows match.`;
   }
-  byId("shown").textContent = text;
+  byId("shown").textContent = sentence;
 }
 
 function showMore() {
   const body = table.tBodies[0];
   const shown = body.rows.length;
-  body.append(...found.slice(shown, shown + ROWS_AT_ONCE).map(rowOf));
-  more.hidden = body.rows.length === found.length;
-  more.textContent = `Show more: ${number(body.rows.length)} of ${number(found.length)} rows`;
+  body.append(...listedTasks.slice(shown, shown + ROWS_AT_ONCE).map(rowOf));
+  moreButton.hidden = body.rows.length === listedTasks.length;
+  const rows = `${number(body.rows.length)} of ${number(listedTasks.length)} rows`;
+  moreButton.textContent = `Show more: ${rows}`;
 }
 
 search.addEventListener("input", listTasks);
-more.addEventListener("click", () => {
-  const next = table.tBodies[0].rows.length;
+moreButton.addEventListener("click", () => {
+  const firstNew = table.tBodies[0].rows.length;
   showMore();
-  if (more.hidden) table.closest("[tabindex]").focus();
-  table.tBodies[0].rows[next].scrollIntoView({ block: "nearest" });
+  if (moreButton.hidden) table.closest("[tabindex]").focus();
+  table.tBodies[0].rows[firstNew].scrollIntoView({ block: "nearest" });
 });
 
 for (const header of headers) {
   header.querySelector("button").addEventListener("click", () => {
-    const down = header.getAttribute("aria-sort") === "ascending";
+    const descending = header.getAttribute("aria-sort") === "ascending";
     const keys = allTasks.map(COLUMNS[header.dataset.column]);
     const compare = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
-    order = [...order].sort((a, b) => (down ? -1 : 1) * compare(keys[a], keys[b]));
+    order = [...order].sort((a, b) => (descending ? -1 : 1) * compare(keys[a], keys[b]));
     for (const other of headers) other.removeAttribute("aria-sort");
-    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
     listTasks();
   });
 }
@@ -492,7 +497,7 @@ function conditions(chosen) {
   });
 }
 
-// The filter as JSON. The one of the dry run stays the text that it is: JavaScript rounds numbers.
+// The filter as JSON. The dry run's own stays the string that it is: JavaScript rounds numbers.
 function filterOf(chosen, indent) {
   const asked = data.query && data.query !== "{}" ? [indent ? original.filter : data.query] : [];
   const added = conditions(chosen).map((condition) => JSON.stringify(condition, null, indent));
@@ -521,10 +526,14 @@ function showFilter(chosen, isNarrowed) {
     command = `${data.command_without_query} --query ${isLong ? "query.json" : quoted}`;
     title = "The command that dispatches what is chosen";
   }
-  byId("filter").textContent = filter;
-  byId("command").textContent = command;
+  for (const [id, string] of Object.entries({ filter, command })) {
+    byId(id).textContent = string;
+    byId(id).classList.toggle("long", string.length > LONG_STRING);
+  }
   byId("command-title").textContent = title;
   byId("too-long").hidden = !isLong;
+  // what has been copied is no longer what is shown
+  for (const button of copyButtons) button.nextElementSibling.textContent = "";
   byId("filter-block").hidden = !filter;
   byId("no-filter").hidden = Boolean(filter);
   byId("download").hidden = !filter;
@@ -532,21 +541,23 @@ function showFilter(chosen, isNarrowed) {
 }
 
 function showChosen(chosen, isNarrowed) {
-  const held = new Set(chosen);
-  chosenTasks = tasks.assets.map((each) => each.some((asset) => held.has(asset)));
-  const kept = allTasks.filter((task) => chosenTasks[task]);
-  const bytes = (some) => some.reduce((sum, task) => sum + tasks.size[task], 0);
-  const of = (some, all, noun) => `${number(some)} of ${count(all, noun)}`;
+  const chosenAssets = new Set(chosen);
+  isChosenTask = tasks.assets.map((held) => held.some((asset) => chosenAssets.has(asset)));
+  const chosenTasks = allTasks.filter((task) => isChosenTask[task]);
+  const sizeOf = (group) => size(group.reduce((sum, task) => sum + tasks.size[task], 0));
+  const partOf = (part, all, noun) => `${number(part)} of ${count(all, noun)}`;
   const parts = [
-    of(chosen.length, allAssets.length, "asset"),
-    of(kept.length, allTasks.length, "task"),
+    partOf(chosen.length, allAssets.length, "asset"),
+    partOf(chosenTasks.length, allTasks.length, "task"),
   ];
-  if (tasks.first.some(Boolean)) parts.push(`${size(bytes(kept))} of ${size(bytes(allTasks))}`);
-  let text = `${isNarrowed ? "Chosen" : "Nothing is chosen, which is all"}: ${parts.join(", ")}.`;
-  if (isNarrowed && kept.some((task) => tasks.assets[task].some((asset) => !held.has(asset)))) {
-    text += " A task that has other assets, too, counts with all of its files.";
+  if (tasks.first.some(Boolean)) parts.push(`${sizeOf(chosenTasks)} of ${sizeOf(allTasks)}`);
+  const start = isNarrowed ? "Chosen" : "Nothing is chosen, which is all";
+  let sentence = `${start}: ${parts.join(", ")}.`;
+  const hasOthers = (task) => tasks.assets[task].some((asset) => !chosenAssets.has(asset));
+  if (isNarrowed && chosenTasks.some(hasOthers)) {
+    sentence += " A task that has other assets, too, counts with all of its files.";
   }
-  byId("chosen").textContent = text;
+  byId("chosen").textContent = sentence;
 }
 
 function narrow() {
@@ -565,15 +576,16 @@ function listValues(field) {
   const id = `values-of-${field.name}`;
   const list = make("ul", { class: "values framed", id });
   const note = make("p", { class: "quiet" });
-  const word = make("input", { type: "search", autocomplete: "off", spellcheck: "false" });
-  word.setAttribute("aria-label", `Search in the values of ${TITLES[field.name].toLowerCase()}`);
-  word.setAttribute("aria-controls", id);
+  const searchBox = make("input", { type: "search", autocomplete: "off", spellcheck: "false" });
+  const title = TITLES[field.name];
+  searchBox.setAttribute("aria-label", `Search in the values of ${title.toLowerCase()}`);
+  searchBox.setAttribute("aria-controls", id);
   const name = (value) => (value === null ? "(none)" : value === "" ? "(empty)" : value);
   let counts = new Map();
   let rows = [];
 
   function fill() {
-    const wanted = word.value.toLowerCase().trim();
+    const wanted = searchBox.value.toLowerCase().trim();
     const fitting = field.options.filter((value) => name(value).toLowerCase().includes(wanted));
     const first = new Set(fitting.slice(0, VALUES_AT_ONCE));
     const listed = field.options.filter((value) => first.has(value) || field.chosen.has(value));
@@ -584,9 +596,9 @@ function listValues(field) {
         else field.chosen.delete(value);
         choiceChanged();
       });
-      const held = make("span", { class: "held" });
-      const label = make("label", {}, box, make("span", {}, name(value)), held);
-      return { value, box, held, label };
+      const countShown = make("span", { class: "held" });
+      const label = make("label", {}, box, make("span", {}, name(value)), countShown);
+      return { value, box, countShown, label };
     });
     list.replaceChildren(...rows.map(({ label }) => make("li", {}, label)));
     const all = count(fitting.length, "value");
@@ -596,22 +608,22 @@ function listValues(field) {
   }
 
   function update() {
-    for (const { value, box, held, label } of rows) {
-      const now = counts.get(value) ?? 0;
-      held.textContent = number(now);
+    for (const { value, box, countShown, label } of rows) {
+      const assetCount = counts.get(value) ?? 0;
+      countShown.textContent = number(assetCount);
       box.checked = field.chosen.has(value);
-      label.classList.toggle("gone", !now);
+      label.classList.toggle("gone", !assetCount);
     }
   }
 
-  field.show = (now) => {
-    counts = now;
+  field.show = (newCounts) => {
+    counts = newCounts;
     update();
   };
   field.fill = fill;
-  word.addEventListener("input", fill);
-  word.hidden = field.options.length <= 10;
-  return make("fieldset", {}, make("legend", {}, TITLES[field.name]), word, list, note);
+  searchBox.addEventListener("input", fill);
+  searchBox.hidden = field.options.length <= 10;
+  return make("fieldset", {}, make("legend", {}, title), searchBox, list, note);
 }
 
 function listDays(field) {
@@ -625,24 +637,24 @@ function listDays(field) {
     });
     // there can be thousands of days: their numbers stand there while the list is in use
     for (const event of ["pointerdown", "focus"]) {
-      select.addEventListener(event, () => label(select, counted));
+      select.addEventListener(event, () => label(select, withCount));
     }
     select.addEventListener("blur", () => label(select, (day) => day));
     choice.append(make("label", { for: select.id }, end === "from" ? "From" : "To"), select);
     return select;
   });
   let counts = new Map();
-  function label(select, text) {
+  function label(select, labelOf) {
     for (const option of select.options) {
-      if (option.value) option.textContent = text(option.value);
+      if (option.value) option.textContent = labelOf(option.value);
     }
   }
-  const counted = (day) => `${day} (${number(counts.get(day))})`;
-  field.show = (now) => {
-    counts = now;
+  const withCount = (day) => `${day} (${number(counts.get(day))})`;
+  field.show = (newCounts) => {
+    counts = newCounts;
     selects.forEach((select) => {
       select.value = field[select.id.slice("date-".length)];
-      if (select === document.activeElement) label(select, counted);
+      if (select === document.activeElement) label(select, withCount);
     });
   };
   field.fill = () => {};
@@ -653,30 +665,30 @@ function listDays(field) {
 
 // The choice as the part of the address behind #, such as project=Striatum&none=subject.
 function addressOf() {
-  const words = new URLSearchParams();
+  const pairs = new URLSearchParams();
   for (const field of fields) {
     for (const value of field.options) {
       if (!field.chosen.has(value)) continue;
-      if (value === null) words.append("none", field.name);
-      else words.append(field.name, value);
+      if (value === null) pairs.append("none", field.name);
+      else pairs.append(field.name, value);
     }
-    if (field.from) words.append("from", field.from);
-    if (field.to) words.append("to", field.to);
+    if (field.from) pairs.append("from", field.from);
+    if (field.to) pairs.append("to", field.to);
   }
-  return String(words);
+  return String(pairs);
 }
 
 function readAddress() {
-  const words = new URLSearchParams(location.hash.slice(1));
+  const pairs = new URLSearchParams(location.hash.slice(1));
   for (const field of fields) {
     if (field.name === "date") {
       for (const end of ["from", "to"]) {
-        field[end] = field.options.includes(words.get(end)) ? words.get(end) : "";
+        field[end] = field.options.includes(pairs.get(end)) ? pairs.get(end) : "";
       }
       continue;
     }
-    const wanted = new Set(words.getAll(field.name));
-    if (words.getAll("none").includes(field.name)) wanted.add(null);
+    const wanted = new Set(pairs.getAll(field.name));
+    if (pairs.getAll("none").includes(field.name)) wanted.add(null);
     field.chosen = new Set(field.options.filter((value) => wanted.has(value)));
   }
 }
@@ -725,16 +737,16 @@ if (allTasks.length) {
 }
 
 // Copy: where the browser keeps the clipboard to itself, the text is selected, for the keyboard.
-for (const button of document.querySelectorAll("[data-copy]")) {
+for (const button of copyButtons) {
   button.addEventListener("click", async () => {
     const source = byId(button.dataset.copy);
-    const said = button.nextElementSibling;
+    const status = button.nextElementSibling;
     try {
       await navigator.clipboard.writeText(source.textContent);
-      said.textContent = "Copied";
+      status.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(source);
-      said.textContent = "Selected: press Ctrl+C";
+      status.textContent = "Selected: press Ctrl+C";
     }
   });
 }

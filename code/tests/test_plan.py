@@ -10,9 +10,8 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date, timedelta
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ import pandas as pd
 import pytest
 
 from conftest import Run, Visit
-from dispatch_plan import CHOOSE_BY, AssetRow, Plan, Row, cell, render_plan, write
+from dispatch_plan import assets_of, cell, command_of, render_plan, write
+from run_capsule import Asset, Entry, Plan, Settings, Skip, Task
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ QUERY = {
     "data_description.modality.abbreviation": {"$in": ["ecephys", "behavior"]},
 }
 PROJECTS = ["Cognitive flexibility in patch foraging", "Dynamic Routing", "Striatum"]
-COMMAND = f"python code/run_capsule.py --query '{json.dumps(QUERY)}' --file_extension .nwb"
-COMMAND_WITHOUT_QUERY = "python code/run_capsule.py --file_extension .nwb"
+FLAGS = ("--query", json.dumps(QUERY), "--file_extension", ".nwb")
+COMMAND = command_of(FLAGS)
+SETTINGS = Settings(query=QUERY, docdb_version="v1", argv=FLAGS)
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -72,32 +73,27 @@ def make_plan(
         day = str(date(2025, 1, 6) + timedelta(later))
         kind = dice.choice(["ecephys", "behavior", "multiplane-ophys"])
         clock = f"{dice.randrange(8, 18):02}-{dice.randrange(60):02}-{dice.randrange(60):02}"
-        name = f"{kind}_{subject}_{day}_{clock}"
         lacks_subject, lacks_date = number % 90 == 89, number % 120 == 77
+        name = f"{kind}_{subject}_{clock}" if lacks_date else f"{kind}_{subject}_{day}_{clock}"
         held.append(
             make_asset(name, None if lacks_subject else subject, None if lacks_date else day, kind)
         )
     held.sort(key=lambda asset: asset.name)
-    rows = [make_row(held[n * assets // tasks], n, dice) for n in range(tasks)]
+    made = [make_task(held[n * assets // tasks], n, dice) for n in range(tasks)]
     ends = [tasks * number // workers for number in range(workers + 1)]
-    skipped = [
-        ("no .nwb file", f"behavior_{n}_2025-02-01 (s3://aind-open-data/behavior_{n}_2025-02-01)")
-        for n in range(772001, 772009)
-    ]
-    skipped += [("no S3 location", f"ecephys_{n}_2025-03-01") for n in range(773001, 773005)]
-    return Plan(
-        command=COMMAND,
-        command_without_query=COMMAND_WITHOUT_QUERY,
-        query=json.dumps(QUERY),
-        matched=assets + len(skipped),
-        skipped=skipped,
-        workers=[rows[ends[n] : ends[n + 1]] for n in range(workers)],
-        assets=held,
-        choose_by=CHOOSE_BY["v1"],
-    )
+    lost = [f"behavior_{n}_2025-02-01" for n in range(772001, 772009)]
+    skips = [Skip("no .nwb file", f"{name} (s3://aind-open-data/{name})") for name in lost]
+    skips += [Skip("no S3 location", f"ecephys_{n}_2025-03-01") for n in range(773001, 773005)]
+    return plan_of([made[ends[n] : ends[n + 1]] for n in range(workers)], skips)
 
 
-def make_asset(name: str, subject: str | None, day: str | None, kind: str = "behavior") -> AssetRow:
+def plan_of(workers: list[list[Task]], skips: list[Skip] | None = None) -> Plan:
+    """Return the plan in which these workers have these tasks."""
+    entries: list[Entry] = [*assets_of([*chain(*workers)]), *(skips or [])]
+    return Plan(len(entries), entries, None, workers, processed=[], left_out=0)
+
+
+def make_asset(name: str, subject: str | None, day: str | None, kind: str = "behavior") -> Asset:
     """Return an asset that its record tells all of."""
     record = {
         "data_description": {
@@ -108,39 +104,34 @@ def make_asset(name: str, subject: str | None, day: str | None, kind: str = "beh
         "subject": {"subject_id": subject},
         "session": {"session_start_time": day and f"{day}T09:00:00-08:00"},
     }
-    return AssetRow(name, subject, day, name, record)
+    return Asset(f"s3://aind-open-data/{name}", name, name, name, record)
 
 
-def make_row(asset: AssetRow, number: int, dice: random.Random) -> Row:
+def make_task(asset: Asset, number: int, dice: random.Random) -> Task:
     """Return a task of one asset."""
-    ids = [str(uuid.UUID(int=dice.getrandbits(128))) for _ in range(2)]
-    return Row(
-        id=ids[0],
-        assets=[asset.name],
-        asset_ids=[ids[1]],
-        record_ids=[asset.record_id],
+    return Task(
+        assets=[asset],
         files=[f"s3://aind-open-data/{asset.name}/nwb/experiment1_recording{number % 3 + 1}.nwb"],
         size=int(dice.lognormvariate(21, 1)),
         parameters={"threshold": [3.5, 4.0, 5.0][number % 3], "method": "kilosort4"},
+        query=None,
+        id=str(uuid.UUID(int=dice.getrandbits(128))),
     )
 
 
 def make_named_plan(names: list[str]) -> Plan:
     """Return a plan that has these names wherever it can."""
-    rows = [
-        Row(str(number), [name], [name], [name], [name, "b"], number, {name: name})
-        for number, name in enumerate(names)
-    ]
-    return Plan(
-        command=" ".join(names),
-        command_without_query=" ".join(names),
-        query=json.dumps({name: name for name in names}),
-        matched=len(names),
-        skipped=[(name, name) for name in names],
-        workers=[rows],
-        assets=[make_asset(name, name, "2025-01-06", name) for name in names],
-        choose_by=CHOOSE_BY["v1"],
-    )
+    tasks = []
+    for number, name in enumerate(names):
+        asset = make_asset(name, name, "2025-01-06", name)
+        tasks.append(Task([asset], [name, "b"], number, {name: name}, None, id=str(number)))
+    return plan_of([tasks], [Skip(name, name) for name in names])
+
+
+def make_named_settings(names: list[str]) -> Settings:
+    """Return settings that have these names wherever they can."""
+    query = {name: name for name in names}
+    return Settings(query=query, docdb_version="v1", argv=tuple(names))
 
 
 @pytest.fixture
@@ -148,8 +139,8 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Any]:
     """Return a function that writes a plan and opens its page."""
     opened = []
 
-    def open_plan(plan: Plan, **options: Any) -> Visit:
-        write(plan, tmp_path)
+    def open_plan(plan: Plan, settings: Settings = SETTINGS, **options: Any) -> Visit:
+        write(plan, settings, tmp_path)
         opened.append(Visit(browser, tmp_path, **options))
         return opened[-1]
 
@@ -161,7 +152,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Any]:
 
 
 def read_table(plan: Plan, folder: Path) -> pd.DataFrame:
-    write(plan, folder)
+    write(plan, SETTINGS, folder)
     return pd.read_csv(folder / "dispatch_plan.csv", dtype=str, keep_default_na=False)
 
 
@@ -173,11 +164,9 @@ def read_cell(text: str) -> list[str]:
 def test_the_table_holds_all_tasks_in_the_order_of_the_workers(tmp_path: Path) -> None:
     plan = make_plan()
     table = read_table(plan, tmp_path)
-    rows = [(str(worker), row.id) for worker, rows in enumerate(plan.workers) for row in rows]
+    rows = [(str(worker), task.id) for worker, tasks in enumerate(plan.workers) for task in tasks]
     assert list(zip(table["worker"], table["task_id"], strict=True)) == rows
-    assert table["bytes"].astype(int).sum() == sum(
-        row.size for rows in plan.workers for row in rows
-    )
+    assert table["bytes"].astype(int).sum() == sum(task.size for task in plan.tasks)
 
 
 def test_hostile_names_come_back_from_the_table_as_they_were(tmp_path: Path) -> None:
@@ -196,10 +185,9 @@ def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
 
 
 def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
-    row = Row("id", ["a", "b"], ["", ""], ["1", "2"], None, 0, None)
-    assets = [AssetRow(name, None, None, id_, {}) for name, id_ in [("a", "1"), ("b", "2")]]
-    plan = replace(make_plan(), workers=[[row]], assets=assets)
-    table = read_table(plan, tmp_path)
+    assets = [Asset("", "", name, record_id, {}) for name, record_id in [("a", "1"), ("b", "2")]]
+    task = Task(assets, None, 0, None, None, id="id")
+    table = read_table(plan_of([[task]]), tmp_path)
     assert table.to_dict("records") == [
         {
             "worker": "0",
@@ -218,8 +206,7 @@ def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
 
 
 def test_the_same_plan_gives_the_same_page() -> None:
-    plan = make_plan()
-    assert render_plan(plan) == render_plan(make_plan())
+    assert render_plan(make_plan(), SETTINGS) == render_plan(make_plan(), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +231,8 @@ def test_dates_are_gathered_into_the_shortest_period_that_fits(
 
 def test_a_subject_without_a_dated_session_keeps_its_row(visit: Any) -> None:
     assets = [make_asset("a", "1", "2025-01-06"), make_asset("b", "2", None)]
-    rows = [make_row(asset, n, random.Random(6)) for n, asset in enumerate(assets)]  # noqa: S311
-    page = visit(replace(make_plan(), workers=[rows], assets=assets)).page
+    tasks = [make_task(asset, n, random.Random(6)) for n, asset in enumerate(assets)]  # noqa: S311
+    page = visit(plan_of([tasks])).page
     table = page.locator("[data-counted=subject]")
     table.locator("summary").click()
     assert table.locator("tbody tr").all_inner_texts() == ["1\t1", "2\t0"]
@@ -259,7 +246,7 @@ def test_the_page_says_what_the_plan_holds(visit: Any) -> None:
     assert "Assets\n300" in numbers
     assert "Tasks\n900" in numbers
     assert "Skipped\n12" in numbers
-    assert page.locator("#skipped li").all_inner_texts() == [name for _, name in plan.skipped]
+    assert page.locator("#skipped li").all_inner_texts() == [skip.name for skip in plan.skips]
     assert "3 assets without a subject, 2 assets without a session date" in page.inner_text(
         "#assets"
     )
@@ -270,15 +257,15 @@ def test_the_page_says_what_the_plan_holds(visit: Any) -> None:
 def test_search_narrows_the_rows(visit: Any) -> None:
     plan = make_plan()
     tab = visit(plan)
-    every = [row for rows in plan.workers for row in rows]
     search, shown = tab.page.get_by_label("Search in all columns"), tab.page.locator("#shown")
     assert shown.inner_text() == "900 tasks."
     search.fill("771755  ECEPHYS")
-    wanted = [row for row in every if "771755" in row.assets[0] and "ecephys" in row.assets[0]]
-    assert tab.column(2) == [row.assets[0] for row in wanted]
+    names = [task.assets[0].name for task in plan.tasks]
+    wanted = [name for name in names if "771755" in name and "ecephys" in name]
+    assert tab.column(2) == wanted
     assert shown.inner_text() == f"{len(wanted)} of 900 rows match."
-    search.fill(every[17].id)
-    assert tab.column(7) == [every[17].id]
+    search.fill(plan.tasks[17].id)
+    assert tab.column(7) == [plan.tasks[17].id]
     search.fill("nothing has this")
     assert tab.column(1) == []
     assert shown.inner_text() == "0 of 900 rows match."
@@ -290,18 +277,17 @@ def test_search_narrows_the_rows(visit: Any) -> None:
 def test_sort_takes_numbers_as_numbers_and_texts_as_texts(visit: Any) -> None:
     plan = make_plan(assets=30, tasks=90, workers=12)
     tab = visit(plan)
-    rows = [row for rows in plan.workers for row in rows]
     names = tab.headers()
     columns: dict[str, list[Any]] = {
-        "Worker": [n for n, rows in enumerate(plan.workers) for _ in rows],
-        "Size": [row.size for row in rows],
-        "Task id": [row.id for row in rows],
-        "Assets": [row.assets[0] for row in rows],
+        "Worker": [n for n, tasks in enumerate(plan.workers) for _ in tasks],
+        "Size": [task.size for task in plan.tasks],
+        "Task id": [task.id for task in plan.tasks],
+        "Assets": [task.assets[0].name for task in plan.tasks],
     }
     for name, values in columns.items():
         number = names.index(name) + 1
         header = tab.page.locator(f"#task-table thead th:nth-child({number})")
-        before = dict(zip((row.id for row in rows), values, strict=True))
+        before = dict(zip((task.id for task in plan.tasks), values, strict=True))
         for direction in ("ascending", "descending"):
             header.get_by_role("button").click()
             assert header.get_attribute("aria-sort") == direction
@@ -348,7 +334,7 @@ def test_copying_gives_the_text_or_selects_it(visit: Any) -> None:
 
 
 def test_hostile_names_are_text(visit: Any) -> None:
-    page = visit(make_named_plan(HOSTILE)).page
+    page = visit(make_named_plan(HOSTILE), make_named_settings(HOSTILE)).page
     drawn = page.locator("svg text").all_text_contents()
     for name in HOSTILE[:9]:
         assert name in page.locator("#task-table").inner_text()
@@ -358,7 +344,7 @@ def test_hostile_names_are_text(visit: Any) -> None:
     harmless = [f"n{number:02}" for number, _ in enumerate(HOSTILE)]
     harmless[-2:] = HOSTILE[-2:]  # no value of a filter, and no subject
     elements = "Array.from(document.querySelectorAll('*'), (element) => element.tagName).sort()"
-    other = visit(make_named_plan(harmless)).page
+    other = visit(make_named_plan(harmless), make_named_settings(harmless)).page
     assert page.evaluate(elements) == other.evaluate(elements)
 
 
@@ -366,8 +352,9 @@ def test_hostile_names_are_text(visit: Any) -> None:
 @pytest.mark.parametrize("width", [320, 400, 1600])
 def test_the_page_fits_its_window(visit: Any, width: int, scheme: str) -> None:
     options = {"viewport": {"width": width, "height": 1000}, "color_scheme": scheme}
-    for plan in (make_named_plan(HOSTILE), make_plan()):
-        page = visit(plan, **options).page
+    hostile = make_named_plan(HOSTILE), make_named_settings(HOSTILE)
+    for plan, settings in (hostile, (make_plan(), SETTINGS)):
+        page = visit(plan, settings, **options).page
         page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
         assert page.evaluate("document.documentElement.scrollWidth") == width
     page.reload()
@@ -413,10 +400,8 @@ def test_a_plan_of_ten_thousand_tasks_opens_at_once(visit: Any, tmp_path: Path) 
 
 def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -> None:
     assets = [make_asset(name, None, None) for name in "abcde"]
-    ids = [asset.record_id for asset in assets]
-    row = Row("id", [*"abcde"], [""] * 5, ids, None, 0, None)
-    plan = Plan("run", "run", None, 5, [], [[row]], assets, CHOOSE_BY["v1"], names_records=True)
-    tab = visit(plan)
+    task = Task(assets, None, 0, None, None, id="id")
+    tab = visit(plan_of([[task]]), Settings(query=None, docdb_version="v1"))
     assert tab.headers() == ["Worker", "Assets", "Task id"]
     assert tab.column(2) == ["a, b, c and 2 more"]
     assert tab.page.locator("#workers svg text").all_text_contents()[:2] == ["0", "worker"]

@@ -283,7 +283,7 @@ def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("package", [
     "aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "jinja2",
-    "mgqpy", "aiohttp", "pandas", "pydantic", "pydantic_core", "requests", "urllib3",
+    "mgqpy", "aiohttp", "pydantic", "pydantic_core", "requests", "urllib3",
 ])  # fmt: skip
 def test_any_package_that_is_missing_is_told_in_one_line(
     package: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
