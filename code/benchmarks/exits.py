@@ -23,7 +23,7 @@ def main() -> int:
     runs = parser.parse_args().runs
     statuses: Counter[int] = Counter()
     started = time.monotonic()
-    with services("small", 20) as environment, tempfile.TemporaryDirectory() as output:
+    with services("small", 20) as at, tempfile.TemporaryDirectory() as output:
         command = [
             sys.executable,
             str(PROGRAM),
@@ -34,7 +34,7 @@ def main() -> int:
         ]
         for number in range(runs):
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=False
+                command, env=at.environment, capture_output=True, text=True, check=False
             )
             statuses[done.returncode] += 1
             if done.returncode:
