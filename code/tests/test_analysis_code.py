@@ -555,6 +555,19 @@ def test_git_neither_asks_nor_leaks(run: Run, pipeline: Pipeline, released: int)
 
 
 @pytest.mark.usefixtures("world")
+def test_a_git_that_names_the_token_is_quoted_without_it(
+    run: Run, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    pipeline.put(version=None)
+    path = put_git(tmp_path / "tools", 'echo "no such token: $GIT_ACCESS_TOKEN" >&2; exit 128')
+    env = {**pipeline.environment, "PATH": path, "LOG_LEVEL": "DEBUG"}
+    result = run(*FILES, env=env, constants={"TRIES": 2})
+    assert result.status == 1
+    assert "git says 'no such token: ...'" in result.error
+    assert GIT_TOKEN not in result.log
+
+
+@pytest.mark.usefixtures("world")
 def test_a_git_that_hangs_ends_the_run(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.put(version=None)
     path = put_git(tmp_path / "tools", "exec sleep 30")

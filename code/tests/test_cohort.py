@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import run_capsule
@@ -286,7 +286,7 @@ def test_of_real_records_the_latest_are_those_of_the_reference(
     assert len(kept) > 1
 
 
-SCALARS = st.sampled_from([None, 1, 2, "1", "a", "b", "2025-01-01", ""])
+SCALARS = st.sampled_from([None, 1, 2, "1", "a", "b", "2025-01-01", "", True, False])
 LISTS = st.lists(SCALARS, max_size=3)
 OBJECTS = st.fixed_dictionaries({}, optional={"x": SCALARS | LISTS, "y": SCALARS})
 
@@ -433,6 +433,12 @@ def test_nan_is_null(dispatch: Dispatch, caplog: pytest.LogCaptureFixture) -> No
     assert [task["asset_name"] for task in both] == [["a", "b"], ["c"]]
 
 
+def test_true_is_no_number(dispatch: Dispatch) -> None:
+    records = [record("a", g=True), record("b", g=1), record("c", g=1.0), record("d", g=False)]
+    tasks = dispatch(records, "--group_by=g")
+    assert [task["asset_name"] for task in tasks] == [["b", "c"], ["d"], ["a"]]
+
+
 def test_a_group_holds_an_asset_and_a_file_once(run: Run, docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, ["a/x.nwb"])
     docdb.put(record("a", g=["x", "x"]), {**record("b", g="x"), "location": f"s3://{BUCKET}/a"})
@@ -554,6 +560,35 @@ def test_every_task_comes_once_for_each_set_of_parameters(
     assert list(result.tasks()[0])[-2:] == ["distributed_parameters", "query"]
 
 
+def test_equal_tasks_are_written_once(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"), record("b"))
+    string = json.dumps({"distributed_parameters": [{"w": 1}, {"w": 2}, {"w": 1}]})
+    (tmp_path / "data" / "analysis_parameters.json").write_text(string)
+    result = run("--query={}")
+    assert result.status == 0, result.log
+    assert [task["distributed_parameters"] for task in result.tasks()] == [{"w": 1}, {"w": 2}] * 2
+    assert "2 tasks not repeated, equal to another one" in result.log
+
+
+@pytest.mark.parametrize(
+    ("flags", "unused"),
+    [
+        (["--group_by=a.b", "--unwind_list_fields=a.b"], []),
+        (["--group_by=a.b", "--unwind_list_fields=a"], []),
+        (["--group_by=ab", "--unwind_list_fields=a"], ["a"]),
+        (["--group_by=a", "--unwind_list_fields=a.b"], ["a.b"]),
+        (["--filter_latest=a", "--filter_by=b.c", "--unwind_list_fields=b,c,a"], ["c"]),
+    ],
+)
+def test_a_field_that_is_unwound_for_nothing_is_told(
+    flags: list[str], unused: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_capsule.parse_settings(["--query={}", *flags])
+    told = "--unwind_list_fields: nothing is grouped or filtered by"
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert warnings == [f"{told} {field}" for field in unused]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -651,6 +686,7 @@ def best(sizes: list[int], workers: int) -> int:
 
 
 @given(SIZES, st.integers(1, 4))
+@example([0] * 6, 4)
 def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
     sizes: list[int], workers: int
 ) -> None:
@@ -659,6 +695,8 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
     shares = run_capsule.deal_by_size(tasks, workers)
     assert Counter(task for share in shares for task in share) == Counter(tasks)
     assert all(shares)
+    if not any(sizes):  # tasks without a byte are work, too
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert all(share == sorted(share, key=lambda task: int(task.id)) for share in shares)
     heaviest = max(sum(task.size for task in share) for share in shares)
     assert 3 * heaviest <= 4 * best(sizes, workers)

@@ -447,6 +447,38 @@ def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.Monk
         docdb.requests.clear()
 
 
+WRONG_PAGES: dict[str, list[list[Any]]] = {  # the record ids on the pages that are answered
+    "repeated": [["a", "b"], ["a", "b"]],
+    "behind an earlier one": [["a", "c"], ["b", "d"]],
+    "in no order": [["b", "a"]],
+    "twice": [["a", "a"]],
+    "no string among strings": [["a", "b"], ["c", 1]],
+    "a string among no strings": [["a", 1], [], ["b"]],
+    "no string twice": [[1, 2], [], [1, 2], [1, 2]],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PAGES)
+def test_pages_that_do_not_go_on_end_the_run(name: str) -> None:
+    answers = iter(WRONG_PAGES[name])
+    database = run_capsule.DocDB(lambda _: [{"_id": id_} for id_ in next(answers, [])], 2)
+    with pytest.raises(run_capsule.FailedRun, match="do not go on"):
+        list(database.find({}, ["_id"]))
+
+
+def test_a_record_with_ids_in_two_questions_comes_once(docdb: DocDB) -> None:
+    docdb.put(record("two", external_links={"Code Ocean": ["first", "second"]}), record("one"))
+
+    def aggregate(pipeline: list[Record]) -> list[Record]:
+        return standins.aggregate(list(docdb.records["v1"]), pipeline)
+
+    database = run_capsule.DocDB(aggregate)
+    database.ids_at_once = 1
+    ids = ["first", "co-one", "second"]
+    pages = list(run_capsule.find_by_asset_id(database, ids, ["_id"]))
+    assert pages == [[{"_id": "id-two"}], [{"_id": "id-one"}], []]
+
+
 def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
     docdb.put(record("a"))
     docdb.faults.append((429, {"Retry-After": "1"}, b""))
@@ -454,7 +486,7 @@ def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
     first, second = docdb.requests
     assert second.time - first.time >= 1
     assert run_capsule.LONGEST_PAUSE == 60
-    docdb.faults.append((429, {"Retry-After": "200"}, b""))
+    docdb.faults.append((429, {"Retry-After": "20"}, b""))
     limited = run("--query={}", "--overwrite=1", constants={"LONGEST_PAUSE": 1})
     assert limited.status == 0
     assert "429 Too Many Requests: ''; retrying in 1 s" in limited.log
@@ -521,9 +553,11 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
     for name in ("relative", "absolute"):
         (folder / "assets" / name).mkdir(parents=True)
         (folder / "assets" / name / "a.nwb").touch()
+    absolute = (folder / "assets" / "absolute").as_uri()
     records = [
         record("relative", location="assets/relative/"),
-        record("url", location=(folder / "assets" / "absolute").as_uri()),
+        record("url", location=absolute),
+        record("localhost", location=absolute.replace("file:///", "file://localhost/")),
         record("plain", location=str(folder / "assets" / "absolute")),
         record("web", location="https://example.org/x"),
         record("number", location=7),
@@ -539,16 +573,17 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
     assert result.status == 0, result.log
     assert [(t["s3_location"], t["file_location"]) for t in result.tasks()] == [
         ([url], [f"{url}/a.nwb"])
-        for url in ((folder / "assets" / name).as_uri() for name in ("relative", "absolute"))
+        for url in (absolute, (folder / "assets" / "relative").as_uri(), absolute)
     ]
     assert "8 skipped (location is not s3://bucket/prefix: 8)" in result.error
     docdb.put(*records)
     live = run("--query={}", "--file_extension=nwb", "--overwrite=1")
     assert live.status == 1
-    assert "10 records matched, 10 skipped" in live.error
+    assert "11 records matched, 11 skipped" in live.error
     for name in (
         "relative",
         "url",
+        "localhost",
         "plain",
         "web",
         "number",

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 
+import run_capsule
 from conftest import Result, Run, Start
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
 
@@ -156,6 +158,26 @@ def test_a_fault_of_docdb_that_passes_is_outlived_and_one_that_stays_ends_the_ru
     assert "no usable answer from DocDB at localhost" in lasting.error
 
 
+def test_a_connection_that_was_given_up_is_closed(
+    run: Run, docdb: DocDB, whole: dict[str, bytes]
+) -> None:
+    closed = threading.Event()
+
+    def watch(handler: BaseHTTPRequestHandler) -> None:
+        with suppress(OSError):
+            handler.connection.recv(1)  # until there is no more to come
+        closed.set()
+        handler.close_connection = True
+
+    def wait(handler: BaseHTTPRequestHandler) -> None:
+        closed.wait(10)
+        reset(handler)
+
+    docdb.faults.extend([watch, wait])
+    completes(run(*FLAGS, "--timeout=3"), whole)
+    assert closed.is_set()
+
+
 @pytest.mark.usefixtures("world")
 def test_docdb_that_cannot_be_reached_or_trusted_ends_the_run(run: Run) -> None:
     for env in (
@@ -203,8 +225,10 @@ def test_a_page_is_halved_until_it_passes(run: Run, docdb: DocDB) -> None:
     whole = run("--query={}", "--max_jobs=1").files()
     assert len(whole) == 1_100
     docdb.max_answer = 20_000
+    docdb.requests.clear()
     result = run("--query={}", "--max_jobs=1", "--overwrite=1")
     completes(result, whole)
+    assert 10 < len(docdb.requests) < 25  # a page is never larger than one that has passed
     shutil.rmtree(result.output)
     docdb.max_answer = 100  # less than a record
     fails(run("--query={}"), "too large")
@@ -300,6 +324,9 @@ def dripping(s3: S3) -> Application:
 S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
     "503": (lambda _: answer(503, "SlowDown"), "SlowDown"),
     "500": (lambda _: answer(500, "InternalError"), "InternalError"),
+    "408": (lambda _: answer(408, "Late"), "Late"),
+    "429": (lambda _: answer(429, "TooMany"), "TooMany"),
+    "400": (lambda _: answer(400, "RequestTimeout"), "RequestTimeout"),
     "reset": (lambda _: drop, "cannot list"),
     "drip": (dripping, "nothing within 3 s (--timeout)"),
     "cut off": (lambda s3: cut_page(s3, framed=False), "cannot list"),
@@ -352,6 +379,16 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
     shutil.rmtree(lasting.output)
     fails(lasting, words)
     assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
+
+
+@pytest.mark.usefixtures("world")
+def test_s3_is_asked_a_few_times_with_pauses_that_do_not_grow_for_ever(run: Run, s3: S3) -> None:
+    s3.refused["07/"] = (503, "SlowDown")
+    result = run(*FLAGS, constants={"LONGEST_LIST_PAUSE": 0.01})
+    assert result.status == 1
+    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 7
+    pauses = re.findall("WARNING .*/07: SlowDown.*; retrying in (.*) s", result.log)
+    assert pauses == ["0.0"] * 5  # the first one is nothing to worry about
 
 
 UNTRUE = (
@@ -789,6 +826,15 @@ def test_locations_lead_nowhere_but_to_s3(run: Run, docdb: DocDB, s3: S3) -> Non
 
 
 # ------------------------------------------------------------------------------------- the secrets
+
+
+def test_tokens_and_passwords_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN"):
+        monkeypatch.setenv(name, f"example-{name}")
+    string = (
+        "example-CODEOCEAN_API_TOKEN, http://me:word@host/x and (https://example-GIT_ACCESS_TOKEN@"
+    )
+    assert run_capsule.without_secrets(string) == "..., http://...@host/x and (https://...@"
 
 
 @pytest.mark.usefixtures("world")

@@ -226,6 +226,16 @@ def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, find: Find) -
         assert found == expected_files([*keys, *behind], "asset", extension)
 
 
+def test_a_store_whose_keys_begin_with_the_last_character_is_left_behind(
+    s3: S3, find: Find
+) -> None:
+    s3.page = 2
+    keys = [f"asset/a.zarr/\U0010ffff{n}" for n in range(5)] + ["asset/b.nwb"]
+    s3.put(BUCKET, keys)
+    assert set(find("asset", ".nwb")) == {"b.nwb"}
+    assert len(s3.listings()) == 3
+
+
 @pytest.mark.usefixtures("small_pages")
 def test_a_huge_asset_is_split_by_folder(s3: S3, find: Find) -> None:
     keys = [f"asset/images/{n:03}/{m:04}.tif" for n in range(20) for m in range(100)]
@@ -680,10 +690,15 @@ def test_requests_are_signed_as_botocore_signs_them(
 def test_a_setting_that_boto3_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, ["x/a.nwb"])
     docdb.put(record("x"))
-    for name, value in (("AWS_ENDPOINT_URL", "nonsense"), ("AWS_CA_BUNDLE", "/nowhere")):
+    for name, value in (
+        ("AWS_ENDPOINT_URL", "nonsense"),
+        ("AWS_ENDPOINT_URL", "http://me:secret@no host"),
+        ("AWS_CA_BUNDLE", "/nowhere"),
+    ):
         result = run("--query={}", "--file_extension=nwb", env={name: value})
         assert result.status == 1
         assert result.error.startswith("error: AWS: ")
+        assert "secret" not in result.log
 
 
 def test_a_closed_standard_error_is_no_fault(run: Run, docdb: DocDB, s3: S3) -> None:
