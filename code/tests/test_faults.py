@@ -566,11 +566,12 @@ MOMENTS: dict[str, int | tuple[str, str]] = {
     "a worker folder": ("os.mkdir", "/new/25$"),
     "a task": ("open", "/new/25/[^/]*json$"),
     "all written": ("os.rename", r"/\.dispatch-staging-[^/]*$"),
+    "none moved": ("os.rename", "/new/0$"),
     "half moved": ("os.rename", "/new/25$"),
     "all moved": ("os.rename", r"/\.dispatch-moving-[^/]*$"),
     "clearing up": ("shutil.rmtree", r"/\.dispatch-staging-[^/]*$"),
 }
-MOVING = ("half moved", "all moved")
+MOVING = ("none moved", "half moved", "all moved")
 DONE = ("all written", *MOVING, "clearing up")
 HOOK = """
 import os, re, sys
@@ -584,7 +585,7 @@ def signal_once(event, values):
 
 sys.addaudithook(signal_once)
 """
-Struck = Callable[[str, signal.Signals], Result]
+Struck = Callable[..., Result]
 
 
 def send_while_it_waits(number: signal.Signals, process: subprocess.Popen[str]) -> None:
@@ -608,7 +609,7 @@ def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
         in_hand.set()
         over.wait(120)  # rather than answer
 
-    def struck(moment: str, number: signal.Signals) -> Result:
+    def struck(moment: str, number: signal.Signals, *flags: str) -> Result:
         what = MOMENTS[moment]
         env = {}
         if isinstance(what, int):
@@ -617,7 +618,7 @@ def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
             (tmp_path / "hook").mkdir()
             (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK.format((*what, int(number))))
             env = {"PYTHONPATH": str(tmp_path / "hook")}
-        process = start("--query={}", "--timeout=300", output=output, env=env)
+        process = start("--query={}", "--timeout=300", *flags, output=output, env=env)
         try:
             if isinstance(what, int):
                 assert in_hand.wait(60)
@@ -649,6 +650,22 @@ def test_a_kill_at_any_moment_leaves_all_or_nothing(
     assert again.status == 0, again.log
     assert again.files() == all_of_many
     assert {path.name for path in output.iterdir()} == {str(n) for n in range(50)}
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("moment", MOVING)
+def test_a_kill_before_all_folders_are_replaced_leaves_the_old_ones(
+    moment: str, struck: Struck, run: Run, tmp_path: Path
+) -> None:
+    first = run("--query={'name': {'$lt': '0003'}}", output=tmp_path / "struck")
+    assert first.names() == ["0", "1", "2"]
+    before = first.files()
+    killed = struck(moment, signal.SIGKILL, "--overwrite=1")
+    assert killed.status == -signal.SIGKILL, killed.log
+    refused = run("--query={}", output=tmp_path / "struck")
+    assert refused.status == 2
+    assert refused.files() == before
+    assert {path.name for path in refused.output.iterdir()} == {"0", "1", "2"}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
