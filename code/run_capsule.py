@@ -8,8 +8,7 @@ Read this file from top to bottom, in the order in which the data flows:
     assets     a record becomes an Asset, or a Skip that says why it is none
     groups     older assets are skipped; group_assets, for you to edit, says what shares a task
     files      the objects and folders of each asset that have the suffix, from S3
-    tasks      a group with its files becomes one task, or one task per file, per parameter set,
-               which says what code will run it, if Code Ocean or a file tells
+    tasks      a group with its files becomes one task, or one task per file, per parameter set
     workers    tasks become JSON files in numbered folders, one folder per worker
     main       the steps in a row, the closing line, the exit status
 
@@ -50,7 +49,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
-from heapq import heapreplace
 from itertools import chain, pairwise, product
 from operator import attrgetter
 from pathlib import Path
@@ -546,8 +544,7 @@ def find_input(name: str, folder: Path) -> Path | None:
 
 
 def is_file(path: str) -> bool:
-    """Return whether there is a file, or a link that leads to none, which reading it tells."""
-    # os.path answers False where Path raises: a string too long for a name, say
+    """Return whether there is a file, or a link to none; False for what can be no path at all."""
     return os.path.lexists(path) and not os.path.isdir(path)
 
 
@@ -1795,29 +1792,17 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
     if not tasks:
         return []
     workers = min(settings.max_jobs, max(1, len(tasks) // settings.tasks_per_job))
-    by_size = settings.balance_by == "size"
-    return deal_by_size(tasks, workers) if by_size else deal_in_order(tasks, workers)
+    if settings.balance_by == "size":
+        from dispatch_plan import deal_by_size
+
+        return deal_by_size(tasks, workers)
+    return deal_in_order(tasks, workers)
 
 
 def deal_in_order(tasks: Sequence[T], workers: int) -> list[list[T]]:
     """Return the tasks in so many contiguous runs, whose lengths differ by one at most."""
     ends = [len(tasks) * number // workers for number in range(workers + 1)]
     return [list(tasks[start:end]) for start, end in pairwise(ends)]
-
-
-def deal_by_size(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
-    """Return the tasks in so many shares, each of the largest first given to the least loaded.
-
-    No worker gets more than 4/3 of what the heaviest one has in the best of all shares (Graham,
-    Bounds on multiprocessing timing anomalies, 1969). Within a share, tasks keep their order.
-    """
-    shares: list[list[int]] = [[] for _ in range(workers)]
-    loads = [(0, 0, worker) for worker in range(workers)]  # bytes, tasks: empty ones spread, too
-    for number in sorted(range(len(tasks)), key=lambda number: -tasks[number].size):
-        size, held, worker = loads[0]
-        heapreplace(loads, (size + tasks[number].size, held + 1, worker))
-        shares[worker].append(number)
-    return [[tasks[number] for number in sorted(share)] for share in shares]
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -1993,15 +1978,14 @@ def dispatch(settings: Settings) -> None:
 def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
     fixed, sets = read_parameters(settings.input_directory)
-    question = None
+    files = question = None
     if not settings.no_code:
-        from dispatch_plan import QUIET_GIT, find_process
+        from dispatch_plan import QUIET_GIT, find_process  # what code will run the tasks
 
         os.environ.update(QUIET_GIT)  # before there are threads that read it
         question = begin(find_process, settings, fixed)  # while DocDB and S3 answer
     progress = Progress()
     listing = Listing(settings, progress) if settings.file_extension else None
-    files = None
     try:
         entries = find_assets(settings, progress, listing)
         assets = [entry for entry in entries if isinstance(entry, Asset)]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from run_capsule import Task, deal_by_size, deal_in_order
+from dispatch_plan import deal_by_size
+from run_capsule import Task, deal_in_order
 
 ROUNDS = 200
 

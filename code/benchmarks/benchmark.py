@@ -352,7 +352,8 @@ def print_slow_down(runs: int) -> None:
 def print_start(runs: int) -> None:
     """Measure what passes before the first request to list."""
     imports = "run_capsule, requests, aind_data_access_api.document_db, boto3, aiohttp"
-    code = f"import gc, sys; gc.disable(); sys.path.insert(0, {str(PROGRAM.parent)!r}); import {imports}"
+    path = str(PROGRAM.parent)
+    code = f"import gc, sys; gc.disable(); sys.path.insert(0, {path!r}); import {imports}"
     for title, flags in (("HTTP", ()), ("HTTPS", ("--tls",))):
         with services("small", 10, *flags) as at:
             rows: Rows = {

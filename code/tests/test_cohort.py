@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import dispatch_plan
 import run_capsule
 from conftest import Run, a_task, fuzz
 from standins import BUCKET, S3, DocDB, reached, record
@@ -692,7 +693,7 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
 ) -> None:
     workers = min(workers, len(sizes))
     tasks = [a_task(size, str(n)) for n, size in enumerate(sizes)]
-    shares = run_capsule.deal_by_size(tasks, workers)
+    shares = dispatch_plan.deal_by_size(tasks, workers)
     assert Counter(task for share in shares for task in share) == Counter(tasks)
     assert all(shares)
     if not any(sizes):  # tasks without a byte are work, too
@@ -706,7 +707,7 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
 def test_many_tasks_are_near_the_mean_or_the_largest(sizes: list[int], workers: int) -> None:
     workers = min(workers, len(sizes))
     tasks = [a_task(size, str(n)) for n, size in enumerate(sizes)]
-    loads = [sum(task.size for task in s) for s in run_capsule.deal_by_size(tasks, workers)]
+    loads = [sum(task.size for task in s) for s in dispatch_plan.deal_by_size(tasks, workers)]
     # the mean, the largest, and two of the tasks that cannot all have a worker of their own
     pair = sum(sorted(sizes, reverse=True)[workers - 1 : workers + 1]) * (len(sizes) > workers)
     least = max(sum(sizes) / workers, *sizes, pair)

@@ -475,7 +475,7 @@ def test_a_record_with_ids_in_two_questions_comes_once(docdb: DocDB) -> None:
     database = run_capsule.DocDB(aggregate)
     database.ids_at_once = 1
     ids = ["first", "co-one", "second"]
-    pages = list(run_capsule.find_by_asset_id(database, ids, ["_id"]))
+    pages = list(dispatch_plan.find_by_asset_id(database, ids, ["_id"]))
     assert pages == [[{"_id": "id-two"}], [{"_id": "id-one"}], []]
 
 
