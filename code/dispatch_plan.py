@@ -545,7 +545,7 @@ def pick_by_id(ids: list[str], entries: list[Entry]) -> list[Entry]:
             entry = entries[number]
             if number in chosen:
                 name = name_of(entry.record)
-                log.warning("%s is an asset that is chosen already: %s", asset_id, name)
+                log.warning("%s names an asset that another id has chosen: %s", asset_id, name)
                 continue
             chosen[number] = replace(entry, id=asset_id) if isinstance(entry, Asset) else entry
     unknown = [Skip("no record has this id", id_) for id_ in ids if id_ not in numbers]
@@ -596,7 +596,7 @@ def open_snapshot(path: Path) -> Snapshot:
         raise BadInput(f"{path} is neither a JSON array nor JSON lines: {error}") from None
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
-            raise BadInput(f"{path}: record {number} is no JSON object with a string as its _id")
+            raise BadInput(f"{path}: record {number} is not a JSON object with a string as its _id")
         if is_deeper(record):
             raise BadInput(f"{path}: record {number} is nested more than {DEPTH} deep")
     for record_id, times in Counter(record["_id"] for record in records).items():
@@ -654,7 +654,7 @@ def translate(value: Any, key: str = "$and") -> Any:
     if key in COMPARISONS or (not is_expression and (key == "$all" or not key.startswith("$"))):
         for name in value:
             if name.startswith("$"):  # an operator too deep, or extended JSON, such as $date
-                raise ValueError(f"{name} stands inside a value to compare with")
+                raise ValueError(f"{name} is inside a value to compare with")
         return {name: translate(part, "$eq") for name, part in value.items()}
     query = {name: translate(part, name) for name, part in value.items()}
     if key in ("$and", "$or", "$nor"):
@@ -689,7 +689,7 @@ def python_regex(pattern: str, options: str) -> str:
     flags = options.replace("u", "") + ((parts and parts[1]) or "")
     if not parts or set(flags) - {"i", "s"} or ("i" in flags and not pattern.isascii()):
         shown = f"$regex {excerpt(pattern)} with $options {options!r}"
-        raise ValueError(f"{shown} may mean something else there than here")
+        raise ValueError(f"{shown} may not mean the same to MongoDB and to Python")
     return f"(?a{flags}){parts[2]}"
 
 
@@ -863,7 +863,7 @@ def read_code(path: Path) -> Code:
         first = error.errors()[0]
         fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         given = excerpt(str(first["input"]))
-        raise BadInput(f"{path} is no Code of aind-data-schema: {fault}, not {given}") from None
+        raise BadInput(f"{path} is not a Code of aind-data-schema: {fault}, not {given}") from None
     if not code.version and not code.commit_hash:
         log.warning("%s has no version and no commit_hash, which tell results apart", path)
     code.parameters = code.parameters or GenericModel()  # which the library cannot do without

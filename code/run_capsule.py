@@ -220,10 +220,10 @@ def home_path(value: str) -> Path:
 
 
 def input_folder(value: str) -> Path:
-    """Convert the path of a folder that is there."""
+    """Convert the path of an existing folder."""
     folder = home_path(value)
     if not os.path.isdir(folder):
-        raise ValueError("must be a folder that is there")
+        raise ValueError("must be an existing folder")
     return folder
 
 
@@ -701,7 +701,7 @@ class DocDB:
             ids = [record["_id"] for record in strings]
             ordered = pairwise(ids if last is None else [last, *ids])
             if any(one >= other for one, other in ordered) or (bound and len(ids) < len(page)):
-                raise FailedRun(f"DocDB's pages do not go on after the record {last!r}: ask again")
+                raise FailedRun(f"DocDB's pages do not continue after record {last!r}: ask again")
             yield strings
             last = ids[-1] if ids else last
             if len(page) < asked:
@@ -714,7 +714,7 @@ class DocDB:
             page, asked = self.fetch_page({"$and": [query, *bounds]}, fields, self.page)
             ids = [record.get("_id") for record in page]
             if any(isinstance(id_, str) or id_ in others for id_ in ids):
-                raise FailedRun(f"DocDB's pages do not go on after the record {last!r}: ask again")
+                raise FailedRun(f"DocDB's pages do not continue after record {last!r}: ask again")
             others += ids
             yield page
             if len(page) < asked:
@@ -766,7 +766,7 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
                 raise BadInput(f"{name} refuses the query: {status_of(error)}") from None
             raise
         if not isinstance(answer, list) or not all(isinstance(record, dict) for record in answer):
-            raise ValueError(f"no list of records, but {excerpt(str(answer), 300)}")
+            raise ValueError(f"not a list of records, but {excerpt(str(answer), 300)}")
         return answer
 
     return DocDB(partial(ask_patiently, ask, name, timeout))
@@ -797,7 +797,7 @@ def ask_patiently(ask: Callable[..., T], name: str, timeout: int, *values: Any) 
         except (TimeoutError, Timeout):
             fault = f"nothing within {timeout} s (--timeout)"
         except json.JSONDecodeError as error:
-            fault = f"no JSON ({reason_of(error)}), but {excerpt(error.doc, 300)}"
+            fault = f"not JSON ({reason_of(error)}), but {excerpt(error.doc, 300)}"
         except (OSError, ValueError) as error:  # requests' own, and those for odd hosts and files
             # without the names of Python's classes around it
             cause = str(getattr(error.args[0], "reason", error.args[0]) if error.args else error)
@@ -1660,7 +1660,7 @@ def read_object(path: Path) -> Record:
     try:
         content = json.loads(read_file(path), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is no JSON: {reason_of(error)}") from None
+        raise BadInput(f"{path} is not JSON: {reason_of(error)}") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     if not isinstance(content, dict):
@@ -2144,7 +2144,7 @@ def configure_log() -> None:
     threshold = logging.getLevelNamesMapping().get(name.upper())
     log.setLevel(threshold or logging.INFO)
     if not threshold:
-        log.warning("$LOG_LEVEL is no level, INFO is used: %r", name)
+        log.warning("$LOG_LEVEL is not a log level, INFO is used: %r", name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -367,7 +367,7 @@ def test_a_code_needs_no_more_than_its_address(run: Run, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "a list, not an object"),
         ("{}", "url: Field required"),
         ('{"url": 1}', "url: Input should be a valid string, not '1'"),
@@ -475,7 +475,7 @@ CODE_OCEAN_FAULTS: dict[str, tuple[Fault, str]] = {
     **{name: DOCDB_FAULTS[name] for name in ("429", "503", "reset", "hang")},
     "something else": ((200, {}, b"[]"), "not as expected"),
     "nothing": ((200, {}, b"{}"), "not as expected"),
-    "no JSON": ((200, {}, b"<html>"), "no JSON"),
+    "no JSON": ((200, {}, b"<html>"), "not JSON"),
 }
 
 

@@ -629,7 +629,7 @@ def test_no_parameters_change_nothing(content: str, run: Run, docdb: DocDB, tmp_
         ('{"distributed_parameters": [{"a": "\\ud800"}]}', "cannot be sent"),
         ('{"distributed_parameters": [{"a": 1, "a": 2}]}', "'a' appears twice"),
         ('{"distributed_parameters": [' + '{"a":' * 300 + "1" + "}" * 300 + "]}", "100 deep"),
-        ("[" * 100_000, "no JSON"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_parameters_that_cannot_be_used_are_bad_input(

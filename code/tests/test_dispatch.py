@@ -260,7 +260,7 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
         (["shared-b"], ["shared"]),
         (["two"], ["second"]),
     ]
-    assert "first is an asset that is chosen already: two" in result.log
+    assert "first names an asset that another id has chosen: two" in result.log
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,7 @@ WRONG_PAGES: dict[str, list[list[Any]]] = {  # the record ids on the pages that 
 def test_pages_that_do_not_go_on_end_the_run(name: str) -> None:
     answers = iter(WRONG_PAGES[name])
     database = run_capsule.DocDB(lambda _: [{"_id": id_} for id_ in next(answers, [])], 2)
-    with pytest.raises(run_capsule.FailedRun, match="do not go on"):
+    with pytest.raises(run_capsule.FailedRun, match="do not continue"):
         list(database.find({}, ["_id"]))
 
 
@@ -507,7 +507,7 @@ def test_only_the_fields_in_use_are_asked_for(run: Run, docdb: DocDB) -> None:
     [
         ((400, {}, b'{"message": "unknown operator: $foo"}'), 2, "unknown operator: $foo"),
         ((403, {}, b"<html>\nForbidden</html>"), 1, "403"),
-        ((200, {}, b"[1]"), 1, "no list of records"),
+        ((200, {}, b"[1]"), 1, "not a list of records"),
     ],
 )
 def test_an_answer_that_is_no_records_ends_the_run(

@@ -125,9 +125,9 @@ DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
     "hang": (hang, "nothing within 1 s (--timeout)"),
     "drip": (drip, "nothing within 1 s (--timeout)"),
     "html": ((200, {}, b"<html>maintenance</html>"), "<html>maintenance"),
-    "truncated": ((200, {}, b'[{"_id": "a", "na'), "no JSON"),
-    "empty": ((200, {}, b""), "no JSON"),
-    "object": ((200, {}, b'{"message": "no"}'), "no list of records"),
+    "truncated": ((200, {}, b'[{"_id": "a", "na'), "not JSON"),
+    "empty": ((200, {}, b""), "not JSON"),
+    "object": ((200, {}, b'{"message": "no"}'), "not a list of records"),
 }
 
 
@@ -222,7 +222,7 @@ def test_a_record_that_comes_between_two_pages_disturbs_no_other(run: Run, docdb
 def test_a_page_that_is_repeated_ends_the_run(run: Run, docdb: DocDB) -> None:
     page = json.dumps([record(f"{n:04}") for n in range(1_000)]).encode()
     docdb.always = (200, {}, page)
-    fails(run("--query={}"), "do not go on")
+    fails(run("--query={}"), "do not continue")
 
 
 def test_a_page_is_halved_until_it_passes(run: Run, docdb: DocDB) -> None:
@@ -388,11 +388,11 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
 
 @pytest.mark.usefixtures("world")
 def test_s3_is_asked_a_few_times_with_pauses_that_do_not_grow_for_ever(run: Run, s3: S3) -> None:
-    s3.refused["07/"] = (503, "SlowDown")
+    s3.refused["07/"] = (503, "ServiceUnavailable")
     result = run(*FLAGS, constants={"LONGEST_LIST_PAUSE": 0.01})
     assert result.status == 1
     assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 7
-    pauses = re.findall("WARNING .*/07: SlowDown.*; retrying in (.*) s", result.log)
+    pauses = re.findall("WARNING .*/07: ServiceUnavailable.*; retrying in (.*) s", result.log)
     assert pauses == ["0.0"] * 5  # the first one is nothing to worry about
 
 

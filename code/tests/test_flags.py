@@ -302,7 +302,7 @@ def test_an_input_folder_that_is_not_there_is_bad_input(run: Run, tmp_path: Path
     for name in ("nowhere", "file", "file/below", "x" * 300, "half \udcff"):
         result = run("--query={}", f"--input_directory={name}")
         assert result.status == 2
-        assert "--input_directory: must be a folder that is there" in result.error
+        assert "--input_directory: must be an existing folder" in result.error
     program = tmp_path / "code" / "run_capsule.py"  # whose own input folder is not there either
     program.parent.mkdir()
     shutil.copy(PROGRAM, program)
