@@ -1158,7 +1158,7 @@ class Part:
 
 
 FIRST_CONNECTIONS = 64  # that requests are made over, before it shows how many help
-MOST_CONNECTIONS = 512  # more were no faster, on two cores and 50 ms a request
+MOST_CONNECTIONS = 256  # more are no faster on two cores, and over TLS slower: 50 ms a request
 OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
