@@ -1,4 +1,4 @@
-"""Prints the README's table of --balance_by: the heaviest worker against the mean, in bytes."""
+"""Prints the table in code/README.md of --balance_by: the heaviest worker against the mean, in bytes."""
 
 from __future__ import annotations
 
