@@ -1,4 +1,4 @@
-"""Prints the table in code/README.md of --balance_by: the heaviest worker against the mean, in bytes."""
+"""Prints the table of --balance_by in code/README.md: the heaviest worker against the mean."""
 
 from __future__ import annotations
 
