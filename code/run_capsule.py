@@ -656,7 +656,7 @@ RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers pas
 FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
 IDS_PER_QUERY = 5_000  # up to 80 bytes each in all; the gateway takes requests up to 10 MB
 
-# How long anything may take: an attempt at a request $--timeout, and there are so many of them.
+# How long anything may take: an attempt at a request --timeout, and there are so many of them.
 TRIES = 5  # of a question to DocDB, Code Ocean, or for AWS credentials
 LONGEST_PAUSE = 60  # between them, which a service can ask for with Retry-After, in seconds
 
@@ -2157,6 +2157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.disable()  # hardly anything is garbage, and to look for it took a twentieth of the time
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, stop)
+    signal.signal(signal.SIGALRM, lambda *_: None)  # wakes a wait that a signal came just before
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
     try:
         dispatch(parse_settings(argv))
         for name in (signal.SIGINT, signal.SIGTERM):

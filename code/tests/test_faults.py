@@ -588,17 +588,6 @@ sys.addaudithook(signal_once)
 Struck = Callable[..., Result]
 
 
-def send_while_it_waits(number: signal.Signals, process: subprocess.Popen[str]) -> None:
-    """Send a process a signal when its first thread sleeps, where the system tells.
-
-    If that is just about to, Python may notice the signal only when it wakes.
-    """
-    state = Path(f"/proc/{process.pid}/stat")
-    while state.exists() and state.read_text().rpartition(") ")[2][0] not in "SZ":
-        time.sleep(0.01)
-    process.send_signal(number)
-
-
 @pytest.fixture
 def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
     """Return a function that runs the program as a process that gets a signal at a moment."""
@@ -622,8 +611,8 @@ def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
         try:
             if isinstance(what, int):
                 assert in_hand.wait(60)
-                send_while_it_waits(number, process)
-            _, log = process.communicate(timeout=60)  # while the request is in hand
+                process.send_signal(number)
+            _, log = process.communicate(timeout=40)  # while the request is in hand
         finally:
             over.set()
             process.kill()
@@ -708,12 +697,48 @@ def test_a_signal_ends_a_run_that_waits_for_a_service(
     process = start(*FLAGS, "--timeout=300")
     try:
         assert waits.wait(60)
-        send_while_it_waits(number, process)
-        _, log = process.communicate(timeout=60)  # while the service does not answer
+        process.send_signal(number)
+        _, log = process.communicate(timeout=40)  # while the service does not answer
     finally:
         over.set()
         process.kill()
     fails(Result(process.returncode, log, "", output), number.name, 128 + number)
+
+
+# What a signal does that comes just before the first thread waits: another thread takes it.
+TAKEN = """
+import pathlib, signal, threading, time
+
+def take():
+    while not pathlib.Path({!r}).exists():
+        time.sleep(0.01)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+threading.Thread(target=take, daemon=True).start()
+"""
+
+
+def test_a_signal_that_does_not_wake_the_first_thread_is_noticed(
+    start: Start, docdb: DocDB, tmp_path: Path
+) -> None:
+    waits, over = threading.Event(), threading.Event()
+
+    def hold(_: Any) -> None:
+        waits.set()
+        over.wait(120)
+
+    docdb.always = hold
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(TAKEN.format(str(tmp_path / "go")))
+    process = start("--query={}", env={"PYTHONPATH": str(tmp_path / "hook")})
+    try:
+        assert waits.wait(60)
+        (tmp_path / "go").touch()
+        _, log = process.communicate(timeout=40)  # less than --timeout, at which the wait ends
+    finally:
+        over.set()
+        process.kill()
+    fails(Result(process.returncode, log, "", tmp_path / "results"), "SIGTERM", 143)
 
 
 @pytest.mark.usefixtures("many")
