@@ -364,6 +364,14 @@ def many(docdb: DocDB, s3: S3) -> int:
     return 300
 
 
+def all_are_found(hold: Callable[..., Any], many: int, run: Run, s3: S3) -> None:
+    """Let a function answer what is asked of S3, and look whether a run has all files."""
+    s3.fault = lambda request: hold if "list-type" in request.query else None
+    result = run("--query={}", "--file_extension=nwb", env={"AWS_DEFAULT_REGION": "us-west-2"})
+    assert result.status == 0, result.log
+    assert f"{many} files, {many} tasks" in result.error
+
+
 def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3: S3) -> None:
     first = run_capsule.FIRST_CONNECTIONS
     lock = Lock()
@@ -385,10 +393,7 @@ def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3
             in_hand -= 1
         return [page]
 
-    s3.fault = lambda request: hold if "list-type" in request.query else None
-    result = run("--query={}", "--file_extension=nwb", env={"AWS_DEFAULT_REGION": "us-west-2"})
-    assert result.status == 0, result.log
-    assert f"{many} files, {many} tasks" in result.error
+    all_are_found(hold, many, run, s3)
     assert more_are_here.is_set()
 
 
@@ -417,10 +422,7 @@ def test_after_slow_down_no_more_requests_are_made_at_once(many: int, run: Run, 
             in_hand -= 1
         return [page]
 
-    s3.fault = lambda request: hold if "list-type" in request.query else None
-    result = run("--query={}", "--file_extension=nwb", env={"AWS_DEFAULT_REGION": "us-west-2"})
-    assert result.status == 0, result.log
-    assert f"{many} files, {many} tasks" in result.error
+    all_are_found(hold, many, run, s3)
     assert most <= first
 
 
