@@ -3,6 +3,7 @@
 plan       what a dry run writes: a table for programs, a page for people, a few lines to read
 CSV        the assets whose ids are listed, in place of a query
 snapshot   a file of records, in place of the database
+large      how an asset of many pages is split, so that its parts are listed side by side
 latest     which assets --filter_latest leaves out
 size       how tasks are shared out by the size of their files
 code       what Code Ocean, or a file, says of the code that will run; what is processed already
@@ -58,6 +59,8 @@ from run_capsule import (
     Entry,
     FailedRun,
     Flag,
+    Listing,
+    Part,
     Plan,
     Record,
     Settings,
@@ -721,6 +724,56 @@ def list_local(location: str, add_file: Callable[[str, int], str | None]) -> Non
     top = local_path(location)
     if top.is_dir():
         walk(top, "", frozenset())
+
+
+# ----------------------------------------------------------------------------------------- large
+
+KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
+
+
+async def split(listing: Listing, part: Part, keys: list[str]) -> list[Part] | None:
+    """Add the files ahead of a page that need no listing; return the parts left to list.
+
+    From the folder of the part down to the last of the page's keys, the subfolders ahead are
+    asked for, level by level, and become parts; the last part goes on after the page. It ends,
+    with None if that is at once, where a folder holds objects, or subfolders so small that a
+    request for each would cost more than pages.
+    """
+    parts: list[Part] = []
+    folder, last = part.folder, keys[-1]
+    while True:
+        inside = [key for key in keys if key.startswith(folder) and key != folder]
+        below = [key[len(folder) :].partition("/") for key in inside]
+        names = {name for name, _, _ in below}
+        if len(below) < KEYS_PER_FOLDER * len(names) or not all(slash for _, slash, _ in below):
+            break
+        objects, subfolders = await list_level(listing, replace(part, folder=folder))
+        for key, size in objects.items():
+            if key > last:
+                listing.add_file(part, key[part.top :], size)
+        for subfolder in subfolders:
+            if subfolder > last and not listing.add_file(part, subfolder[part.top :], 0):
+                parts.append(replace(part, folder=subfolder, after=""))
+        folder = next((path for path in subfolders if last.startswith(path)), "")
+        if not folder or listing.add_file(part, folder[part.top :], 0):
+            return parts
+    if folder == part.folder:
+        return None
+    return [*parts, replace(part, folder=folder, after=last)]
+
+
+async def list_level(listing: Listing, part: Part) -> tuple[dict[str, int], list[str]]:
+    """Return the sizes of the objects that lie right in a folder, and its subfolders."""
+    objects: dict[str, int] = {}
+    subfolders: list[str] = []
+    token = ""
+    while True:
+        page = await listing.fetch_page(part, delimiter="/", token=token)
+        objects |= page.sizes
+        subfolders += page.folders
+        token = page.token
+        if not token:
+            return objects, subfolders
 
 
 # ---------------------------------------------------------------------------------------- latest

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
+from xml.sax.saxutils import escape
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -22,6 +23,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dispatch_plan
 import run_capsule
 from conftest import Run, fuzz
 from reference import expected_bytes, expected_files
@@ -91,7 +93,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
 def small_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages, and what depends on them, be a tenth as large."""
     s3.page = 100
-    monkeypatch.setattr(run_capsule, "KEYS_PER_FOLDER", run_capsule.KEYS_PER_FOLDER // 10)
+    monkeypatch.setattr(dispatch_plan, "KEYS_PER_FOLDER", dispatch_plan.KEYS_PER_FOLDER // 10)
 
 
 # Folders with their markers, and the siblings that sort around them: before "/" come "!", "-", ".".
@@ -111,7 +113,7 @@ def test_a_server_with_small_pages_gives_what_brute_force_finds(
     in_a_row: int, per_folder: int, s3: S3, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_capsule, "PAGES_IN_A_ROW", in_a_row)
-    monkeypatch.setattr(run_capsule, "KEYS_PER_FOLDER", per_folder)
+    monkeypatch.setattr(dispatch_plan, "KEYS_PER_FOLDER", per_folder)
 
     def check(keys: set[str], extension: str, page: int, weigh: bool) -> None:
         s3.backend.buckets[BUCKET].keys.clear()
@@ -687,6 +689,72 @@ def test_requests_are_signed_as_botocore_signs_them(
     assert headers["Authorization"] == request.headers["Authorization"]
     assert headers.get("x-amz-security-token") == request.headers.get("X-Amz-Security-Token")
     assert headers["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]
+
+
+OBJECTS = st.tuples(
+    st.text("ab/.é+% &<", min_size=1, max_size=6),
+    st.integers(0, 2**40),
+    st.sampled_from(["aws", "aws", "aws", "checksum", "owner", "size first", "spaced", "no size"]),
+)
+
+
+def object_in_xml(key: str, size: int, style: str) -> str:
+    """Return an object as one server or another words it."""
+    name = f"<Key>{escape(key)}</Key>"
+    tag = "<LastModified>2025-03-04T09:12:33.000Z</LastModified><ETag>&quot;a&quot;</ETag>"
+    number, storage = f"<Size>{size}</Size>", "<StorageClass>STANDARD</StorageClass>"
+    checksum = "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumType>FULL</ChecksumType>"
+    owner = "<Owner><ID>1</ID><DisplayName>Key</DisplayName></Owner>"
+    parts = {
+        "aws": [name, tag, number, storage],
+        "checksum": [name, tag, checksum, number, storage],
+        "owner": [name, tag, number, owner, storage],
+        "size first": [number, name, tag, storage],
+        "spaced": ["\n  ", name, "\n  ", tag, number, storage],
+        "no size": [name, tag, storage],
+    }[style]
+    return f"<Contents>{''.join(parts)}</Contents>"
+
+
+@given(
+    st.lists(OBJECTS, max_size=6, unique_by=lambda one: one[0]),
+    st.booleans(),
+    st.lists(st.text("ab/&", min_size=1, max_size=3), max_size=2),
+    st.booleans(),
+    st.sampled_from(["", " broken", "&"]),
+    st.sampled_from(["", "a", "b"]),
+)
+def test_a_page_says_the_same_however_it_is_worded(
+    objects: list[tuple[str, int, str]],
+    in_order: bool,
+    folders: list[str],
+    quoted: bool,
+    odd: str,
+    last: str,
+) -> None:
+    encode = quote_plus if quoted else str
+    listed = sorted(objects) if in_order else objects
+    shown = "".join(object_in_xml(encode(key), size, style) for key, size, style in listed)
+    below = "".join(
+        f"<CommonPrefixes><Prefix>{escape(encode(one))}</Prefix></CommonPrefixes>"
+        for one in folders
+    )
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<IsTruncated>false</IsTruncated>{'<EncodingType>url</EncodingType>' * quoted}"
+        f"{shown}{below}{odd}</ListBucketResult>"
+    ).encode()
+    keys = [key for key, _, _ in listed]
+    wrong = "&" in odd or keys != sorted(keys) or any(key <= last for key in keys)
+    if wrong or any(style == "no size" for _, _, style in listed):
+        with pytest.raises(ValueError, match=r"S3|zip"):
+            run_capsule.read_page(body, last)
+        return
+    page = run_capsule.read_page(body, last)
+    assert list(page.sizes.items()) == [(key, size) for key, size, _ in listed]
+    assert page.folders == folders
+    assert page.token == ""
 
 
 def test_a_setting_that_boto3_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:
