@@ -30,6 +30,7 @@ import warnings
 from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -875,6 +876,12 @@ QUIET_GIT = {  # the library asks git for a commit; it must fail where it would 
     "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
     "GIT_HTTP_LOW_SPEED_TIME": "60",
 }
+
+
+def begin_find_process(settings: Settings, fixed: Record) -> Future[DataProcess]:
+    """Begin to look for what will run the tasks."""
+    os.environ.update(QUIET_GIT)  # before there are threads that read it
+    return begin(find_process, settings, fixed)
 
 
 def find_process(settings: Settings, fixed: Record) -> DataProcess:

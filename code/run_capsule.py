@@ -1243,14 +1243,16 @@ class Listing:
 
     async def work_side_by_side(self) -> None:
         """List what is queued, over as many connections as there may be."""
-        from aiohttp import ClientSession, ClientTimeout, TCPConnector
+        import aiohttp
 
         open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = self.settings.max_connections
         self.most = max(1, min(wanted or MOST_CONNECTIONS, open_files - OTHER_FILES))
-        connector = TCPConnector(limit=self.most)
-        timeout = ClientTimeout(total=None)  # ours is for more than the request
-        session = ClientSession(connector=connector, timeout=timeout)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.most),
+            timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
         async with session as self.session, asyncio.TaskGroup() as self.workers:
             if not self.settings.docdb_snapshot:
                 self.workers.create_task(self.open_s3())  # while DocDB answers
@@ -1335,15 +1337,11 @@ class Listing:
         What may be transient is retried after a pause that grows. Raise OSError where it is not,
         PermissionError where S3 refuses.
         """
-        asked = {
-            "list-type": "2",
-            "encoding-type": "url",  # there are keys that XML cannot spell
-            "prefix": part.folder,
-            "start-after": start,
-            "continuation-token": token,
-            "delimiter": delimiter,
-        }
-        query = "&".join(f"{name}={quote(asked[name], safe='')}" for name in asked if asked[name])
+        asked = {"prefix": part.folder, "start-after": start, "delimiter": delimiter}
+        # url: there are keys that XML cannot spell
+        asked |= {"list-type": "2", "encoding-type": "url", "continuation-token": token}
+        given = [f"{name}={quote(asked[name])}" for name in asked if asked[name]]
+        query = "&".join(given).replace("/", "%2F")  # quicker than to quote the slashes too
         first_asked = time.monotonic()
         attempt = 0
         while True:
@@ -1367,17 +1365,15 @@ class Listing:
 
     async def try_page(self, bucket: str, query: str, last: str) -> Page:
         """Return a page; a quick one lets one more worker begin, if there is work for it."""
-        from aiohttp import ClientError
-        from botocore.exceptions import BotoCoreError
-
         s3 = await self.open_s3()
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self.settings.timeout):
-                page = read_page(await self.ask(s3, bucket, query), last)
+            page = read_page(await self.ask(s3, bucket, query), last)
         except TimeoutError:
             raise OSError(f"nothing within {self.settings.timeout} s (--timeout)") from None
-        except (ClientError, BotoCoreError, ValueError) as error:
+        except (FailedRun, OSError):
+            raise
+        except Exception as error:  # of aiohttp, botocore and read_page
             raise OSError(reason_of(error)) from None
         seconds = time.monotonic() - started
         self.quickest = min(self.quickest, seconds)
@@ -1387,12 +1383,15 @@ class Listing:
 
     async def open_s3(self) -> S3:
         """Return S3 with credentials, region and endpoint, which are looked for once."""
-        longest = TRIES * self.settings.timeout  # AWS's tools retry on their own
         if not self.s3:
-            search = asyncio.wait_for(asyncio.to_thread(S3), longest)
-            self.s3 = self.loop.create_task(search)
+            self.s3 = self.workers.create_task(self.find_s3())
+        return await self.s3
+
+    async def find_s3(self) -> S3:
+        """Return what open_s3 does."""
+        longest = TRIES * self.settings.timeout  # AWS's tools retry on their own
         try:
-            return await self.s3
+            return await asyncio.wait_for(asyncio.to_thread(S3), longest)
         except TimeoutError:
             raise FailedRun(f"AWS: no credentials in {longest} s") from None
 
@@ -1406,7 +1405,7 @@ class Listing:
             url = f"{bucket.url}?{query}"
             async with self.session.get(
                 URL(url, encoded=True),
-                headers=await s3.sign(url, bucket.region),
+                headers=await s3.sign(url, bucket.region, self.settings.timeout),
                 proxy=bucket.proxy,
                 ssl=s3.certificates,
                 allow_redirects=False,
@@ -1418,6 +1417,18 @@ class Listing:
             self.buckets[name] = s3.bucket(name, region)
         check_answer(answer, body, name)
         return body
+
+
+def import_aiohttp() -> None:
+    """Import aiohttp without the certificates of its own default, which no request here uses.
+
+    It reads them twice, which takes half of its time. Call this while there is one thread.
+    """
+    ssl.SSLContext.set_default_verify_paths = lambda _: None  # type: ignore
+    try:
+        import aiohttp  # noqa: F401
+    finally:
+        del ssl.SSLContext.set_default_verify_paths
 
 
 def check_answer(answer: ClientResponse, body: bytes, bucket: str) -> None:
@@ -1537,17 +1548,17 @@ class S3:
         proxy = get_environ_proxies(url).get(url.partition(":")[0])
         return Bucket(url, client.meta.region_name, proxy)
 
-    async def sign(self, url: str, region: str) -> dict[str, str]:
+    async def sign(self, url: str, region: str, timeout: int) -> dict[str, str]:
         """Return the headers with which S3 takes a request; credentials that end are renewed.
 
-        This is AWS Signature Version 4 for a GET. botocore, with which a test compares it, takes
-        five times as long, a fifth of the time of a run.
+        Raise TimeoutError where that takes longer. This is AWS Signature Version 4 for a GET;
+        botocore, with which a test compares it, takes five times as long.
         """
         if not self.credentials:
             return {}
         get = self.credentials.get_frozen_credentials
         expire = getattr(self.credentials, "refresh_needed", bool)
-        frozen = await asyncio.to_thread(get) if expire() else get()
+        frozen = await asyncio.wait_for(asyncio.to_thread(get), timeout) if expire() else get()
         address, _, query = url.partition("?")
         host, _, path = address.partition("://")[2].partition("/")
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -1558,9 +1569,7 @@ class S3:
         names, query = ";".join(headers), "&".join(sorted(query.split("&")))
         request = f"GET\n/{path}\n{query}\n{lines}\n{names}\n{EMPTY}".encode()
         scope = f"{moment[:8]}/{region}/s3/aws4_request"
-        key = f"AWS4{frozen.secret_key}".encode()
-        for part in scope.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
+        key = signing_key(frozen.secret_key, scope)
         string = f"{ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(request).hexdigest()}"
         signature = hmac.digest(key, string.encode(), "sha256").hex()
         credential = f"Credential={frozen.access_key}/{scope}"
@@ -1568,6 +1577,15 @@ class S3:
             f"{ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"
         )
         return headers
+
+
+@cache
+def signing_key(secret: str, scope: str) -> bytes:
+    """Return what requests of one day and region are signed with."""
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
@@ -1583,6 +1601,8 @@ def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
     >>> file_of("behavior/session.nwb", ".nwb")
     ('behavior/session.nwb', None)
     """
+    if extension not in path and ".zarr/" not in path:  # as most are
+        return None, None
     end = path.find("/")
     while end >= 0:
         folder = path[:end]
@@ -1950,15 +1970,17 @@ def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
     fixed, sets = read_parameters(settings.input_directory)
     files = question = None
+    if settings.file_extension:
+        import_aiohttp()
     if not settings.no_code:
-        from dispatch_plan import QUIET_GIT, find_process  # what code will run the tasks
+        from dispatch_plan import begin_find_process  # what code will run the tasks
 
-        os.environ.update(QUIET_GIT)  # before there are threads that read it
-        question = begin(find_process, settings, fixed)  # while DocDB and S3 answer
+        question = begin_find_process(settings, fixed)  # while DocDB and S3 answer
+    database = open_database(settings)
     progress = Progress()
     listing = Listing(settings, progress) if settings.file_extension else None
     try:
-        entries = find_assets(settings, progress, listing)
+        entries = find_assets(settings, database, progress, listing)
         assets = [entry for entry in entries if isinstance(entry, Asset)]
         groups = group_assets(assets)
         if listing:
@@ -1993,16 +2015,21 @@ def make_plan(settings: Settings) -> Plan:
     return Plan(progress.records, entries, files, workers, processed, left_out)
 
 
-def find_assets(settings: Settings, progress: Progress, listing: Listing | None) -> list[Entry]:
-    """Return the assets with their groups, and what is skipped; their listing is begun."""
+def open_database(settings: Settings) -> Database:
+    """Return what answers the filter."""
     if settings.query is not None:
         log.info("the filter: %s", pasteable(settings.query))
     if settings.docdb_snapshot:
         from dispatch_plan import open_snapshot
 
-        database: Database = open_snapshot(settings.docdb_snapshot)
-    else:
-        database = open_docdb(settings.docdb_version, settings.timeout)
+        return open_snapshot(settings.docdb_snapshot)
+    return open_docdb(settings.docdb_version, settings.timeout)
+
+
+def find_assets(
+    settings: Settings, database: Database, progress: Progress, listing: Listing | None
+) -> list[Entry]:
+    """Return the assets with their groups, and what is skipped; their listing is begun."""
     narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
     entries = choose_assets(settings, database, progress, None if narrowed else listing)
     if settings.query and not progress.records:

@@ -537,6 +537,22 @@ def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> No
     fails(run(*flags, env=env, constants={"TRIES": 2}), "AWS: no credentials in 2 s")
 
 
+@pytest.mark.usefixtures("world")
+def test_credentials_that_are_never_renewed_end_the_run(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "credentials"
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    given = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "SessionToken": "a"}
+    source.write_text(json.dumps({"Version": 1, **given, "Expiration": soon}))
+    config = tmp_path / "config"
+    calls = [f"mkdir {tmp_path / number}" for number in ("first", "second")]
+    command = f"sh -c '{' || '.join(calls)} || sleep 60; cat {source}'"
+    config.write_text(f"[default]\ncredential_process = {command}\n")
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    env = {**keys, "AWS_CONFIG_FILE": str(config)}
+    result = run(*FLAGS, "--timeout=1", env=env, constants={"LIST_TRIES": 2})
+    fails(result, "nothing within 1 s (--timeout)")
+
+
 # ------------------------------------------------------------------------------------- the machine
 
 

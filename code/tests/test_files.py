@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -681,7 +683,7 @@ def test_requests_are_signed_as_botocore_signs_them(
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in asked.items())
     url = f"{endpoint}/bucket.name-1?list-type=2&{query}".rstrip("&")
     while True:
-        headers = asyncio.run(s3.sign(url, "eu-central-1"))
+        headers = asyncio.run(s3.sign(url, "eu-central-1", 5))
         request = AWSRequest("GET", url)
         S3SigV4Auth(s3.credentials, "s3", "eu-central-1").add_auth(request)
         if request.headers["X-Amz-Date"] == headers["x-amz-date"]:  # in the same second
@@ -755,6 +757,19 @@ def test_a_page_says_the_same_however_it_is_worded(
     assert list(page.sizes.items()) == [(key, size) for key, size, _ in listed]
     assert page.folders == folders
     assert page.token == ""
+
+
+def test_aiohttp_reads_no_certificates_of_its_own() -> None:
+    code = """
+import ssl
+from run_capsule import import_aiohttp
+import_aiohttp()
+from aiohttp import connector
+assert not connector._SSL_CONTEXT_VERIFIED.get_ca_certs()
+before = ssl._ssl._SSLContext.set_default_verify_paths
+assert ssl.SSLContext.set_default_verify_paths is before
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(run_capsule.__file__).parent, check=True)
 
 
 def test_a_setting_that_boto3_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:
