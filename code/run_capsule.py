@@ -1476,11 +1476,12 @@ def read_page(body: bytes, last: str) -> Page:
 
     Keys in no order, or not after `last`, are no page either: what lies between would be lost.
     """
-    rest, *objects = OBJECT.split(body)  # what is before them; the key and size of each, and so on
+    start, *objects = OBJECT.split(body)  # objects: a key, a size, and what follows, again and again
+    rest = start + b"".join(objects[2::3])
+    if b"Contents" in rest:  # not all are worded so
+        rest, objects = body, []
     try:
-        root = ElementTree.fromstring(rest + b"".join(objects[2::3]))  # noqa: S314
-        if root.find("{*}Contents") is not None:  # not all of them are worded so
-            root, objects = ElementTree.fromstring(body), []  # noqa: S314
+        root = ElementTree.fromstring(rest)  # noqa: S314
     except ElementTree.ParseError as error:
         raise ValueError(f"what S3 answers is not a listing: {error}") from None
     space = root.tag.removesuffix("ListBucketResult")
