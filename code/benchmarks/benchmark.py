@@ -342,18 +342,24 @@ def print_open_files(runs: int) -> None:
 
 def print_slow_down(runs: int) -> None:
     """Measure where S3 refuses what is more than a number of requests a second."""
-    for rate in (3_500, 1_000, 500, 200):
-        with services("small", 5_000, f"--rate={rate}") as at:
-            title = f"slow down: past {rate:,} requests a second, 5,000 assets of 20 objects"
+    for rate, assets in (
+        (3_500, 5_000),
+        (3_500, 20_000),
+        (1_000, 5_000),
+        (500, 5_000),
+        (200, 5_000),
+    ):
+        with services("small", assets, f"--rate={rate}") as at:
+            title = f"slow down: past {rate:,} requests a second, {assets:,} assets of 20 objects"
             rows = programs(at) | programs(at, "--max_connections=256")
-            print_table(title, rows, runs, floor=5_000 / rate)
+            print_table(title, rows, runs, floor=assets / rate)
 
 
 def print_start(runs: int) -> None:
     """Measure what passes before the first request to list."""
-    imports = "run_capsule, requests, aind_data_access_api.document_db, boto3, aiohttp"
     path = str(PROGRAM.parent)
-    code = f"import gc, sys; gc.disable(); sys.path.insert(0, {path!r}); import {imports}"
+    code = f"import gc, os, sys; gc.disable(); sys.path.insert(0, {path!r}); import run_capsule"
+    code += "; run_capsule.import_aiohttp(); import aind_data_access_api.document_db; os._exit(0)"
     for title, flags in (("HTTP", ()), ("HTTPS", ("--tls",))):
         with services("small", 10, *flags) as at:
             rows: Rows = {
