@@ -1158,7 +1158,7 @@ class Part:
 
 
 FIRST_CONNECTIONS = 64  # that requests are made over, before it shows how many help
-MOST_CONNECTIONS = 512  # half of them do at 50 ms a request, but not where it takes longer
+MOST_CONNECTIONS = 512  # half of them do at 50 ms a request, but not at 200 ms
 OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
