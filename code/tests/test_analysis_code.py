@@ -21,7 +21,6 @@ from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchMode
 from analysis_pipeline_utils.result_files import processing_prefix
 from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
 
-import run_capsule
 from conftest import ROOT, Result, Run, Task
 from standins import BUCKET, RESULTS, S3, TOKEN, CodeOcean, DocDB, Fault, record
 from test_faults import DOCDB_FAULTS, UNANSWERED
@@ -487,20 +486,17 @@ def test_a_fault_of_code_ocean_that_passes_is_outlived_and_one_that_stays_ends_t
 ) -> None:
     fault, words = CODE_OCEAN_FAULTS[name]
     constants = {"LONGEST_PAUSE": 0.1}
-    times, tries, timeout = 2, run_capsule.TRIES, []
-    if name in UNANSWERED:  # each time takes seconds; three are enough for what is answered
-        times, tries, timeout = 1, 3, ["--timeout=3"]
-        constants["TRIES"] = tries
-    pipeline.code_ocean.faults.extend([fault] * times)
+    pipeline.code_ocean.faults.extend([fault] * 2)
+    timeout = ["--timeout=3"] * (name in UNANSWERED)  # enough for what is answered
     passing = run(*FILES, *timeout, env=pipeline.environment, constants=constants)
     assert passing.status == 0, passing.log
-    assert passing.log.count("retrying in") == times
+    assert passing.log.count("retrying in") == 2
     assert all("analysis_code" in task for task in passing.tasks())
     pipeline.code_ocean.always = fault
     timeout = ["--timeout=1"] * (name in UNANSWERED)
     flags = [*FILES, *timeout, "--overwrite=1"]
     lasting = run(*flags, env=pipeline.environment, constants=constants)
-    assert f"({tries} attempts in " in lasting.error
+    assert "(5 attempts in " in lasting.error
     assert lasting.status == 1
     assert "no usable answer from Code Ocean at localhost:" in lasting.error
     assert words in lasting.error

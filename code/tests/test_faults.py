@@ -142,19 +142,16 @@ def test_a_fault_of_docdb_that_passes_is_outlived_and_one_that_stays_ends_the_ru
 ) -> None:
     fault, words = DOCDB_FAULTS[name]
     constants = {"LONGEST_PAUSE": 0.1}
-    times, tries, timeout = 2, run_capsule.TRIES, []
-    if name in UNANSWERED:  # each time takes seconds; three are enough for what is answered
-        times, tries, timeout = 1, 3, ["--timeout=3"]
-        constants["TRIES"] = tries
-    docdb.faults.extend([fault] * times)
+    docdb.faults.extend([fault, fault])
+    timeout = ["--timeout=3"] * (name in UNANSWERED)  # enough for what is answered
     passing = run(*FLAGS, *timeout, constants=constants)
     completes(passing, whole)
-    assert passing.log.count("retrying in") == times
+    assert passing.log.count("retrying in") == 2
     if name not in LASTING:
         return
     docdb.always = fault
     lasting = run(*FLAGS, "--timeout=1", "--overwrite=1", constants=constants)
-    assert f"({tries} attempts in " in lasting.error
+    assert "(5 attempts in " in lasting.error
     assert lasting.files() == whole
     shutil.rmtree(lasting.output)
     fails(lasting, words)
