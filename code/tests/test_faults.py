@@ -492,6 +492,23 @@ def test_a_bucket_that_answers_from_elsewhere_is_followed(
     completes(run(*FLAGS, env={"AWS_DEFAULT_REGION": "eu-central-1"}), whole)
 
 
+def credentials_by(command: str, folder: Path) -> dict[str, str | None]:
+    """Return an environment in which this command gives the credentials."""
+    config = folder / "config"
+    config.write_text(f"[default]\ncredential_process = {command}\n")
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    return {**keys, "AWS_CONFIG_FILE": str(config)}
+
+
+def credentials_that_end_soon(folder: Path, token: str) -> Path:
+    """Return a file of credentials that are renewed each time, so soon do they end."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    given = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "SessionToken": token}
+    source = folder / "credentials"
+    source.write_text(json.dumps({"Version": 1, **given, "Expiration": soon}))
+    return source
+
+
 @pytest.mark.usefixtures("world")
 def test_credentials_that_expire_in_the_middle_are_renewed(
     run: Run, s3: S3, docdb: DocDB, tmp_path: Path
@@ -499,14 +516,9 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
     docdb.put(*(record(f"more-{n:03}") for n in range(100)))
     s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(100)])
     whole = run(*FLAGS, output=tmp_path / "whole").files()
-    # each call gives credentials of its own, which end soon, so that they are renewed each time
-    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    given = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "SessionToken": "its number is"}
-    source = tmp_path / "credentials"
-    source.write_text(json.dumps({"Version": 1, **given, "Expiration": soon}))
-    config = tmp_path / "config"
-    command = f"""sh -c 'sed "s/its number is/& $$/" {source}'"""
-    config.write_text(f"[default]\ncredential_process = {command}\n")
+    # each call gives credentials of its own
+    source = credentials_that_end_soon(tmp_path, "its number is")
+    env = credentials_by(f"""sh -c 'sed "s/its number is/& $$/" {source}'""", tmp_path)
     tokens: list[str] = []
     over: set[str] = set()
 
@@ -517,8 +529,6 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
         return answer(400, "ExpiredToken") if request.token in over else None
 
     s3.fault = expired
-    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    env = {**keys, "AWS_CONFIG_FILE": str(config)}
     result = run(*FLAGS, "--max_connections=2", env=env)
     assert result.status == 0, result.log
     assert all(tokens)
@@ -529,26 +539,16 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
 @pytest.mark.usefixtures("world")
 def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
     (tmp_path / "records.json").write_text(json.dumps(record("a")))
-    config = tmp_path / "config"
-    config.write_text("[default]\ncredential_process = sleep 60\n")
-    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
     flags = (*FLAGS, "--docdb_snapshot=records.json", "--timeout=1")
-    env = {**keys, "AWS_CONFIG_FILE": str(config)}
+    env = credentials_by("sleep 60", tmp_path)
     fails(run(*flags, env=env, constants={"TRIES": 2}), "AWS: no credentials in 2 s")
 
 
 @pytest.mark.usefixtures("world")
 def test_credentials_that_are_never_renewed_end_the_run(run: Run, tmp_path: Path) -> None:
-    source = tmp_path / "credentials"
-    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    given = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "SessionToken": "a"}
-    source.write_text(json.dumps({"Version": 1, **given, "Expiration": soon}))
-    config = tmp_path / "config"
+    source = credentials_that_end_soon(tmp_path, "a")
     calls = [f"mkdir {tmp_path / number}" for number in ("first", "second")]
-    command = f"sh -c '{' || '.join(calls)} || sleep 60; cat {source}'"
-    config.write_text(f"[default]\ncredential_process = {command}\n")
-    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    env = {**keys, "AWS_CONFIG_FILE": str(config)}
+    env = credentials_by(f"sh -c '{' || '.join(calls)} || sleep 60; cat {source}'", tmp_path)
     result = run(*FLAGS, "--timeout=1", env=env, constants={"LIST_TRIES": 2})
     fails(result, "nothing within 1 s (--timeout)")
 
