@@ -960,8 +960,8 @@ def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: s
         raise ValueError(f"an answer that is not as expected: {error!r}") from None
 
 
-def find_processed(tasks: list[Task], timeout: int) -> list[Task]:
-    """Return the tasks whose result is in the results store already."""
+def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that are left to do, and those with a result in the results store."""
     database, collection = (os.environ[name].strip() for name in RESULTS_STORE[1:])
     name = f"the results store {database}/{collection}"
     # v1, whatever the metadata's version is: there the consumer's library looks, and writes
@@ -981,7 +981,7 @@ def find_processed(tasks: list[Task], timeout: int) -> list[Task]:
             raise FailedRun(f"the records of the results store called {asked[0]} are too large")
     processed = [task for task in tasks if task.result in results]
     log_first(logging.INFO, "processed already", [label_of(task) for task in processed])
-    return processed
+    return [task for task in tasks if task.result not in results], processed
 
 
 def label_of(task: Task) -> str:

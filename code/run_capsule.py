@@ -2005,11 +2005,9 @@ def make_plan(settings: Settings) -> Plan:
         raise FailedRun(f"nothing to dispatch: {summarise_records(progress.records, entries)}")
     processed: list[Task] = []
     if settings.skip_processed:
-        from dispatch_plan import find_processed
+        from dispatch_plan import set_apart_processed
 
-        processed = find_processed(tasks, settings.timeout)
-    results = {task.result for task in processed}
-    tasks = [task for task in tasks if task.result not in results]
+        tasks, processed = set_apart_processed(tasks, settings.timeout)
     left_out = max(0, len(tasks) - settings.max_tasks) if settings.max_tasks else 0
     if left_out:
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, plural(left_out, "task"))

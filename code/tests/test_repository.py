@@ -69,6 +69,14 @@ def test_the_documents_are_short(document: Path, limit: int) -> None:
     assert len(document.read_text().splitlines()) <= limit
 
 
+def test_the_program_is_short_and_so_are_its_functions() -> None:
+    source = PROGRAM.read_text()
+    assert len(source.splitlines()) <= 2_200
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            assert node.end_lineno - node.lineno < 45, node.name
+
+
 @pytest.mark.parametrize("document", [README, CODE_README])
 def test_the_links_of_the_documents_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", document.read_text())
