@@ -9,15 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dispatch_plan import deal_by_size
-from run_capsule import Task, deal_in_order
+from dispatch.tasks import Task, deal_by_size, deal_in_order
 
 ROUNDS = 200
 
 
 def heaviest(shares: list[list[Task]]) -> float:
     """Return the bytes of the heaviest worker, the mean being 1."""
-    loads = [sum(task.size for task in share) for share in shares]
+    loads = [sum(task.size or 0 for task in share) for share in shares]
     return max(loads) / statistics.mean(loads)
 
 

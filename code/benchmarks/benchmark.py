@@ -37,7 +37,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 
 from servers import BUCKET, EXTENSIONS, SHAPES, World, asset_name  # noqa: E402
 
-from run_capsule import file_of  # noqa: E402
+from dispatch.listing import file_of  # noqa: E402
 
 LATENCY = 0.05
 THREADS = 64  # of the other methods
@@ -359,7 +359,7 @@ def print_start(runs: int) -> None:
     """Measure what passes before the first request to list."""
     path = str(PROGRAM.parent)
     code = f"import gc, os, sys; gc.disable(); sys.path.insert(0, {path!r}); import run_capsule"
-    code += "; run_capsule.import_aiohttp(); import aind_data_access_api.document_db; os._exit(0)"
+    code += "; import aiohttp, aind_data_access_api.document_db; os._exit(0)"
     for title, flags in (("HTTP", ()), ("HTTPS", ("--tls",))):
         with services("small", 10, *flags) as at:
             rows: Rows = {

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-import run_capsule
+from dispatch import tasks
 from forks import Server, run_in_a_fork
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
@@ -70,10 +70,10 @@ def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStra
         turn += 1
 
 
-def a_task(size: int, task_id: str | None = None) -> run_capsule.Task:
+def a_task(size: int, task_id: str | None = None) -> tasks.Task:
     """Return a task to be dealt or written, of which nothing else is known."""
     task_id = task_id or str(uuid.uuid4())
-    return run_capsule.Task([], None, size, None, None, id=task_id, content=b"{}")
+    return tasks.Task([], None, size, None, None, id=task_id, content=b"{}")
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,6 @@ IMPORTS = (
     *("analysis_pipeline_utils.metadata", "analysis_pipeline_utils.analysis_dispatch_model"),
     *("boto3", "codeocean", "jinja2", "mgqpy", "requests", "tqdm"),
 )
-PROGRAM = ("run_capsule", "dispatch_plan")  # its modules
 
 LONGEST = 300  # seconds, of a run
 
@@ -105,8 +104,7 @@ def serve(listener: socket.socket) -> None:
     botocore.session.create_loader = cache(botocore.session.create_loader)
     boto3.session.Session("none", "none").client("s3", "us-west-2")
     sys.path[0] = str(CODE)
-    for name in PROGRAM:
-        importlib.import_module(name)
+    importlib.import_module("run_capsule")
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     while True:
@@ -159,17 +157,26 @@ def run(argv: list[str], constants: dict[str, float]) -> int:
     """Run the program with these flags, and with these values of its constants."""
     program: Any = sys.modules["run_capsule"]
     sys.argv = [str(program.__file__), *argv]
-    backoff = program.backoff
-    program.backoff = lambda attempt: backoff(attempt) / 10
+    backoff = sys.modules["dispatch.retry"].backoff
+    set_everywhere("backoff", lambda attempt: backoff(attempt) / 10)
     for name, value in constants.items():
-        modules = [sys.modules[module] for module in PROGRAM if name in vars(sys.modules[module])]
-        assert modules
-        for module in modules:
-            setattr(module, name, value)
+        set_everywhere(name, value)
     try:
         return int(program.main())
     except SystemExit as stop:
         return int(stop.code or 0)
+
+
+def set_everywhere(name: str, value: Any) -> None:
+    """Set what is called so in all modules of the program that have it."""
+    modules = []
+    for module in list(sys.modules.values()):
+        is_own = module.__name__ == "run_capsule" or module.__name__.startswith("dispatch.")
+        if is_own and name in vars(module):
+            modules.append(module)
+    assert modules, name
+    for module in modules:
+        setattr(module, name, value)
 
 
 if __name__ == "__main__":

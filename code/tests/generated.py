@@ -19,6 +19,19 @@ PANEL = ROOT / ".codeocean" / "app-panel.json"
 sys.path.insert(0, str(ROOT / "code"))
 
 import run_capsule  # noqa: E402
+from dispatch.flags import (  # noqa: E402
+    to_field,
+    to_fields,
+    to_level,
+    to_measure,
+    to_names,
+    to_number,
+    to_positive,
+    to_string,
+    to_suffix,
+    to_switch,
+    to_version,
+)
 
 # Folders are Code Ocean's own, and its results folder is empty at every start.
 NOT_IN_PANEL = ("--input_directory", "--output_directory", "--overwrite")
@@ -31,18 +44,18 @@ ICONS = {
     "Folders and safety": "🛟",
 }
 LIMITS: dict[Any, dict[str, Any]] = {
-    run_capsule.switch: {"value_type": "integer", "minimum": 0, "maximum": 1},
-    run_capsule.positive: {"value_type": "integer", "minimum": 1},
-    run_capsule.whole: {"value_type": "integer", "minimum": 0},
-    run_capsule.version: {"value_type": "string", "pattern": "^(v1|v2)?$"},
-    run_capsule.level: {"value_type": "string", "pattern": "^(raw|derived)?$"},
-    run_capsule.measure: {"value_type": "string", "pattern": "^(count|size)?$"},
-    run_capsule.name_list: {"value_type": "string"},
-    run_capsule.field_list: {"value_type": "string"},
-    run_capsule.field_name: {"value_type": "string", "pattern": "^[^,]*$"},
-    run_capsule.suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
+    to_switch: {"value_type": "integer", "minimum": 0, "maximum": 1},
+    to_positive: {"value_type": "integer", "minimum": 1},
+    to_number: {"value_type": "integer", "minimum": 0},
+    to_version: {"value_type": "string", "pattern": "^(v1|v2)?$"},
+    to_level: {"value_type": "string", "pattern": "^(raw|derived)?$"},
+    to_measure: {"value_type": "string", "pattern": "^(count|size)?$"},
+    to_names: {"value_type": "string"},
+    to_fields: {"value_type": "string"},
+    to_field: {"value_type": "string", "pattern": "^[^,]*$"},
+    to_suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
     str: {"value_type": "string"},
-    run_capsule.valid_string: {"value_type": "string"},
+    to_string: {"value_type": "string"},
 }
 
 

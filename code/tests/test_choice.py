@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import dispatch_plan
 from conftest import Run, Visit
-from dispatch_plan import CHOOSE_BY, Snapshot, write
+from dispatch import plan_page
+from dispatch.plan_page import CHOOSE_BY, PLAN_SCRIPT
+from dispatch.snapshot import Snapshot
 from reference import matches
 from standins import DocDB, record
 from test_plan import (
     HOSTILE,
-    SETTINGS,
+    REQUEST,
     SHOTS,
     make_named_plan,
-    make_named_settings,
+    make_named_request,
     make_plan,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -286,7 +288,7 @@ def cohort(tmp_path: Path, open_page: Any) -> Any:
     """Return a function that opens the page of a plan with 300 assets of 900 tasks."""
 
     def cohort(choice: str = "", **options: Any) -> Any:
-        write(make_plan(), SETTINGS, tmp_path)
+        write(make_plan(), REQUEST, tmp_path)
         return open_page(tmp_path, **options).page if not choice else follow(choice, **options)
 
     def follow(choice: str, **options: Any) -> Any:
@@ -315,8 +317,8 @@ def test_a_choice_updates_all_that_is_counted(cohort: Any) -> None:
     chosen = page.inner_text("#chosen")
     assert re.match(rf"Chosen: {kinds['ecephys']} of 300 assets, {kinds['ecephys'] * 3} of", chosen)
     planned = make_plan().tasks
-    some = sum(task.size for task in planned if "ecephys" in task.assets[0].name)
-    every = sum(task.size for task in planned)
+    some = sum(task.size or 0 for task in planned if "ecephys" in task.assets[0].name)
+    every = sum(task.size or 0 for task in planned)
     assert chosen.endswith(f"tasks, {some / 1e9:.1f} GB of {every / 1e12:.1f} TB.")
     assert values(page, "level") == {"derived": kinds["ecephys"]}
     assert {**kinds, "behavior-videos": 300} == values(page, "modality")
@@ -382,7 +384,7 @@ def test_the_filter_is_downloaded_and_keeps_the_numbers_of_the_query(
     open_page: Any, tmp_path: Path
 ) -> None:
     query = '{"name":"\u2028 it\'s","a":1.0,"b":123456789012345678901,"c":1e3,"d":"\u202eright"}'
-    write(make_plan(), replace(SETTINGS, query=json.loads(query)), tmp_path)
+    write(make_plan(), replace(REQUEST, query=json.loads(query)), tmp_path)
     page = open_page(tmp_path).page
     page.get_by_role("checkbox", name="ecephys").check()
     with page.expect_download() as download:
@@ -405,7 +407,7 @@ def test_a_filter_that_no_command_line_takes_goes_into_a_file(
     open_page: Any, tmp_path: Path
 ) -> None:
     names = [f"{number:04} {'long ' * 60}" for number in range(500)]
-    write(make_named_plan(names), make_named_settings(names), tmp_path)
+    write(make_named_plan(names), make_named_request(names), tmp_path)
     page = open_page(tmp_path).page
     assert page.locator("#values-of-subject input").count() == 100
     assert page.get_by_text("100 of 500 values").first.is_visible()
@@ -419,7 +421,7 @@ def test_a_filter_that_no_command_line_takes_goes_into_a_file(
 
 def test_a_long_filter_is_laid_out_where_it_is_seen(open_page: Any, tmp_path: Path) -> None:
     plan = replace(make_plan(assets=3_000, tasks=3_000), left_out=1)  # so it names the records
-    write(plan, SETTINGS, tmp_path)
+    write(plan, REQUEST, tmp_path)
     page = open_page(tmp_path).page
     lines = page.locator("#filter")
     short = lines.bounding_box()["height"]
@@ -451,7 +453,7 @@ def test_a_choice_among_ten_thousand_assets_is_answered_at_once(
     open_page: Any, tmp_path: Path
 ) -> None:
     plan = make_plan(assets=10_000, subjects=400, days=900, tasks=10_000)
-    write(replace(plan, left_out=1), SETTINGS, tmp_path)  # so that the filter names the records
+    write(replace(plan, left_out=1), REQUEST, tmp_path)  # so that the filter names the records
     page = open_page(tmp_path).page
     seconds = page.locator("#values-of-modality input").evaluate_all(
         """async (boxes) => {
@@ -470,7 +472,7 @@ def test_a_choice_among_ten_thousand_assets_is_answered_at_once(
 
 def test_a_value_that_is_not_listed_is_found(open_page: Any, tmp_path: Path) -> None:
     names = [f"value {number:03}" for number in range(300)]
-    write(make_named_plan(names), make_named_settings(names), tmp_path)
+    write(make_named_plan(names), make_named_request(names), tmp_path)
     page = open_page(tmp_path).page
     box = page.get_by_role("checkbox", name="value 250")
     assert box.count() == 0
@@ -484,7 +486,7 @@ def test_a_value_that_is_not_listed_is_found(open_page: Any, tmp_path: Path) -> 
 
 
 def test_hostile_values_are_chosen_as_they_are(open_page: Any, tmp_path: Path) -> None:
-    write(make_named_plan(HOSTILE), replace(make_named_settings(HOSTILE), argv=()), tmp_path)
+    write(make_named_plan(HOSTILE), replace(make_named_request(HOSTILE), argv=()), tmp_path)
     page = open_page(tmp_path).page
     for name in HOSTILE[:-2]:
         page.evaluate("name => { fields[1].chosen = new Set([name]); choiceChanged() }", name)
@@ -501,8 +503,8 @@ def test_hostile_values_are_chosen_as_they_are(open_page: Any, tmp_path: Path) -
 def test_a_page_that_cannot_hold_all_tasks_says_so(
     open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch_plan, "TASKS_IN_PAGE", 90)
-    write(make_plan(), SETTINGS, tmp_path)
+    monkeypatch.setattr(plan_page, "TASKS_IN_PAGE", 90)
+    write(make_plan(), REQUEST, tmp_path)
     page = open_page(tmp_path).page
     assert "Tasks\n900" in page.locator(".numbers div").all_inner_texts()
     assert "holds the first 90 of 900 tasks" in page.inner_text("#narrow")
@@ -518,7 +520,7 @@ def test_a_task_of_several_assets_counts_if_one_of_them_is_chosen(
         task.assets = [replace(task.assets[0], record={"subject": {"subject_id": name}})]
     one, two, three, _ = plan.tasks
     pair = replace(one, assets=one.assets + two.assets)
-    write(replace(plan, workers=[[pair, three]]), SETTINGS, tmp_path)
+    write(replace(plan, workers=[[pair, three]]), REQUEST, tmp_path)
     page = open_page(tmp_path).page
     assert "3 of 3 assets, 2 of 2 tasks" in page.inner_text("#chosen")
     page.get_by_role("checkbox", name="a 1").check()
@@ -557,13 +559,13 @@ def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
 
 
 def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_path: Path) -> None:
-    script = dispatch_plan.PLAN_SCRIPT.read_text()
+    script = PLAN_SCRIPT.read_text()
     for line in script.splitlines():
         assert len(line) <= 100
         assert not re.search(
             r"\s$|\t|\bvar\b|[^=!]==[^=]|!=[^=]|innerHTML|\beval\b|console", line
         ), line
-    write(make_plan(), SETTINGS, tmp_path)
+    write(make_plan(), REQUEST, tmp_path)
     page = open_page(tmp_path).page
     session = page.context.new_cdp_session(page)
     session.send("Profiler.enable")

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import dispatch_plan
 import run_capsule
 from conftest import Run, a_task, fuzz
+from dispatch.messages import BadInput, FailedRun
+from dispatch.tasks import deal_by_size
 from standins import BUCKET, S3, DocDB, reached, record
 
 Record = dict[str, Any]
@@ -43,10 +44,10 @@ def dispatch(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
         )
         try:
             run_capsule.dispatch(run_capsule.parse_settings(flags))
-        except run_capsule.FailedRun as error:
+        except FailedRun as error:
             assert str(error).startswith("nothing to dispatch")  # noqa: PT017
             return []
-        except run_capsule.BadInput as error:
+        except BadInput as error:
             named = re.search("no record that matches has the field ([a-z.]*)", str(error))
             assert named, error  # noqa: PT017
             assert not any(is_anywhere(real, named[1].split(".")) for real in records)
@@ -693,13 +694,13 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
 ) -> None:
     workers = min(workers, len(sizes))
     tasks = [a_task(size, str(n)) for n, size in enumerate(sizes)]
-    shares = dispatch_plan.deal_by_size(tasks, workers)
+    shares = deal_by_size(tasks, workers)
     assert Counter(task for share in shares for task in share) == Counter(tasks)
     assert all(shares)
     if not any(sizes):  # tasks without a byte are work, too
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert all(share == sorted(share, key=lambda task: int(task.id)) for share in shares)
-    heaviest = max(sum(task.size for task in share) for share in shares)
+    heaviest = max(sum(task.size or 0 for task in share) for share in shares)
     assert 3 * heaviest <= 4 * best(sizes, workers)
 
 
@@ -707,7 +708,7 @@ def test_the_heaviest_worker_is_within_four_thirds_of_the_best(
 def test_many_tasks_are_near_the_mean_or_the_largest(sizes: list[int], workers: int) -> None:
     workers = min(workers, len(sizes))
     tasks = [a_task(size, str(n)) for n, size in enumerate(sizes)]
-    loads = [sum(task.size for task in s) for s in dispatch_plan.deal_by_size(tasks, workers)]
+    loads = [sum(task.size or 0 for task in s) for s in deal_by_size(tasks, workers)]
     # the mean, the largest, and two of the tasks that cannot all have a worker of their own
     pair = sum(sorted(sizes, reverse=True)[workers - 1 : workers + 1]) * (len(sizes) > workers)
     least = max(sum(sizes) / workers, *sizes, pair)

@@ -19,10 +19,17 @@ from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchMode
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dispatch_plan
 import run_capsule
 import standins
 from conftest import PROGRAM, ROOT, Result, Run, a_task, fuzz
+from dispatch import docdb as live_docdb
+from dispatch.asset_csv import find_by_asset_id, read_asset_ids
+from dispatch.assets import ASSET_FIELDS, Asset
+from dispatch.messages import BadInput, FailedRun
+from dispatch.output import lock, write_workers
+from dispatch.retry import LONGEST_PAUSE
+from dispatch.tasks import Task, deal_in_order, render_tasks
+from dispatch.values import as_list
 from reference import expected_files
 from standins import BUCKET, S3, DocDB, record
 
@@ -92,7 +99,7 @@ QUERIES: dict[str, tuple[Record, Callable[[Record], bool]]] = {
         {"data_description.modality.abbreviation": "behavior"},
         lambda r: any(
             modality["abbreviation"] == "behavior"
-            for modality in run_capsule.as_list(r["data_description"].get("modality"))
+            for modality in as_list(r["data_description"].get("modality"))
             if isinstance(modality, dict)
         ),
     ),
@@ -380,8 +387,8 @@ def test_any_table_that_pandas_writes_gives_its_ids(tmp_path: Path) -> None:
         expected = list(dict.fromkeys(asset_id.strip().lower() for asset_id, _ in rows))
         expected = [asset_id for asset_id in expected if asset_id]
         try:
-            found = dispatch_plan.read_asset_ids(tmp_path)
-        except run_capsule.BadInput as error:
+            found = read_asset_ids(tmp_path)
+        except BadInput as error:
             assert "no id in its column" in str(error)  # noqa: PT017
             found = []
         assert found == expected
@@ -438,10 +445,10 @@ def test_pages_go_by_key_and_lose_nothing(docdb: DocDB, monkeypatch: pytest.Monk
     docdb.put(*(record(f"{n:03}") for n in range(25)), record("odd", _id={"z": 1}))
     monkeypatch.setenv("DOCDB_HOST", docdb.host)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(docdb.ca_file))
-    live = run_capsule.open_docdb("v1", 60)
+    live = live_docdb.open_docdb("v1", 60)
     for size in (2, 5, 10, 25, 26, 27, 100):
-        small = run_capsule.DocDB(live.aggregate, size)
-        pages = list(small.find({}, run_capsule.ASSET_FIELDS))
+        small = live_docdb.DocDB(live.aggregate, size)
+        pages = list(small.find({}, ASSET_FIELDS))
         found = [repr(record["_id"]) for page in pages for record in page]
         assert sorted(found) == sorted([*(f"'id-{n:03}'" for n in range(25)), "{'z': 1}"])
         docdb.requests.clear()
@@ -461,8 +468,8 @@ WRONG_PAGES: dict[str, list[list[Any]]] = {  # the record ids on the pages that 
 @pytest.mark.parametrize("name", WRONG_PAGES)
 def test_pages_that_do_not_go_on_end_the_run(name: str) -> None:
     answers = iter(WRONG_PAGES[name])
-    database = run_capsule.DocDB(lambda _: [{"_id": id_} for id_ in next(answers, [])], 2)
-    with pytest.raises(run_capsule.FailedRun, match="do not continue"):
+    database = live_docdb.DocDB(lambda _: [{"_id": id_} for id_ in next(answers, [])], 2)
+    with pytest.raises(FailedRun, match="do not continue"):
         list(database.find({}, ["_id"]))
 
 
@@ -472,10 +479,10 @@ def test_a_record_with_ids_in_two_questions_comes_once(docdb: DocDB) -> None:
     def aggregate(pipeline: list[Record]) -> list[Record]:
         return standins.aggregate(list(docdb.records["v1"]), pipeline)
 
-    database = run_capsule.DocDB(aggregate)
+    database = live_docdb.DocDB(aggregate)
     database.ids_at_once = 1
     ids = ["first", "co-one", "second"]
-    pages = list(dispatch_plan.find_by_asset_id(database, ids, ["_id"]))
+    pages = list(find_by_asset_id(database, ids, ["_id"]))
     assert pages == [[{"_id": "id-two"}], [{"_id": "id-one"}], []]
 
 
@@ -485,7 +492,7 @@ def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
     assert run("--query={}").status == 0
     first, second = docdb.requests
     assert second.time - first.time >= 1
-    assert run_capsule.LONGEST_PAUSE == 60
+    assert LONGEST_PAUSE == 60
     docdb.faults.append((429, {"Retry-After": "20"}, b""))
     limited = run("--query={}", "--overwrite=1", constants={"LONGEST_PAUSE": 1})
     assert limited.status == 0
@@ -626,7 +633,7 @@ def test_odd_records_keep_their_place_or_are_named(run: Run, docdb: DocDB) -> No
 
 @given(tasks=st.lists(st.integers(), min_size=1, max_size=300), max_jobs=st.integers(1, 400))
 def test_dealing_gives_every_task_once_in_order_and_evenly(tasks: list[int], max_jobs: int) -> None:
-    workers = run_capsule.deal_in_order(tasks, min(max_jobs, len(tasks)))
+    workers = deal_in_order(tasks, min(max_jobs, len(tasks)))
     assert [task for worker in workers for task in worker] == tasks
     assert len(workers) == min(max_jobs, len(tasks))
     lengths = [len(worker) for worker in workers]
@@ -691,6 +698,7 @@ def test_an_edited_group_assets_makes_one_task_per_group(
     edited = tmp_path / "code" / "run_capsule.py"
     edited.parent.mkdir()
     edited.write_text(source[:start] + GROUPING.strip() + "\n\n\n" + source[end:])
+    shutil.copytree(PROGRAM.with_name("dispatch"), edited.with_name("dispatch"))
     subjects = {"a": "1", "b": "2", "c": "1", "d": "1", "e": "left out", "f": "3"}
     docdb.put(*(record(name, subject={"subject_id": s}) for name, s in subjects.items()))
     s3.put(BUCKET, ["a/1.nwb", "a/2.nwb", "b/3.nwb", "b/4.nwb", "c/5.nwb", "d/6.txt", "f/7.txt"])
@@ -782,7 +790,7 @@ def test_a_failing_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = [[a_task(0)] for _ in range(2)]
-    run_capsule.write_workers(old, tmp_path / "out", overwrite=False)
+    write_workers(old, tmp_path / "out", overwrite=False)
     before = sorted(tmp_path.rglob("*"))
     rename = Path.rename
     for failing in range(7):
@@ -797,7 +805,7 @@ def test_a_failing_write_leaves_what_was_there(
         new = [[a_task(0)] for _ in range(2)]
         if failing < 6:
             with pytest.raises(OSError, match="no space"):
-                run_capsule.write_workers(new, tmp_path / "out", overwrite=True)
+                write_workers(new, tmp_path / "out", overwrite=True)
             assert sorted(tmp_path.rglob("*")) == before
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -942,7 +950,7 @@ strings = st.one_of(
 def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     try:
         query = run_capsule.read_query(string, ROOT / "data")
-    except run_capsule.BadInput:
+    except BadInput:
         return
     assert isinstance(query, dict)
     json.dumps(query, allow_nan=False).encode()
@@ -1006,7 +1014,7 @@ def test_a_folder_that_another_dispatch_writes_into_is_left_to_it(
 ) -> None:
     docdb.put(record("a"))
     (tmp_path / "results").mkdir()
-    with run_capsule.lock(tmp_path / "results"):
+    with lock(tmp_path / "results"):
         result = run("--query={}")
     assert result.status == 2
     assert "another dispatch" in result.error
@@ -1015,9 +1023,9 @@ def test_a_folder_that_another_dispatch_writes_into_is_left_to_it(
 
 
 def test_a_task_that_the_model_refuses_is_not_written() -> None:
-    asset = run_capsule.Asset("s3://bucket/x", "x", "x", None, {})  # type: ignore[arg-type]
+    asset = Asset("s3://bucket/x", "x", "x", None, {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="docdb_record_id"):
-        run_capsule.render_tasks([run_capsule.Task([asset], None, 0, None, None)])
+        render_tasks([Task([asset], None, 0, None, None)])
 
 
 @pytest.mark.parametrize("number", [999, 1_000, 1_001, 6_100])
@@ -1040,7 +1048,7 @@ def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:
         asked.append(pipeline[2]["$limit"])
         return standins.aggregate(list(docdb.records["v1"]), pipeline)
 
-    pages = run_capsule.DocDB(aggregate).find({}, ["_id"])
+    pages = live_docdb.DocDB(aggregate).find({}, ["_id"])
     assert sum(map(len, pages)) == 12_000
     assert asked == [1_000, 5_000, 5_000, 5_000, 5_000]
 

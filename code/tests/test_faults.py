@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-import run_capsule
 from conftest import Result, Run, Start
+from dispatch.messages import without_secrets
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
 
 Application = Callable[..., Any]
@@ -897,7 +897,7 @@ def test_tokens_and_passwords_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> 
     string = (
         "example-CODEOCEAN_API_TOKEN, http://me:word@host/x and (https://example-GIT_ACCESS_TOKEN@"
     )
-    assert run_capsule.without_secrets(string) == "..., http://...@host/x and (https://...@"
+    assert without_secrets(string) == "..., http://...@host/x and (https://...@"
 
 
 @pytest.mark.usefixtures("world")

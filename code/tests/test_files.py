@@ -6,12 +6,9 @@ import asyncio
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -25,9 +22,15 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-import dispatch_plan
-import run_capsule
 from conftest import Run, fuzz
+from dispatch import s3 as aws
+from dispatch.assets import Asset
+from dispatch.flags import to_suffix
+from dispatch.listing import FIRST_CONNECTIONS, KEYS_PER_FOLDER, OTHER_FILES, Listing, file_of
+from dispatch.local_files import LocalFiles
+from dispatch.messages import FailedRun
+from dispatch.progress import Progress
+from dispatch.s3 import Account, read_page
 from reference import expected_bytes, expected_files
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, Proxy, Request, record
 from test_faults import answer
@@ -48,11 +51,11 @@ extensions = st.sampled_from([".nwb", ".zarr", ".nwb.zarr", "b", "0", ".zarr0", 
 
 @given(keys=st.sets(paths, max_size=30), extension=extensions)
 def test_the_matcher_finds_what_brute_force_finds(keys: set[str], extension: str) -> None:
-    found = {run_capsule.file_of(key, extension)[0] for key in keys} - {None}
+    found = {file_of(key, extension)[0] for key in keys} - {None}
     assert found == expected_files([f"top/{key}" for key in keys], "top", extension)
 
 
-Find = Callable[..., dict[str, int]]
+Find = Callable[..., dict[str, int | None]]
 
 
 @pytest.fixture
@@ -65,23 +68,26 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
         "AWS_DEFAULT_REGION": "us-west-2",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(run_capsule, "backoff", lambda _: 0.01)
+    monkeypatch.setattr("dispatch.s3.backoff", lambda _: 0.01)
     s3.put(BUCKET, [])
-    settings = run_capsule.parse_settings(["--query={}"])
-    listing = run_capsule.Listing(settings, run_capsule.Progress())
 
-    def find(prefix: str, extension: str, *, weigh: bool = False) -> dict[str, int]:
+    def start() -> Listing:
+        stores = {"s3": aws.S3(timeout=60, connections=64)}
+        return Listing(stores, ".nwb", Progress())
+
+    listing = start()
+
+    def find(prefix: str, extension: str, *, weigh: bool = False) -> dict[str, int | None]:
         nonlocal listing
         location = f"s3://{BUCKET}/{prefix}"
         listing.sizes.clear()
-        balance_by = "size" if weigh else "count"
-        listing.settings = replace(settings, file_extension=extension, balance_by=balance_by)
+        listing.extension, listing.weigh = extension, weigh
         try:
-            listing.add([run_capsule.Asset(location, "", "example", "", {})])
+            listing.add([Asset(location, "", "example", "", {})])
             [(at, files)] = listing.files().items()
-        except run_capsule.FailedRun:
+        except FailedRun:
             listing.close()
-            listing = run_capsule.Listing(settings, run_capsule.Progress())
+            listing = start()
             raise
         assert at == location
         assert list(files) == sorted(files)
@@ -95,7 +101,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
 def small_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages, and what depends on them, be a tenth as large."""
     s3.page = 100
-    monkeypatch.setattr(dispatch_plan, "KEYS_PER_FOLDER", dispatch_plan.KEYS_PER_FOLDER // 10)
+    monkeypatch.setattr("dispatch.listing.KEYS_PER_FOLDER", KEYS_PER_FOLDER // 10)
 
 
 # Folders with their markers, and the siblings that sort around them: before "/" come "!", "-", ".".
@@ -114,8 +120,8 @@ trees = st.sets(paths, max_size=40) | st.sets(keys_of_trees, max_size=40)
 def test_a_server_with_small_pages_gives_what_brute_force_finds(
     in_a_row: int, per_folder: int, s3: S3, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_capsule, "PAGES_IN_A_ROW", in_a_row)
-    monkeypatch.setattr(dispatch_plan, "KEYS_PER_FOLDER", per_folder)
+    monkeypatch.setattr("dispatch.listing.PAGES_IN_A_ROW", in_a_row)
+    monkeypatch.setattr("dispatch.listing.KEYS_PER_FOLDER", per_folder)
 
     def check(keys: set[str], extension: str, page: int, weigh: bool) -> None:
         s3.backend.buckets[BUCKET].keys.clear()
@@ -291,7 +297,7 @@ def test_a_workload_takes_so_many_requests(workload: str, run: Run, docdb: DocDB
         env={"AWS_DEFAULT_REGION": "us-west-2"},
     )  # fmt: skip
     assert result.status == 0, result.log
-    expected = len(expected_files([f"a/{key}" for key in keys], "a", run_capsule.suffix(extension)))
+    expected = len(expected_files([f"a/{key}" for key in keys], "a", to_suffix(extension)))
     assert {len(task["file_location"]) for task in result.tasks()} == {expected}
     assert len(s3.listings()) == lists
     assert len(docdb.requests) == 1
@@ -317,12 +323,12 @@ def test_the_parts_of_a_huge_asset_queue_behind_the_other_assets(
 @pytest.mark.parametrize(
     ("flags", "prefix", "expected"),
     [
-        ([], "ulimit -Sn 256; exec ", run_capsule.FIRST_CONNECTIONS),
-        ([], "ulimit -Sn 100; exec ", 100 - run_capsule.OTHER_FILES),
+        ([], "ulimit -Sn 256; exec ", FIRST_CONNECTIONS),
+        ([], "ulimit -Sn 100; exec ", 100 - OTHER_FILES),
         ([], "ulimit -Sn 40; exec ", 1),
         (["--max_connections=7"], "", 7),
         (["--max_connections=300"], "ulimit -Sn 1024; exec ", 300),
-        (["--max_connections=300"], "ulimit -Sn 256; exec ", 256 - run_capsule.OTHER_FILES),
+        (["--max_connections=300"], "ulimit -Sn 256; exec ", 256 - OTHER_FILES),
     ],
 )
 def test_so_many_requests_are_made_at_once_and_no_more(
@@ -377,7 +383,7 @@ def all_are_found(hold: Callable[..., Any], many: int, run: Run, s3: S3) -> None
 
 
 def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3: S3) -> None:
-    first = run_capsule.FIRST_CONNECTIONS
+    first = FIRST_CONNECTIONS
     lock = Lock()
     first_are_here, more_are_here = Event(), Event()
     asked = in_hand = 0
@@ -402,7 +408,7 @@ def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3
 
 
 def test_after_slow_down_no_more_requests_are_made_at_once(many: int, run: Run, s3: S3) -> None:
-    first = run_capsule.FIRST_CONNECTIONS
+    first = FIRST_CONNECTIONS
     lock = Lock()
     asked_again = Event()
     slowed_down = ""
@@ -635,7 +641,7 @@ def test_the_case_of_the_extension_counts(run: Run, docdb: DocDB, s3: S3) -> Non
      ("subject.json", "subject.json"), ("-ap", "-ap"), ("日本", ".日本")],
 )  # fmt: skip
 def test_a_word_without_a_dot_gets_one(word: str, extension: str) -> None:
-    assert run_capsule.suffix(word) == extension
+    assert to_suffix(word) == extension
 
 
 def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
@@ -656,11 +662,10 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
     keys |= {"link/linked.nwb", "deep/b/c.nwb/0", "b/deep/er/é %20.nwb"}
     for extension in (".nwb", ".zarr"):
         expected = expected_files({f"top/{key}" for key in keys}, "top", extension)
-        settings = run_capsule.parse_settings(["--query={}", f"--file_extension={extension}"])
-        listing = run_capsule.Listing(settings, run_capsule.Progress())
+        listing = Listing({"file": LocalFiles()}, extension, Progress())
         try:
             for name in ("top", "gone"):
-                listing.add([run_capsule.Asset((tmp_path / name).as_uri(), "", name, "", {})])
+                listing.add([Asset((tmp_path / name).as_uri(), "", name, "", {})])
             [(top, files), (_, none)] = listing.files().items()
         finally:
             listing.close()
@@ -678,7 +683,7 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
 def test_requests_are_signed_as_botocore_signs_them(
     endpoint: str, asked: dict[str, str], token: str | None
 ) -> None:
-    s3 = run_capsule.S3.__new__(run_capsule.S3)
+    s3 = Account.__new__(Account)
     s3.credentials = Credentials("key", "secret/+", token)
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in asked.items())
     url = f"{endpoint}/bucket.name-1?list-type=2&{query}".rstrip("&")
@@ -751,25 +756,12 @@ def test_a_page_says_the_same_however_it_is_worded(
     wrong = "&" in odd or keys != sorted(keys) or any(key <= last for key in keys)
     if wrong or any(style == "no size" for _, _, style in listed):
         with pytest.raises(ValueError, match=r"S3|zip"):
-            run_capsule.read_page(body, last)
+            read_page(body, last)
         return
-    page = run_capsule.read_page(body, last)
+    page = read_page(body, last)
     assert list(page.sizes.items()) == [(key, size) for key, size, _ in listed]
     assert page.folders == folders
     assert page.token == ""
-
-
-def test_aiohttp_reads_no_certificates_of_its_own() -> None:
-    code = """
-import ssl
-from run_capsule import import_aiohttp
-import_aiohttp()
-from aiohttp import connector
-assert not connector._SSL_CONTEXT_VERIFIED.get_ca_certs()
-before = ssl._ssl._SSLContext.set_default_verify_paths
-assert ssl.SSLContext.set_default_verify_paths is before
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=Path(run_capsule.__file__).parent, check=True)
 
 
 def test_a_setting_that_boto3_refuses_is_told(run: Run, docdb: DocDB, s3: S3) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-import dispatch_plan
-import run_capsule
 from conftest import Run, fuzz
+from dispatch.asset_csv import find_by_asset_id
+from dispatch.messages import BadInput
+from dispatch.snapshot import Snapshot
 from reference import matches
 from standins import DocDB, record
 
@@ -21,7 +22,7 @@ Record = dict[str, Any]
 
 def cohort(records: list[Record], query: Record) -> list[str]:
     """Return the ids of the records that match, as a snapshot has it."""
-    snapshot = dispatch_plan.Snapshot(records, Path("/"))
+    snapshot = Snapshot(records, Path("/"))
     found = [record["_id"] for page in snapshot.find(query, ["_id"]) for record in page]
     assert snapshot.count(query) == len(found)
     return found
@@ -261,7 +262,7 @@ REFUSED: list[tuple[Record, str]] = [
 
 @pytest.mark.parametrize(("query", "words"), REFUSED)
 def test_what_a_snapshot_cannot_answer_is_refused(query: Record, words: str) -> None:
-    with pytest.raises(run_capsule.BadInput) as error:
+    with pytest.raises(BadInput) as error:
         cohort([{"_id": "a", "a": "x"}], query)
     assert words in str(error.value)
     assert "ask the live database" in str(error.value)
@@ -339,9 +340,9 @@ def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path:
         ["co-29997"],
     ]
     assert "20000 records matched, 0 skipped" in result.error
-    snapshot = dispatch_plan.Snapshot(records, tmp_path)
+    snapshot = Snapshot(records, tmp_path)
     started = time.thread_time()  # of this thread alone, whatever else the machine does
-    [page] = dispatch_plan.find_by_asset_id(snapshot, ids, ["_id"])
+    [page] = find_by_asset_id(snapshot, ids, ["_id"])
     assert len(page) == 20_000
     assert time.thread_time() - started < 10  # 1 s; 50 where every record meets every id
 

@@ -16,6 +16,16 @@ from hypothesis import strategies as st
 
 import run_capsule
 from conftest import PROGRAM, Run
+from dispatch.flags import (
+    to_input_folder,
+    to_level,
+    to_measure,
+    to_number,
+    to_positive,
+    to_switch,
+    to_version,
+)
+from dispatch.messages import BadInput
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -54,9 +64,9 @@ FLAGS = run_capsule.make_parser()[1]
 @pytest.mark.parametrize("name", FLAGS)
 def test_quotes_around_any_value_are_taken_off(name: str) -> None:
     values: dict[Any, str] = {
-        run_capsule.switch: "1", run_capsule.positive: "3", run_capsule.whole: "3",
-        run_capsule.version: "v2", run_capsule.level: "raw", run_capsule.measure: "count",
-        run_capsule.input_folder: "/",
+        to_switch: "1", to_positive: "3", to_number: "3",
+        to_version: "v2", to_level: "raw", to_measure: "count",
+        to_input_folder: "/",
     }  # fmt: skip
     value = values.get(FLAGS[name].convert, "word")
     plain = run_capsule.parse_flags([f"{name}={value}"])
@@ -101,7 +111,7 @@ def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
 @given(st.text(max_size=30) | st.text("[]{}\"'`,:\\ ab1.-", max_size=30).map(lambda end: "[" + end))
 def test_reading_a_list_raises_nothing_but_bad_input(string: str) -> None:
     for flag in ("--subject_id", "--group_by"):
-        with suppress(run_capsule.BadInput):
+        with suppress(BadInput):
             found = run_capsule.parse_flags([f"{flag}={string}"])[flag[2:]]
             assert found is None or all(name and name == name.strip() for name in found)
 
@@ -306,6 +316,7 @@ def test_an_input_folder_that_is_not_there_is_bad_input(run: Run, tmp_path: Path
     program = tmp_path / "code" / "run_capsule.py"  # whose own input folder is not there either
     program.parent.mkdir()
     shutil.copy(PROGRAM, program)
+    shutil.copytree(PROGRAM.with_name("dispatch"), program.with_name("dispatch"))
     shutil.rmtree(tmp_path / "data")
     assert run("--query={}", "--input_directory=", program=program).status == 0
 
@@ -357,5 +368,5 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
      "a b", "--a b", "\udcff", "1", "~", "~root", "~\x00", "'", "\x00", "\n"]
 )))  # fmt: skip
 def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:
-    with suppress(run_capsule.BadInput):
+    with suppress(BadInput):
         assert isinstance(run_capsule.parse_settings(words), run_capsule.Settings)

@@ -10,6 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from itertools import chain, product
 from pathlib import Path
@@ -19,8 +20,11 @@ import pandas as pd
 import pytest
 
 from conftest import Run, Visit
-from dispatch_plan import assets_of, cell, command_of, render_plan, write
-from run_capsule import Asset, Entry, Plan, Settings, Skip, Task
+from dispatch.assets import Asset, Entry, Skip
+from dispatch.plan import Plan, assets_of, cell, write_table
+from dispatch.plan_page import Request, command_of, render_page, write_page
+from dispatch.tasks import Task
+from run_capsule import CHOOSING_FLAGS, ROOT
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:
@@ -35,7 +39,13 @@ QUERY = {
 PROJECTS = ["Cognitive flexibility in patch foraging", "Dynamic Routing", "Striatum"]
 FLAGS = ("--query", json.dumps(QUERY), "--file_extension", ".nwb")
 COMMAND = command_of(FLAGS)
-SETTINGS = Settings(query=QUERY, docdb_version="v1", argv=FLAGS)
+REQUEST = Request(
+    query=QUERY,
+    version="v1",
+    argv=FLAGS,
+    choosing_flags=CHOOSING_FLAGS,
+    output=ROOT / "results",
+)
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -128,10 +138,16 @@ def make_named_plan(names: list[str]) -> Plan:
     return plan_of([tasks], [Skip(name, name) for name in names])
 
 
-def make_named_settings(names: list[str]) -> Settings:
-    """Return settings that have these names wherever they can."""
+def make_named_request(names: list[str]) -> Request:
+    """Return a request that has these names wherever they can."""
     query = {name: name for name in names}
-    return Settings(query=query, docdb_version="v1", argv=tuple(names))
+    return replace(REQUEST, query=query, argv=tuple(names))
+
+
+def write(plan: Plan, request: Request, folder: Path) -> None:
+    """Write what a dry run writes."""
+    write_table(plan, folder / "dispatch_plan.csv")
+    write_page(plan, request, folder / "dispatch_plan.html")
 
 
 @pytest.fixture
@@ -139,8 +155,8 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Any]:
     """Return a function that writes a plan and opens its page."""
     opened = []
 
-    def open_plan(plan: Plan, settings: Settings = SETTINGS, **options: Any) -> Visit:
-        write(plan, settings, tmp_path)
+    def open_plan(plan: Plan, request: Request = REQUEST, **options: Any) -> Visit:
+        write(plan, request, tmp_path)
         opened.append(Visit(browser, tmp_path, **options))
         return opened[-1]
 
@@ -152,7 +168,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Any]:
 
 
 def read_table(plan: Plan, folder: Path) -> pd.DataFrame:
-    write(plan, SETTINGS, folder)
+    write(plan, REQUEST, folder)
     return pd.read_csv(folder / "dispatch_plan.csv", dtype=str, keep_default_na=False)
 
 
@@ -166,7 +182,7 @@ def test_the_table_holds_all_tasks_in_the_order_of_the_workers(tmp_path: Path) -
     table = read_table(plan, tmp_path)
     rows = [(str(worker), task.id) for worker, tasks in enumerate(plan.workers) for task in tasks]
     assert list(zip(table["worker"], table["task_id"], strict=True)) == rows
-    assert table["bytes"].astype(int).sum() == sum(task.size for task in plan.tasks)
+    assert table["bytes"].astype(int).sum() == sum(task.size or 0 for task in plan.tasks)
 
 
 def test_hostile_names_come_back_from_the_table_as_they_were(tmp_path: Path) -> None:
@@ -206,7 +222,7 @@ def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
 
 
 def test_the_same_plan_gives_the_same_page() -> None:
-    assert render_plan(make_plan(), SETTINGS) == render_plan(make_plan(), SETTINGS)
+    assert render_page(make_plan(), REQUEST) == render_page(make_plan(), REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +350,7 @@ def test_copying_gives_the_text_or_selects_it(visit: Any) -> None:
 
 
 def test_hostile_names_are_text(visit: Any) -> None:
-    page = visit(make_named_plan(HOSTILE), make_named_settings(HOSTILE)).page
+    page = visit(make_named_plan(HOSTILE), make_named_request(HOSTILE)).page
     drawn = page.locator("svg text").all_text_contents()
     for name in HOSTILE[:9]:
         assert name in page.locator("#task-table").inner_text()
@@ -344,7 +360,7 @@ def test_hostile_names_are_text(visit: Any) -> None:
     harmless = [f"n{number:02}" for number, _ in enumerate(HOSTILE)]
     harmless[-2:] = HOSTILE[-2:]  # no value of a filter, and no subject
     elements = "Array.from(document.querySelectorAll('*'), (element) => element.tagName).sort()"
-    other = visit(make_named_plan(harmless), make_named_settings(harmless)).page
+    other = visit(make_named_plan(harmless), make_named_request(harmless)).page
     assert page.evaluate(elements) == other.evaluate(elements)
 
 
@@ -352,9 +368,9 @@ def test_hostile_names_are_text(visit: Any) -> None:
 @pytest.mark.parametrize("width", [320, 400, 1600])
 def test_the_page_fits_its_window(visit: Any, width: int, scheme: str) -> None:
     options = {"viewport": {"width": width, "height": 1000}, "color_scheme": scheme}
-    hostile = make_named_plan(HOSTILE), make_named_settings(HOSTILE)
-    for plan, settings in (hostile, (make_plan(), SETTINGS)):
-        page = visit(plan, settings, **options).page
+    hostile = make_named_plan(HOSTILE), make_named_request(HOSTILE)
+    for plan, request in (hostile, (make_plan(), REQUEST)):
+        page = visit(plan, request, **options).page
         page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
         assert page.evaluate("document.documentElement.scrollWidth") == width
     page.reload()
@@ -401,7 +417,7 @@ def test_a_plan_of_ten_thousand_tasks_opens_at_once(visit: Any, tmp_path: Path) 
 def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -> None:
     assets = [make_asset(name, None, None) for name in "abcde"]
     task = Task(assets, None, 0, None, None, id="id")
-    tab = visit(plan_of([[task]]), Settings(query=None, docdb_version="v1"))
+    tab = visit(plan_of([[task]]), Request(query=None, version="v1"))
     assert tab.headers() == ["Worker", "Assets", "Task id"]
     assert tab.column(2) == ["a, b, c and 2 more"]
     assert tab.page.locator("#workers svg text").all_text_contents()[:2] == ["0", "worker"]

@@ -19,10 +19,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import dispatch_plan
 import run_capsule
 from conftest import FUZZ_SECONDS, ROOT, fuzz
-from run_capsule import Asset, Skip
+from dispatch import inputs
+from dispatch.asset_csv import read_asset_ids
+from dispatch.assets import Asset, Skip
+from dispatch.grouping import keep_latest, set_groups
+from dispatch.messages import BadInput, FailedRun, one_line
+from dispatch.progress import Progress
+from dispatch.s3 import Account
+from dispatch.snapshot import open_snapshot
+from dispatch.tasks import render_tasks
+from dispatch.values import compact
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request
 
 # ------------------------------------------------------------------------------------ the readers
@@ -63,36 +71,37 @@ CSV = st.lists(
 
 
 def read_query(string: str, folder: Path) -> None:
-    run_capsule.compact(run_capsule.read_query(string, folder)).encode()
+    compact(run_capsule.read_query(string, folder)).encode()
 
 
 def read_csv(string: str, folder: Path) -> None:
     (folder / "data_asset_input.csv").write_bytes(string.encode("utf-8", "surrogatepass"))
-    assert all(dispatch_plan.read_asset_ids(folder))
+    assert all(read_asset_ids(folder))
 
 
 def read_parameters(string: str, folder: Path) -> None:
     path = folder / "analysis_parameters.json"
     path.write_bytes(string.encode("utf-8", "surrogatepass"))
-    found = run_capsule.read_parameters(folder)
-    run_capsule.compact(found).encode()
+    found = inputs.read_parameters(folder)
+    compact(found).encode()
 
 
 def read_records(string: str, folder: Path) -> None:
     """Take a snapshot all the way to the tasks."""
     (folder / "records.json").write_bytes(string.encode("utf-8", "surrogatepass"))
-    database = dispatch_plan.open_snapshot(folder / "records.json")
+    database = open_snapshot(folder / "records.json")
     flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
     flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
     chosen = run_capsule.parse_settings(flags)
-    progress = run_capsule.Progress()
+    progress = Progress()
     chosen_entries = run_capsule.choose_assets(chosen, database, progress)
     assert len(chosen_entries) == progress.records
-    kept = dispatch_plan.keep_latest(chosen_entries, chosen)
+    unwound, drop_null = chosen.unwind_list_fields, chosen.drop_null_groups
+    kept = keep_latest(chosen_entries, chosen.filter_by, "a.a", unwound, drop_null)
     assert len(kept) == len(chosen_entries)
-    entries = run_capsule.set_groups(kept, chosen)
+    entries = set_groups(kept, chosen.group_by, unwound, drop_null)
     groups = run_capsule.group_assets([one for one in entries if isinstance(one, Asset)])
-    tasks = run_capsule.render_tasks(run_capsule.make_tasks(groups, None, chosen, []))
+    tasks = render_tasks(run_capsule.make_tasks(groups, None, chosen, []))
     found = [json.loads(task.content, parse_constant=pytest.fail) for task in tasks]
     ids = {record_id for task in found for record_id in task["docdb_record_id"]}
     assert len(ids) + sum(isinstance(one, Skip) for one in entries) == len(kept)
@@ -126,8 +135,8 @@ def test_readers_raise_nothing_but_bad_input(name: str, tmp_path: Path) -> None:
     def reads(string: str) -> None:
         try:
             reader(string, tmp_path)
-        except run_capsule.BadInput as error:
-            message = run_capsule.one_line(str(error))
+        except BadInput as error:
+            message = one_line(str(error))
         else:
             message = ""
         assert message.isprintable()
@@ -174,8 +183,9 @@ def env(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_SECRET_ACCESS_KEY": SECRET,
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(run_capsule, "backoff", lambda _: 0.01)
-    monkeypatch.setattr(run_capsule, "S3", cache(run_capsule.S3))  # is slow to make
+    for room in ("retry", "s3"):
+        monkeypatch.setattr(f"dispatch.{room}.backoff", lambda _: 0.01)
+    monkeypatch.setattr("dispatch.s3.Account", cache(Account))  # is slow to make
 
 
 def slow_down(_: Any, start_response: Any) -> list[bytes]:
@@ -218,9 +228,9 @@ def test_every_record_that_matches_is_dispatched_or_named(
     at = [f"--output_directory={output}", f"--input_directory={tmp_path}"]
     try:
         run_capsule.dispatch(run_capsule.parse_settings(["--query={}", *at, *flags]))
-    except run_capsule.FailedRun as error:
+    except FailedRun as error:
         message = str(error)
-    except run_capsule.BadInput as error:
+    except BadInput as error:
         assert "no record that matches has the field" in str(error)  # noqa: PT017
         return
     assert output.exists() == (not message)

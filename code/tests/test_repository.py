@@ -22,10 +22,14 @@ import pytest
 import generated
 import run_capsule
 from conftest import PROGRAM, ROOT, Run
+from dispatch.messages import plural
+from dispatch.values import compact
 from standins import BUCKET, S3, DocDB, Request, record
 
 README = ROOT / "README.md"  # for those who use the program
 CODE_README = ROOT / "code" / "README.md"  # for those who change it
+ROOMS = sorted((ROOT / "code" / "dispatch").glob("*.py"))
+SOURCES = [PROGRAM, *ROOMS]
 
 
 def test_the_app_panel_is_fresh() -> None:
@@ -69,12 +73,80 @@ def test_the_documents_are_short(document: Path, limit: int) -> None:
     assert len(document.read_text().splitlines()) <= limit
 
 
-def test_the_program_is_short_and_so_are_its_functions() -> None:
-    source = PROGRAM.read_text()
-    assert len(source.splitlines()) <= 2_200
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
-            assert node.end_lineno - node.lineno < 45, node.name
+def test_every_room_is_short_and_so_are_its_functions() -> None:
+    for path in SOURCES:
+        source = path.read_text()
+        assert len(source.splitlines()) <= (750 if path == PROGRAM else 350), path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                assert node.end_lineno - node.lineno < 45, node.name
+
+
+def test_the_program_is_written_for_the_first_read() -> None:
+    comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    lines = comprehensions = conditions = 0
+    for path in SOURCES:
+        source = path.read_text()
+        lines += len(source.splitlines())
+        for node in ast.walk(ast.parse(source)):
+            conditions += isinstance(node, ast.IfExp)
+            if isinstance(node, comprehension):
+                comprehensions += 1
+                assert len(node.generators) == 1, f"{path}:{node.lineno}"
+    assert 1_000 * comprehensions <= 20 * lines
+    assert 1_000 * conditions <= 12 * lines
+
+
+def imports_of(path: Path) -> dict[str, list[int]]:
+    """Return the modules that a file imports, and in which lines."""
+    lines: dict[str, list[int]] = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                lines.setdefault(name.name, []).append(node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}"
+            lines.setdefault(str(node.module), []).append(node.lineno)
+            for name in node.names:  # which can be modules, too
+                lines.setdefault(f"{node.module}.{name.name}", []).append(node.lineno)
+    return lines
+
+
+def test_imports_of_the_rooms_go_down_and_stand_at_the_top() -> None:
+    rooms = {f"dispatch.{path.stem}": path for path in ROOMS}
+    below = {room: rooms.keys() & imports_of(path).keys() for room, path in rooms.items()}
+    while below:  # take away those that stand on nothing that is left
+        free = {room for room, others in below.items() if not others & below.keys()}
+        assert free, f"a circle among {sorted(below)}"
+        below = {room: others for room, others in below.items() if room not in free}
+    for path in SOURCES:
+        names = imports_of(path)
+        assert not {name for name in names if name.partition(".")[0] == "run_capsule"}, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                for name, at in names.items():
+                    is_own = name.partition(".")[0] == "dispatch"
+                    assert not (is_own and set(lines) & set(at)), f"{path}: {name}"
+    outside = {
+        path.relative_to(ROOT / "code").parts[0]
+        for path in (ROOT / "code").rglob("*.py")
+        if "run_capsule" in imports_of(path)
+    }
+    assert outside <= {"tests", "benchmarks"}
+
+
+def test_no_room_takes_the_settings() -> None:
+    for path in ROOMS:
+        assert not re.search(r"\bSettings\b", path.read_text()), path
+
+
+def test_every_room_says_first_what_it_knows() -> None:
+    listed = CODE_README.read_text()
+    for path in ROOMS:
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert "Knows" in said or path.stem == "__init__", path
+        assert f"`{path.stem}`" in listed or path.stem == "__init__", path
 
 
 @pytest.mark.parametrize("document", [README, CODE_README])
@@ -185,15 +257,15 @@ def test_the_groups_in_the_readme_are_those_of_the_bundled_records(run: Run) -> 
         groups = []
         for task in run(*flags).tasks():
             [value] = task["group_metadata"].values()
-            number = run_capsule.plural(len(task["asset_name"]), "asset")
-            groups.append(f"`{run_capsule.compact(value)}`: {number}")
+            number = plural(len(task["asset_name"]), "asset")
+            groups.append(f"`{compact(value)}`: {number}")
         assert shown == ", ".join(groups)
 
 
 def test_the_errors_in_the_readme_are_those_of_the_program() -> None:
     strings = []  # of f-strings, the parts between what is filled in
-    for name in ("run_capsule.py", "dispatch_plan.py"):
-        for node in ast.walk(ast.parse((ROOT / "code" / name).read_text())):
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 strings.append(node.value)
     errors = re.findall("`(error: .*?)`", README.read_text())
@@ -313,6 +385,60 @@ def test_any_package_that_is_missing_is_told_in_one_line(
     assert f"missing (No module named '{package}'): environment/run.sh" in result.error
     assert "Traceback" not in result.log
     assert not result.names()
+
+
+EXAMPLE = ["--docdb_snapshot=metadata.jsonl", "--query=query.json", "--file_extension=.nwb"]
+
+
+@pytest.mark.parametrize("flags", [["-I"], []])
+def test_a_program_without_its_rooms_says_so_in_one_line(flags: list[str], tmp_path: Path) -> None:
+    program = PROGRAM
+    if not flags:
+        program = Path(shutil.copy(PROGRAM, tmp_path))
+    done = subprocess.run(
+        [sys.executable, *flags, program, *EXAMPLE, f"--output_directory={tmp_path / 'results'}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: the folder dispatch must lie beside run_capsule.py")
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_program_runs_from_anywhere_and_through_links(tmp_path: Path) -> None:
+    # in a checkout that nothing can be written into, but for its results
+    root = tmp_path / "root"
+    for name in ("code", "data"):
+        unused = shutil.ignore_patterns("tests", "benchmarks", "__*", ".*")
+        shutil.copytree(ROOT / name, root / name, ignore=unused)
+    (root / "results").mkdir()
+    (tmp_path / "link.py").symlink_to(root / "code" / "run_capsule.py")
+    (tmp_path / "link-to-link.py").symlink_to(tmp_path / "link.py")
+    (tmp_path / "code").symlink_to(root / "code")
+    for path in (root / "code").rglob("*"):
+        path.chmod(0o555)
+    for program in ("link.py", "link-to-link.py", "code/run_capsule.py", "code/run"):
+        starter = [] if program.endswith("run") else [sys.executable]
+        for folder in (tmp_path, Path("/")):
+            done = subprocess.run(
+                [*starter, tmp_path / program, *EXAMPLE, "--overwrite=1"],
+                env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+                cwd=folder, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert len(list((root / "results").iterdir())) == 4
+
+
+def test_an_interpreter_that_goes_on_after_a_run_ends_normally(tmp_path: Path) -> None:
+    code = "import sys, run_capsule; sys.exit(run_capsule.main())"
+    running = []
+    for number in range(50):
+        flags = [*EXAMPLE, "--dry_run=1", f"--output_directory={tmp_path / str(number)}"]
+        command = [sys.executable, "-c", code, *flags]
+        running.append(subprocess.Popen(command, cwd=PROGRAM.parent, stdout=subprocess.DEVNULL))
+        if number >= 4:
+            running[number - 4].wait()
+    assert [process.wait() for process in running] == [0] * 50
 
 
 def test_help_imports_nothing_heavy_and_names_every_flag() -> None:

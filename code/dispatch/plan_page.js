@@ -1,6 +1,6 @@
 "use strict";
 // The script of the page that a dry run writes. It draws the pictures and the rows of the table,
-// narrows them to what is chosen, and makes the filter that asks for it. dispatch_plan.py gives it
+// narrows them to what is chosen, and makes the filter that asks for it. plan_page.py gives it
 // the data as columns; an asset, or a task, is its place in them.
 
 const data = JSON.parse(document.getElementById("data").textContent);

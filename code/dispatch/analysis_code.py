@@ -1,0 +1,176 @@
+"""The code of the analysis, and which tasks it has processed already.
+
+Knows Code Ocean and the results store. What a code is, and what its results are called, the
+consumers' own library says.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatch.docdb import open_docdb
+from dispatch.inputs import read_object
+from dispatch.messages import (
+    BadInput,
+    FailedRun,
+    excerpt,
+    first_of,
+    log,
+    log_first,
+    plural,
+    shorten,
+)
+from dispatch.retry import ask_patiently, begin
+from dispatch.tasks import Task
+from dispatch.values import Record, compact
+
+if TYPE_CHECKING:
+    from aind_data_schema.components.identifiers import Code
+    from aind_data_schema.core.processing import DataProcess
+
+PIPELINE = ("CO_PIPELINE_ID", "CO_COMPUTATION_ID", "CODEOCEAN_API_TOKEN")
+RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
+CODE_OCEAN = "codeocean.allenneuraldynamics.org"
+OF_THE_LIBRARY = {"process", "dispatch_inputs"}  # parameters of its own, which none may be called
+QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+    "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
+    "GIT_HTTP_LOW_SPEED_TIME": "60",
+}
+
+
+def not_set(names: Sequence[str]) -> str | None:
+    """Return which of these environment variables are missing, in words; None if none is."""
+    missing = []
+    for name in names:
+        if not os.environ.get(name, "").strip():
+            missing.append(f"${name}")
+    return f"{' and '.join(missing)} not set" if missing else None
+
+
+def begin_find_process(
+    code: Path | None, capsule: str, fixed: Record, timeout: int
+) -> Future[DataProcess]:
+    """Begin to look for what will run the tasks: the code in a file, or a capsule's."""
+    os.environ.update(QUIET_GIT)  # before there are threads that read it
+    return begin(find_process, code, capsule, fixed, timeout)
+
+
+def find_process(code: Path | None, capsule: str, fixed: Record, timeout: int) -> DataProcess:
+    """Return what will run the tasks; raise BadInput, FailedRun.
+
+    The consumer's library, here and in the worker, adds a task and the fixed parameters to it to
+    get the task's code.
+    """
+    from aind_data_schema.core.processing import DataProcess
+
+    warnings.filterwarnings("ignore", module="aind_data_schema")  # of names that MongoDB dislikes
+    if code:
+        process = DataProcess.model_construct(code=read_code(code), notes=None)
+    else:
+        process = ask_for_capsule(capsule, timeout)
+    found = process.code
+    names = " ".join(filter(None, (found.name, found.version or found.commit_hash, found.url)))
+    log.info("every task says its code: %s, %s", names, plural(len(fixed), "fixed parameter"))
+    taken = fixed.keys() & OF_THE_LIBRARY
+    if taken:
+        names = first_of(sorted(taken))
+        raise BadInput(f"fixed_parameters: the analysis library takes none called {names}")
+    return process
+
+
+def read_code(path: Path) -> Code:
+    """Return the code that a file describes; raise BadInput."""
+    from aind_data_schema.base import GenericModel
+    from aind_data_schema.components.identifiers import Code
+    from pydantic import ValidationError
+
+    try:
+        code = Code.model_validate(read_object(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        given = excerpt(str(first["input"]))
+        raise BadInput(f"{path} is not a Code of aind-data-schema: {fault}, not {given}") from None
+    if not code.version and not code.commit_hash:
+        log.warning("%s has no version and no commit_hash, which tell results apart", path)
+    code.parameters = code.parameters or GenericModel()  # which the library cannot do without
+    return code
+
+
+def ask_for_capsule(capsule: str, timeout: int) -> DataProcess:
+    """Return what a capsule of the running pipeline is; raise BadInput, FailedRun."""
+    from analysis_pipeline_utils.metadata import get_codeocean_process_metadata
+
+    domain = os.environ.get("CODEOCEAN_DOMAIN") or CODE_OCEAN
+    log.info("asking Code Ocean at %s for the capsule %s", domain, capsule)
+    ask = partial(ask_code_ocean, get_codeocean_process_metadata, domain, capsule)
+    return ask_patiently(ask, f"Code Ocean at {domain}", timeout)
+
+
+def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: str) -> DataProcess:
+    """Return what the consumer's library makes of a capsule of the running pipeline.
+
+    Raise BadInput if no capsule, or several, are called so, HTTPError and ValueError as requests.
+    """
+    from codeocean import CodeOcean
+    from codeocean.error import Error
+
+    try:
+        client = CodeOcean(f"https://{domain}", os.environ["CODEOCEAN_API_TOKEN"])
+        computation = client.computations.get_computation(os.environ["CO_COMPUTATION_ID"])
+        processes = computation.processes or []
+        number = 0
+        for process in processes:
+            if process.capsule_id == capsule:
+                return describe(capsule_id=capsule)
+            number += capsule in process.name
+        if number != 1:
+            fault = f"{number or 'no'} capsules of this pipeline are called {capsule!r}"
+            names = ", ".join(f"{process.name} ({process.capsule_id})" for process in processes)
+            raise BadInput(f"--analysis_capsule: {fault}; there are {names or 'none at all'}")
+        return describe(capsule_name=capsule)
+    except Error as error:
+        raise error.http_err from None
+    except FileNotFoundError as error:
+        raise FailedRun(f"the capsule at Code Ocean has no version, and {error}") from None
+    except subprocess.CalledProcessError as error:  # it repeats the address, with the token
+        raise ValueError(f"git says {excerpt(error.stderr.strip(), 300)}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"an answer that is not as expected: {error!r}") from None
+
+
+def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that are left to do, and those with a result in the results store."""
+    database = os.environ["DOCDB_DATABASE"].strip()
+    collection = os.environ["DOCDB_COLLECTION"].strip()
+    name = f"the results store {database}/{collection}"
+    # v1, whatever the metadata's version is: there the consumer's library looks, and writes
+    store = open_docdb("v1", timeout, name, database=database, collection=collection)
+    results = store.known_names([task.result for task in tasks if task.result])
+    new, processed = [], []
+    for task in tasks:
+        if task.result in results:
+            processed.append(task)
+        else:
+            new.append(task)
+    log_first(logging.INFO, "processed already", [label_of(task) for task in processed])
+    return new, processed
+
+
+def label_of(task: Task) -> str:
+    """Return what the log calls a task."""
+    parts = [first_of(task.names), first_of(task.files or [])]
+    if task.parameters:
+        parts.append(shorten(compact(task.parameters)))
+    return ", ".join(filter(None, [*parts, f"its result is {task.result}"]))

@@ -1,0 +1,216 @@
+"""DocDB: how its gateway is asked for records. Knows what any database answers, and no asset."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+from dispatch.messages import BadInput, FailedRun, excerpt, log
+from dispatch.retry import ask_patiently, status_of
+from dispatch.values import Record
+
+DOCDB_HOST = "api.allenneuraldynamics.org"
+RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
+FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
+IDS_PER_QUERY = 5_000  # up to 80 bytes each in all; the gateway takes requests up to 10 MB
+VALUES_IN_HINTS = 10_000  # of a field, among which near ones are looked for
+
+
+class Database(Protocol):
+    """What answers a filter: DocDB, a snapshot of it, or another one."""
+
+    @property
+    def ids_at_once(self) -> int:
+        """How many ids one filter may ask for."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where relative locations lead from; None if no location may lead to a local path."""
+
+    def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
+        """Yield the fields of every record that matches, in pages."""
+
+    def count(self, query: Record) -> int | None:
+        """Return how many records match, None if that is not to be known."""
+
+    def common_values(self, path: str) -> Iterator[tuple[Any, int]]:
+        """Yield the values at a path and how often each is there, the most frequent ones first."""
+
+    def sample(self) -> list[Record]:
+        """Return some records, whole."""
+
+
+class DocDB:
+    """The live database, or the results store, as what answers an aggregation pipeline."""
+
+    ids_at_once = IDS_PER_QUERY
+    folder = None
+
+    def __init__(
+        self,
+        aggregate: Callable[[list[Record]], list[Record] | None],  # None: too much for one answer
+        page: int = RECORDS_PER_PAGE,
+    ) -> None:
+        self.aggregate, self.page = aggregate, page
+
+    def count(self, query: Record) -> int | None:
+        """Return how many records match, None if the database does not say."""
+        answer = self.aggregate([{"$match": query}, {"$count": "records"}])
+        if answer is None:
+            return None
+        number = answer[0].get("records") if answer else 0
+        return number if isinstance(number, int) else None
+
+    def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
+        """Yield the fields of every record that matches, in pages by record id.
+
+        Each page begins after the last id of the one before: what changes in the database while
+        it is read shifts no record out of sight. Ids that are no strings, which $gt passes over,
+        come last.
+        """
+        page, asked = self.fetch_page(query, fields, min(self.page, FIRST_PAGE))
+        if len(page) < asked:
+            yield page
+            return
+        last: str | None = None
+        bound: Record = {}
+        while True:
+            strings = [record for record in page if isinstance(record.get("_id"), str)]
+            others_are_left_out = bool(bound)
+            check_order(strings, last)
+            if others_are_left_out and len(strings) < len(page):
+                raise out_of_order(last)
+            yield strings
+            if strings:
+                last = strings[-1]["_id"]
+            if len(page) < asked:
+                break
+            bound = {"_id": {"$gte": ""} if last is None else {"$gt": last}}
+            page, asked = self.fetch_page({"$and": [query, bound]}, fields, self.page)
+        yield from self.find_other_ids(query, fields, last)
+
+    def find_other_ids(
+        self, query: Record, fields: Sequence[str], last: str | None
+    ) -> Iterator[list[Record]]:
+        """Yield the records that match whose ids are no strings."""
+        seen: list[Any] = []
+        asked = size = 0
+        while size == asked:
+            bounds = [{"_id": {"$not": {"$gte": ""}}}, {"_id": {"$nin": seen}}]
+            page, asked = self.fetch_page({"$and": [query, *bounds]}, fields, self.page)
+            size = len(page)
+            for record in page:
+                if isinstance(record.get("_id"), str) or record.get("_id") in seen:
+                    raise out_of_order(last)
+            seen += [record.get("_id") for record in page]
+            yield page
+
+    def fetch_page(
+        self, query: Record, fields: Sequence[str], size: int
+    ) -> tuple[list[Record], int]:
+        """Return the first records that match, and how many were asked for: less if too large."""
+        shown = {"$project": dict.fromkeys(fields, 1)}
+        while True:
+            match, limit = {"$match": query}, {"$limit": size}
+            page = self.aggregate([match, {"$sort": {"_id": 1}}, limit, shown])
+            if page is not None:
+                return page, size
+            if size == 1:
+                raise FailedRun("the query, or one of the records, is too large for DocDB")
+            self.page = size = size // 2
+            log.debug("answer too large: asking for %d records at a time", size)
+
+    def common_values(self, path: str) -> Iterator[tuple[Any, int]]:
+        """Yield the values at a path and how often each is there, the most frequent ones first."""
+        stages: list[Record] = [
+            {"$project": {"_id": 0, "value": f"${path}"}},
+            {"$unwind": "$value"},
+            {"$group": {"_id": "$value", "records": {"$sum": 1}}},
+            {"$sort": {"records": -1, "_id": 1}},
+            {"$limit": VALUES_IN_HINTS},
+        ]
+        for group in self.aggregate(stages) or ():
+            yield group.get("_id"), group.get("records", 0)
+
+    def sample(self) -> list[Record]:
+        """Return some records, whole."""
+        for number in (20, 5, 1):  # some are large
+            records = self.aggregate([{"$limit": number}])
+            if records is not None:
+                return records
+        return []
+
+    def known_names(self, names: list[str]) -> set[str]:
+        """Return which of these names records have."""
+        waiting = []
+        for start in range(0, len(names), IDS_PER_QUERY):
+            waiting.append(names[start : start + IDS_PER_QUERY])
+        known = set()
+        while waiting:
+            asked = waiting.pop()
+            match = {"$match": {"name": {"$in": asked}}}
+            records = self.aggregate([match, {"$project": {"_id": 0, "name": 1}}])
+            if records is not None:
+                for record in records:
+                    known.add(str(record.get("name")))
+            elif len(asked) > 1:  # too much for one answer
+                waiting += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
+            else:
+                raise FailedRun(f"the records of the results store called {asked[0]} are too large")
+        return known
+
+
+def check_order(page: list[Record], last: str | None) -> None:
+    """Raise FailedRun unless a page goes on after the last id, each id behind the one before."""
+    ids = [record["_id"] for record in page]
+    if last is not None:
+        ids.insert(0, last)
+    for earlier, later in pairwise(ids):
+        if earlier >= later:
+            raise out_of_order(last)
+
+
+def out_of_order(last: str | None) -> FailedRun:
+    """Return the error for pages that leave records out, or repeat them."""
+    return FailedRun(f"DocDB's pages do not continue after record {last!r}: ask again")
+
+
+def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) -> DocDB:
+    """Return a live database behind its REST interface; raise BadInput.
+
+    Its place is the metadata's unless another is given. $DOCDB_DATABASE and $DOCDB_COLLECTION are
+    the results store's: every step of a pipeline sees them.
+    """
+    import requests
+    from aind_data_access_api.document_db import MetadataDbClient
+
+    host = os.environ.get("DOCDB_HOST", "").strip() or DOCDB_HOST
+    host = host.removeprefix("https://").rstrip("/")
+    if not re.fullmatch(r"[\w.:\[\]-]+", host):
+        raise BadInput("$DOCDB_HOST must be the name of a host, without path, user and password")
+    session = requests.Session()
+    # the client sets no timeout, and would wait for ever in a thread that was given up
+    session.request = partial(session.request, timeout=timeout)  # type: ignore[method-assign]
+    client = MetadataDbClient(host=host, version=version, session=session, **place)
+    log.info("asking %s %s at %s", name, version, host)
+    name = f"{name} at {host}"
+
+    def ask(pipeline: list[Record]) -> list[Record] | None:
+        try:
+            answer = client.aggregate_docdb_records(pipeline)
+        except requests.HTTPError as error:
+            if error.response.status_code == 413:
+                return None
+            if error.response.status_code == 400:
+                raise BadInput(f"{name} refuses the query: {status_of(error)}") from None
+            raise
+        if not isinstance(answer, list) or not all(isinstance(record, dict) for record in answer):
+            raise ValueError(f"not a list of records, but {excerpt(str(answer), 300)}")
+        return answer
+
+    return DocDB(partial(ask_patiently, ask, name, timeout))

@@ -1,0 +1,114 @@
+"""How errors and the log are worded: on one line, without secrets. Knows no service and no file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+
+log = logging.getLogger("dispatch")
+
+
+class BadInput(Exception):
+    """What the user gave is wrong."""
+
+
+class FailedRun(Exception):
+    """The input is fine, but the run cannot be completed."""
+
+
+NAMES_IN_LOG = 20
+SECRETS = ("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN")
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def file_size(size: float) -> str:
+    """Return a number of bytes with its unit."""
+    from tqdm import tqdm
+
+    return f"{tqdm.format_sizeof(size)}B"
+
+
+def first_of(names: list[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    shown = ", ".join(map(repr, names[:3]))
+    if len(names) > 3:
+        shown += f" and {len(names) - 3} more"
+    return shown
+
+
+def shorten(string: str, length: int = 200) -> str:
+    """Return the beginning of a string."""
+    return string if len(string) <= length else f"{string[:length]}..."
+
+
+def excerpt(string: str, length: int = 60) -> str:
+    """Return the beginning of a string, quoted."""
+    return repr(shorten(string, length))
+
+
+def reason_of(fault: BaseException) -> str:
+    """Return what an exception says, and where in the input the fault is."""
+    if isinstance(fault, SyntaxError):
+        return f"{fault.msg}: line {fault.lineno} column {fault.offset}"
+    return str(fault).partition(": <")[0] or type(fault).__name__  # without an object's address
+
+
+def without_secrets(string: str) -> str:
+    """Return a string without tokens, and without the user and password of a URL in it."""
+    for name in SECRETS:
+        secret = os.environ.get(name, "").strip()
+        if secret:
+            string = string.replace(secret, "...")
+    return re.sub(r"(?<=://)[^/@\s]+@", "...@", string)
+
+
+def one_line(string: str) -> str:
+    """Return a string with everything that is not printed as itself written as an escape."""
+    if string.isprintable():
+        return string
+    escapes = {}
+    for character in string:
+        if not character.isprintable():
+            escapes[ord(character)] = character.encode("unicode_escape").decode()
+    return string.translate(escapes)
+
+
+def log_first(severity: int, prefix: str, names: Sequence[str]) -> None:
+    """Log the first names, each on a line, and how many more there are."""
+    for name in names[:NAMES_IN_LOG]:
+        log.log(severity, "%s: %s", prefix, name)
+    if len(names) > NAMES_IN_LOG:
+        log.log(severity, "%s: and %d more", prefix, len(names) - NAMES_IN_LOG)
+
+
+class OneLineFormatter(logging.Formatter):
+    """Writes every message on one line, whatever the names in it are made of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        if record.name == log.name:
+            return one_line(super().format(record))
+        if record.exc_info:  # of the library that asks Code Ocean: its cause is enough
+            record.msg = f"{record.getMessage()} ({record.exc_info[1]})"
+            record.args, record.exc_info = (), None
+        return one_line(without_secrets(super().format(record)))
+
+
+def configure_log() -> None:
+    """Log to standard error, this program from $LOG_LEVEL up, all else from WARNING up."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    for name in ("asyncio", "urllib3"):  # our own say it already
+        logging.getLogger(name).setLevel(logging.ERROR)
+    name = os.environ.get("LOG_LEVEL", "").strip() or "INFO"
+    threshold = logging.getLevelNamesMapping().get(name.upper())
+    log.setLevel(threshold or logging.INFO)
+    if not threshold:
+        log.warning("$LOG_LEVEL is not a log level, INFO is used: %r", name)

@@ -1,0 +1,187 @@
+"""The output folder: what may lie in it, how all of it changes at once, what a signal cleans up.
+
+Knows files and folders; of a task, its name and its bytes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+from dispatch.messages import BadInput, FailedRun, first_of, log, plural
+from dispatch.tasks import Task
+
+STAGING = ".dispatch-staging-"
+MOVING = ".dispatch-moving-"  # instead, while so many worker folders are moved into place
+PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
+STAGED: set[Path] = set()  # folders that a signal removes
+COMMITTED = Event()  # from then on the run is as good as done, and no signal stops it
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise BadInput unless worker folders, and nothing else, can be what the folder shows.
+
+    Whatever a `*` matches in there starts a worker of the pipeline's next step.
+    """
+    option = "--output_directory"
+    there = output
+    if not os.path.lexists(there):
+        there = next(filter(os.path.lexists, output.absolute().parents))
+    if not there.is_dir():
+        raise BadInput(f"{option}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FailedRun(f"{option}: {there} cannot be written to")
+    if there != output:
+        return
+    workers, others = [], []
+    for path in sorted(output.iterdir()):
+        if path.name.startswith(".") or is_plan(path):
+            continue
+        if is_worker(path):
+            workers.append(path)
+        else:
+            others.append(path.name)
+    if others:
+        raise BadInput(
+            f"{option}: {output} holds {first_of(others)}, which no dispatch wrote and which would"
+            " start a worker: move it away, or choose another folder"
+        )
+    if workers and not overwrite:
+        raise BadInput(
+            f"{option}: {output} holds {plural(len(workers), 'worker folder')} of an earlier run:"
+            " replace them with --overwrite 1, or choose another folder"
+        )
+
+
+def is_worker(path: Path) -> bool:
+    """Return whether this is a folder that an earlier dispatch can have written."""
+    if not re.fullmatch("0|[1-9][0-9]*", path.name) or not path.is_dir() or path.is_symlink():
+        return False
+    return all(re.fullmatch(r"[0-9a-f-]{36}\.json", entry.name) for entry in os.scandir(path))
+
+
+def is_plan(path: Path) -> bool:
+    """Return whether this is a file that an earlier dry run can have written."""
+    return path.name in PLAN_FILES and path.is_file() and not path.is_symlink()
+
+
+def count_workers(output: Path) -> int:
+    """Return how many worker folders of an earlier run there are."""
+    return sum(map(is_worker, output.glob("*")))
+
+
+def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bool) -> None:
+    """Write one folder of files per worker, all of them or none.
+
+    They are written into a hidden folder and moved into place at the end, what an earlier run left
+    out of their way before that.
+    """
+    with staged(output, overwrite) as staging:
+        for name in ("old", "new"):
+            (staging / name).mkdir()
+        for number, tasks in enumerate(workers):
+            (staging / "new" / str(number)).mkdir()
+            for task in tasks:  # buffered: an unbuffered write may be partial
+                with open(f"{staging}/new/{number}/{task.id}.json", "xb") as file:
+                    file.write(task.content)
+        COMMITTED.set()
+        moving = output / staging.name.replace(STAGING, f"{MOVING}{len(workers)}-")
+        staging.rename(moving)
+        try:
+            for path in list(output.iterdir()):
+                if not path.name.startswith("."):
+                    path.rename(moving / "old" / path.name)
+            for number in range(len(workers)):
+                (moving / "new" / str(number)).rename(output / str(number))
+            moving.rename(staging)
+        finally:
+            roll_back(output)
+
+
+def move_plan(staging: Path, output: Path) -> None:
+    """Move the files of a dry run into place."""
+    COMMITTED.set()
+    for name in PLAN_FILES:
+        (staging / name).replace(output / name)
+
+
+@contextmanager
+def staged(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a hidden folder in the output folder, which is this process's own and checked."""
+    output.mkdir(parents=True, exist_ok=True)
+    with lock(output):
+        clean_up(output)
+        check_output(output, overwrite)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        STAGED.add(staging)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def abandon() -> bool:
+    """Remove what a run that is to be stopped has staged; return False if it is as good as done."""
+    if COMMITTED.is_set():
+        return False
+    for staging in STAGED:
+        shutil.rmtree(staging, ignore_errors=True)
+    return True
+
+
+@contextmanager
+def lock(output: Path) -> Iterator[None]:
+    """Hold the folder for this process alone; raise BadInput while another one holds it."""
+    descriptor = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BadInput(f"another dispatch is writing into {output}") from None
+    except OSError as error:  # some network file systems lock no folders
+        log.debug("no lock on %s: %s", output, error)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def recover(output: Path) -> None:
+    """Clean up after a run that was killed while it moved folders, if there was one."""
+    if any(output.glob(f"{MOVING}*")):
+        with lock(output):
+            clean_up(output)
+
+
+def clean_up(output: Path) -> None:
+    """Remove what a run that was killed has left in the output folder."""
+    if roll_back(output):
+        log.warning("%s: rolled back an interrupted move of worker folders", output)
+    for staging in output.glob(f"{STAGING}*"):
+        log.warning("%s: removed, left by a run that was killed", staging)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def roll_back(output: Path) -> bool:
+    """Put back what a run has moved but not finished to move; return whether there is such a run.
+
+    Every step can be repeated: a new worker folder that is missing from the staging folder is the
+    one in the output folder, and old ones come back when the last new one is out of their way.
+    """
+    unfinished = [*output.glob(f"{MOVING}[0-9]*-*")]
+    for moving in unfinished:
+        workers, _, name = moving.name.removeprefix(MOVING).partition("-")
+        for number in map(str, range(int(workers))):
+            if not (moving / "new" / number).exists():
+                (output / number).rename(moving / "new" / number)
+        for path in (moving / "old").iterdir():
+            path.rename(output / path.name)
+        moving.rename(output / f"{STAGING}{name}")
+    return bool(unfinished)

@@ -1,0 +1,255 @@
+"""The page of a dry run: what it shows, and what its script draws, counts and filters.
+
+Knows the plan, and the fields of a record by which people choose. The template and the script lie
+beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dispatch.analysis_code import PIPELINE, RESULTS_STORE
+from dispatch.assets import Asset
+from dispatch.messages import SECRETS, plural, shorten
+from dispatch.output import count_workers
+from dispatch.plan import Plan, assets_of, numbered_tasks
+from dispatch.tasks import Task
+from dispatch.values import Record, compact, instant, is_valid, strings_at, value_at
+
+PROGRAM = Path(__file__).parent.with_name("run_capsule.py")
+PLAN_PAGE = Path(__file__).with_name("plan_page.html.j2")
+PLAN_SCRIPT = Path(__file__).with_name("plan_page.js")
+TASKS_IN_PAGE = 50_000  # so that it opens at once; the CSV holds all
+NAMES_IN_PAGE = 10_000  # of what is skipped for the same reason, or processed already
+
+SUBJECT_FIELD = "subject.subject_id"
+DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
+CHOOSE_BY = {  # what the page offers to choose by, by the version of the database
+    "v1": {
+        "project": "data_description.project_name",
+        "subject": SUBJECT_FIELD,
+        "modality": "data_description.modality.abbreviation",
+        "level": "data_description.data_level",
+        "date": DATE_FIELDS[0],
+    },
+    "v2": {
+        "project": "data_description.project_name",
+        "subject": SUBJECT_FIELD,
+        "modality": "data_description.modalities.abbreviation",
+        "level": "data_description.data_level",
+        "date": DATE_FIELDS[1],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as far as the page speaks of it."""
+
+    query: Record | None  # the filter; None: the assets come from the CSV
+    version: str  # of the database
+    argv: tuple[str, ...] = ()  # the flags as they were given
+    choosing_flags: tuple[str, ...] = ()  # those in place of which the page gives others
+    keeps_latest: bool = False
+    output: Path = Path("results")
+    overwrite: bool = False
+
+
+def fields_shown(version: str) -> set[str]:
+    """Return the fields of a record that the page needs."""
+    return {SUBJECT_FIELD, *DATE_FIELDS, *CHOOSE_BY[version].values()}
+
+
+def write_page(plan: Plan, request: Request, path: Path) -> None:
+    """Write the page."""
+    # a lone surrogate, which JSON can spell, is no UTF-8
+    path.write_bytes(render_page(plan, request).encode("utf-8", "backslashreplace"))
+
+
+def render_page(plan: Plan, request: Request) -> str:
+    """Return the page; the same plan gives the same page."""
+    from jinja2 import Template
+
+    template = Template(
+        PLAN_PAGE.read_text(encoding="utf-8"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = PLAN_SCRIPT.read_text(encoding="utf-8")
+    query = None
+    if request.query is not None:
+        query = json.dumps(request.query, indent=2, ensure_ascii=False)
+    data = json.dumps(page_data(plan, request), separators=(",", ":"))
+    page: str = template.render(
+        plan=plan,
+        assets=assets_of(plan.tasks),
+        query=query,
+        command=command_of(request.argv, "dry_run"),
+        warning=warning_of(request.output, request.overwrite),
+        names_records=names_records(plan, request),
+        data=data.replace("<", "\\u003c"),
+        script=script,
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+        names_in_page=NAMES_IN_PAGE,
+        tasks_in_page=TASKS_IN_PAGE,
+        dumps=partial(json.dumps, ensure_ascii=False),
+    )
+    return page
+
+
+def command_of(argv: Sequence[str], *left_out: str) -> str:
+    """Return the command that these flags make, without some of them, wherever it is pasted."""
+    words = list(argv)
+    for name in left_out:
+        while f"--{name}" in words:
+            start = words.index(f"--{name}")
+            del words[start : start + 2]
+        words = [word for word in words if not word.startswith(f"--{name}=")]
+    environment = []
+    for name in (*RESULTS_STORE, "DOCDB_VERSION", "CODEOCEAN_DOMAIN", *PIPELINE):
+        if os.environ.get(name) and name not in SECRETS:
+            environment.append(f"{name}={os.environ[name]}")
+    if environment:
+        environment.insert(0, "env")
+    command = shlex.join([*environment, sys.executable, str(PROGRAM), *words])
+    return f"cd {shlex.quote(os.getcwd())} && {command}"
+
+
+def warning_of(output: Path, overwrite: bool) -> str:
+    """Return what the dispatch would do to worker folders that are there, in words."""
+    workers = count_workers(output)
+    if not workers:
+        return ""
+    there = f"{output} holds {plural(workers, 'worker folder')} of an earlier run"
+    if overwrite:
+        return f"{there}; this command replaces what is there."
+    return f"{there}; add --overwrite 1 to replace what is there."
+
+
+def names_records(plan: Plan, request: Request) -> bool:
+    """Return whether only a filter that names the records gives exactly the assets chosen.
+
+    Else an older asset could be the latest of those chosen, or a task that is left out be one of
+    the first.
+    """
+    return request.query is None or request.keeps_latest or bool(plan.left_out)
+
+
+# ------------------------------------------------------------------------- what the script is given
+
+
+def page_data(plan: Plan, request: Request) -> Record:
+    """Return what the script of the page draws, counts and filters, as columns.
+
+    Where the page cannot hold all tasks, it knows the assets of those that it holds.
+    """
+    workers, tasks = [], []
+    for worker, task in islice(numbered_tasks(plan), TASKS_IN_PAGE):
+        workers.append(worker)
+        tasks.append(task)
+    assets = assets_of(tasks)
+    choices = []
+    for name, path in CHOOSE_BY[request.version].items():
+        choices.append({"name": name, "field": path, **coded(values_to_choose(name, path, assets))})
+    query = record_ids = None
+    if request.query is not None:
+        query = compact(request.query)
+    if names_records(plan, request):
+        record_ids = [asset.record_id for asset in assets]
+    return {
+        "query": query,
+        "command_without_query": command_of(request.argv, "dry_run", *request.choosing_flags),
+        "choices": choices,
+        "assets": {
+            "name": [asset.name for asset in assets],
+            "subject": coded(list(map(subject_of, assets))),
+            "day": coded(list(map(session_date, assets))),
+            "record_id": record_ids,
+        },
+        "tasks": task_columns(workers, tasks, assets),
+        "all_tasks": len(plan.tasks),
+    }
+
+
+def task_columns(workers: list[int], tasks: list[Task], assets: list[Asset]) -> Record:
+    """Return what the script knows of tasks, a column for each thing."""
+    places = {asset.record_id: place for place, asset in enumerate(assets)}
+    columns: defaultdict[str, list[Any]] = defaultdict(list)
+    for task in tasks:
+        columns["assets"].append([places[asset.record_id] for asset in task.assets])
+        columns["first"].append(first_file(task))
+        columns["files"].append(len(task.files or ()))
+        columns["size"].append(task.size)
+        columns["parameters"].append(parameters_of(task))
+        columns["id"].append(task.id)
+    return {"worker": workers, **columns, "parameters": coded(columns["parameters"])}
+
+
+def coded(values: Sequence[Any]) -> Record:
+    """Return a column as its different values, and which of them each row has."""
+    places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return {"values": list(places), "rows": [places[value] for value in values]}
+
+
+def values_to_choose(name: str, path: str, assets: list[Asset]) -> list[tuple[str, ...] | None]:
+    """Return what the page offers to choose by, of each asset: None where there is nothing.
+
+    Days are chosen, and compare with a whole time as with its day. Of other fields, values are
+    chosen, and those that are not valid are left out.
+    """
+    column: list[tuple[str, ...] | None] = []
+    for asset in assets:
+        strings = strings_at(asset.record, path)
+        if not strings:
+            column.append(None)
+        elif name == "date":
+            column.append(tuple(string[:10] for string in strings))
+        else:
+            column.append(tuple(filter(is_valid, strings)))
+    return column
+
+
+def subject_of(asset: Asset) -> str | None:
+    """Return the subject that an asset is of, None if its record does not tell."""
+    subject = value_at(asset.record, SUBJECT_FIELD)
+    return subject if isinstance(subject, str) and subject else None
+
+
+def session_date(asset: Asset) -> str | None:
+    """Return the day of an asset's session, by its record, else by its name; YYYY-MM-DD."""
+    times = [value_at(asset.record, path) for path in DATE_FIELDS]
+    for string in (*times, asset.name):
+        if isinstance(string, str):
+            match = re.search(r"(?:^|_)(\d{4}-\d\d-\d\d)", string)
+            if match and instant(match[1]):
+                return match[1]
+    return None
+
+
+def first_file(task: Task) -> list[str] | None:
+    """Return the URL of a task's first file, cut wherever it has the name of the first asset."""
+    if not task.files:
+        return None
+    name = task.assets[0].name
+    return task.files[0].split(name) if name else task.files[:1]
+
+
+def parameters_of(task: Task) -> str:
+    """Return the parameters of a task as JSON, not too long to be looked at."""
+    if task.parameters is None:
+        return ""
+    return shorten(json.dumps(task.parameters, ensure_ascii=False), 300)

@@ -1,0 +1,145 @@
+"""Tasks: what one says, its name and JSON, and how many are shared out. Knows no folder of workers.
+
+What a task says is checked against the model with which consumers read it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from heapq import heapreplace
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+from dispatch.assets import Asset
+from dispatch.messages import log, plural
+from dispatch.values import Record, rank
+
+if TYPE_CHECKING:
+    from aind_data_schema.core.processing import DataProcess
+    from pydantic import BaseModel
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A unit of work, which becomes one JSON file; what the last three hold is made from it."""
+
+    assets: list[Asset]
+    files: list[str] | None  # URLs; None: none were looked for
+    size: int | None  # bytes of its files; None where they are not known
+    parameters: Record | None
+    query: str | None  # that chose its assets
+    id: str = ""
+    content: bytes = field(default=b"", repr=False)
+    result: str | None = None  # the name that its result will have in the results store
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its assets."""
+        return [asset.name for asset in self.assets]
+
+    def to_record(self) -> Record:
+        """Return what its file says. All lists hold the same asset at the same position."""
+        record: Record = {"s3_location": [], "asset_id": [], "asset_name": []}
+        record["docdb_record_id"] = []
+        for asset in self.assets:
+            record["s3_location"].append(asset.location)
+            record["asset_id"].append(asset.id)
+            record["asset_name"].append(asset.name)
+            record["docdb_record_id"].append(asset.record_id)
+        record["file_location"] = self.files
+        if self.parameters is not None:
+            record["distributed_parameters"] = self.parameters
+        shared = self.shared_group()
+        if shared:
+            record["group_metadata"] = shared
+        if self.query:
+            record["query"] = self.query
+        return record
+
+    def shared_group(self) -> Record:
+        """Return the values of the --group_by fields in which all of its assets agree."""
+        shared: Record = {}
+        first, *others = self.assets
+        for name, value in first.group.items():
+            if all(rank(other.group[name]) == rank(value) for other in others):
+                shared[name] = value
+        return shared
+
+
+def render_tasks(
+    tasks: Iterable[Task], process: DataProcess | None = None, fixed: Record | None = None
+) -> list[Task]:
+    """Return the tasks with id and JSON, equal ones once, and what runs them, if that is known.
+
+    They are checked against the model that consumers read them with. The id is made from the
+    content, so that the same input gives the same files and a pipeline's cache holds.
+    """
+    from pydantic_core import to_json
+
+    if process:
+        from analysis_pipeline_utils.metadata import processing_prefix, update_analysis_process
+
+    validate = task_model().model_validate
+    rendered: dict[str, Task] = {}
+    repeated = 0
+    for task in tasks:
+        record = task.to_record()
+        model = validate(record)
+        if process:
+            record["analysis_code"] = update_analysis_process(process, model, **(fixed or {})).code
+            task.result = processing_prefix(record["analysis_code"])
+        # NaN in a record would be no JSON
+        task.content = to_json(record, indent=4, inf_nan_mode="null") + b"\n"
+        task.id = str(uuid.uuid5(uuid.NAMESPACE_OID, task.content.decode()))
+        repeated += task.id in rendered
+        rendered.setdefault(task.id, task)
+    if repeated:
+        log.info("%s not repeated, equal to another one", plural(repeated, "task"))
+    return list(rendered.values())
+
+
+@cache
+def task_model() -> type[BaseModel]:
+    """Return the model of a task; its package takes a moment to import."""
+    from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
+
+    class DispatchModel(AnalysisDispatchModel):
+        asset_id: list[str]  # which consumers of the model's first generation need
+
+    return DispatchModel
+
+
+# -------------------------------------------------------------------------------------- sharing out
+
+
+def deal_in_order(tasks: Sequence[T], workers: int) -> list[list[T]]:
+    """Return the tasks in so many contiguous runs, whose lengths differ by one at most."""
+    ends = [len(tasks) * number // workers for number in range(workers + 1)]
+    runs = []
+    for start, end in pairwise(ends):
+        runs.append(list(tasks[start:end]))
+    return runs
+
+
+def deal_by_size(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
+    """Return the tasks in so many shares, each of the largest first given to the least loaded.
+
+    No worker gets more than 4/3 of what the heaviest one has in the best of all shares (Graham,
+    Bounds on multiprocessing timing anomalies, 1969). Within a share, tasks keep their order.
+    """
+    sizes = [task.size or 0 for task in tasks]
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    loads = [(0, 0, worker) for worker in range(workers)]  # bytes, tasks: empty ones spread, too
+    for number in sorted(range(len(tasks)), key=sizes.__getitem__, reverse=True):
+        size, held, worker = loads[0]
+        heapreplace(loads, (size + sizes[number], held + 1, worker))
+        shares[worker].append(number)
+    dealt = []
+    for share in shares:
+        dealt.append([tasks[number] for number in sorted(share)])
+    return dealt
