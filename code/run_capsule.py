@@ -31,7 +31,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -42,10 +42,16 @@ try:
         PIPELINE,
         RESULTS_STORE,
         begin_find_process,
+        check_parameters,
         not_set,
         set_apart_processed,
     )
-    from dispatch.asset_csv import find_by_asset_id, pick_by_id, read_asset_ids
+    from dispatch.asset_csv import (
+        find_by_asset_id,
+        pick_by_id,
+        read_asset_ids,
+        spelt_as_records_do,
+    )
     from dispatch.assets import (
         ASSET_FIELDS,
         Asset,
@@ -57,7 +63,7 @@ try:
         skips_in,
     )
     from dispatch.docdb import Database, open_docdb
-    from dispatch.filters import lists_in, looks_like_filter, parse_filter
+    from dispatch.filters import combine, lists_in, looks_like_filter, parse_filter
     from dispatch.flags import (
         Flag,
         build_parser,
@@ -78,7 +84,13 @@ try:
         to_version,
     )
     from dispatch.grouping import keep_latest, set_groups
-    from dispatch.hints import check_fields, explain, skip_values_without_record
+    from dispatch.hints import (
+        check_fields,
+        explain,
+        name_untold,
+        skip_choices_without_record,
+        skip_values_without_record,
+    )
     from dispatch.inputs import find_file, named_file, read_file, read_parameters
     from dispatch.listing import FIRST_CONNECTIONS, Files, Listing, most_connections
     from dispatch.local_files import LocalFiles
@@ -98,8 +110,9 @@ try:
     from dispatch.progress import Progress
     from dispatch.retry import begin, result_of
     from dispatch.s3 import S3
+    from dispatch.schema import LEVEL, MODALITY, PROJECT, SUBJECT, Choice, beside
     from dispatch.snapshot import open_snapshot
-    from dispatch.tasks import Task, deal_by_size, deal_in_order, render_tasks, task_model
+    from dispatch.tasks import Task, deal_by_size, deal_in_order, render_tasks, size_of, task_model
     from dispatch.values import Record, compact, pasteable, rank
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] != "dispatch":
@@ -133,6 +146,8 @@ class Settings:
     use_data_asset_csv: bool = flag(to_switch, "0|1", """1: the assets are those whose Code Ocean
         ids are listed in the column asset_id of data_asset_input.csv in the input folder; --query
         and the flags above are not used then.""", False)
+    asset_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only the assets with these Code Ocean
+        ids, in this order, as from the CSV, without one.""", ())
     docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
         $DOCDB_VERSION, else v1.""")
     docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
@@ -190,8 +205,23 @@ class Settings:
     # fmt: on
 
     # What is no flag itself:
-    whole_filter: Record | None = None  # of all flags that choose records; None: from the CSV
+    own_filter: Record = field(default_factory=dict)  # of --query
+    whole_filter: Record | None = None  # of all flags that choose records; None: a list of ids does
     argv: tuple[str, ...] = ()  # the flags as they were given
+
+    @property
+    def choices(self) -> list[Choice]:
+        """What the flags of the form ask for."""
+        choices = []
+        if self.project_name:
+            choices.append(Choice(PROJECT, (self.project_name,)))
+        if self.subject_id:
+            choices.append(Choice(SUBJECT, self.subject_id))
+        if self.modality:
+            choices.append(Choice(MODALITY, self.modality))
+        if self.data_level:
+            choices.append(Choice(LEVEL, (self.data_level,)))
+        return choices
 
     @property
     def fields_in_use(self) -> tuple[str, ...]:
@@ -208,7 +238,8 @@ class Settings:
 
 
 QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
-CHOOSING_FLAGS = (*QUERY_FLAGS, "docdb_query", "use_data_asset_csv")
+LIMITING_FLAGS = ("max_tasks", "max_number_of_tasks_dispatched")
+CHOOSING_FLAGS = (*QUERY_FLAGS, "docdb_query", "use_data_asset_csv", "asset_id")
 
 
 EPILOG = """\
@@ -258,15 +289,13 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
             chosen["docdb_version"] = to_version(version)
         except ValueError as error:
             raise BadInput(f"$DOCDB_VERSION {error}, not {version!r}") from None
-    whole_filter = None
+    list_of_ids = name_list_of_ids(chosen)
     given = [name for name in QUERY_FLAGS if chosen[name]]
-    if chosen["use_data_asset_csv"]:
+    if list_of_ids:
         for name in given:
-            log.warning("--%s is not used: --use_data_asset_csv 1 says which assets", name)
-    elif given:
-        whole_filter = combine(chosen)
-    else:
-        choices = f"--{', --'.join(QUERY_FLAGS)}, or --use_data_asset_csv 1"
+            log.warning("--%s is not used: %s says which assets", name, list_of_ids)
+    elif not given:
+        choices = f"--{', --'.join(QUERY_FLAGS)}, --asset_id, or --use_data_asset_csv 1"
         raise BadInput(f"no assets chosen: give {choices}")
     snapshot, code = chosen["docdb_snapshot"], chosen["analysis_code"]
     if snapshot:
@@ -274,9 +303,22 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     if code not in ("auto", "none"):
         what = "--analysis_code must be auto, none or a file"
         chosen["analysis_code"] = named_file(what, code, folder)
-    settings = Settings(**chosen, whole_filter=whole_filter, argv=tuple(words))
+    settings = Settings(**chosen, argv=tuple(words))
+    if not list_of_ids:
+        own = read_query(settings.query, folder) if settings.query else {}
+        conditions = [own, *(choice.condition for choice in settings.choices)]
+        settings = replace(settings, own_filter=own, whole_filter=combine(conditions))
     check_settings(settings)
     return settings
+
+
+def name_list_of_ids(chosen: dict[str, Any]) -> str:
+    """Return the flag that gives a list of ids, "" if none does; raise BadInput for two."""
+    if chosen["asset_id"] and chosen["use_data_asset_csv"]:
+        raise BadInput("--asset_id and --use_data_asset_csv 1 both say which assets: give one")
+    if chosen["asset_id"]:
+        return "--asset_id"
+    return "--use_data_asset_csv 1" if chosen["use_data_asset_csv"] else ""
 
 
 def check_settings(settings: Settings) -> None:
@@ -295,27 +337,6 @@ def check_settings(settings: Settings) -> None:
     for path in settings.unwind_list_fields:
         if not any(f"{name}.".startswith(f"{path}.") for name in settings.fields_in_use):
             log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
-
-
-def combine(chosen: dict[str, Any]) -> Record:
-    """Return the filter that the flags ask for, all of their conditions; raise BadInput."""
-    query: Record = {}
-    if chosen["query"]:
-        query = read_query(chosen["query"], chosen["input_directory"])
-    modality = {"v1": "modality", "v2": "modalities"}[chosen["docdb_version"]]
-    conditions: Record = {}
-    if chosen["project_name"]:
-        conditions["data_description.project_name"] = chosen["project_name"]
-    if chosen["subject_id"]:
-        conditions["subject.subject_id"] = {"$in": list(chosen["subject_id"])}
-    if chosen["modality"]:
-        field = f"data_description.{modality}.abbreviation"
-        conditions[field] = {"$in": list(chosen["modality"])}
-    if chosen["data_level"]:
-        conditions["data_description.data_level"] = chosen["data_level"]
-    if query.keys() & conditions.keys():
-        return {"$and": [query, conditions]}
-    return {**query, **conditions}
 
 
 def read_query(value: str, folder: Path) -> Record:
@@ -371,7 +392,8 @@ def choose_assets(
     """
     query = settings.whole_filter
     if query is None:
-        ids = read_asset_ids(settings.input_directory)
+        ids = list(map(spelt_as_records_do, settings.asset_id))
+        ids = ids or read_asset_ids(settings.input_directory)
         pages = find_by_asset_id(database, ids, fields_to_ask(settings))
     else:
         pages = database.find(query, fields_to_ask(settings))
@@ -386,20 +408,28 @@ def choose_assets(
     entries.sort(key=lambda entry: (name_of(entry.record), str(entry.record.get("_id"))))
     if query is None:
         return pick_by_id(ids, entries)
-    if entries and lists_in(query):
-        entries += skip_values_without_record(database, lists_in(query), entries)
+    if entries:
+        lists = lists_in(settings.own_filter)
+        several = [choice for choice in settings.choices if len(choice.values) > 1]
+        entries += [
+            *skip_values_without_record(database, lists, entries),
+            *skip_choices_without_record(database, several, entries),
+        ]
     return entries
 
 
 def fields_to_ask(settings: Settings) -> list[str]:
     """Return the fields of a record that are asked for, none of them inside another one."""
-    wanted = {*ASSET_FIELDS, *GROUP_FIELDS, *settings.fields_in_use, *settings.unwind_list_fields}
-    wanted |= lists_in(settings.whole_filter or {}).keys()
+    wanted = {*ASSET_FIELDS, *GROUP_FIELDS, *settings.unwind_list_fields}
+    wanted |= beside(settings.fields_in_use) | lists_in(settings.own_filter).keys()
+    for choice in settings.choices:
+        if len(choice.values) > 1:
+            wanted |= set(choice.facet.paths)
     if not settings.drop_null_groups:
         # of a list, a projection gives the objects alone; here the others count as lacking a field
         wanted |= {name.partition(".")[0] for name in settings.unwind_list_fields}
     if settings.dry_run:
-        wanted |= fields_shown(settings.docdb_version)
+        wanted |= fields_shown()
     tops = tuple(f"{name}." for name in wanted)
     return sorted(name for name in wanted if not name.startswith(tops))
 
@@ -419,8 +449,11 @@ def find_assets(
     """Return the assets with their groups, and what is skipped; their listing is begun."""
     narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
     entries = choose_assets(settings, database, progress, None if narrowed else listing)
-    if settings.whole_filter and not progress.records:
-        explain(database, settings.whole_filter)
+    if settings.whole_filter is not None:
+        own, choices = settings.own_filter, settings.choices
+        name_untold(database, own, choices)
+        if settings.whole_filter and not progress.records:
+            explain(database, own, choices)
     unwound, drop_null = settings.unwind_list_fields, settings.drop_null_groups
     fields_by_flag = {
         "--filter_latest": [settings.filter_latest] if settings.filter_latest else [],
@@ -428,7 +461,7 @@ def find_assets(
         "--group_by": settings.group_by,
         "--unwind_list_fields": unwound,
     }
-    check_fields(entries, database, fields_by_flag)
+    check_fields(entries, database, fields_by_flag, drop_null)
     if settings.filter_latest:
         latest, by = settings.filter_latest, settings.filter_by
         entries = keep_latest(entries, by, latest, unwound, drop_null)
@@ -502,17 +535,6 @@ def query_to_copy(whole_filter: Record | None) -> str | None:
     return query
 
 
-def size_of(part: list[str], sizes: dict[str, int | None]) -> int | None:
-    """Return the bytes of some files; None where one of them is not known."""
-    total = 0
-    for url in part:
-        size = sizes[url]
-        if size is None:
-            return None
-        total += size
-    return total
-
-
 # ----------------------------------------------------------------------------------- workers
 
 
@@ -531,10 +553,11 @@ def show_plan(plan: Plan, settings: Settings) -> None:
     output = settings.output_directory
     request = Request(
         query=settings.whole_filter,
-        version=settings.docdb_version,
         argv=settings.argv,
         choosing_flags=CHOOSING_FLAGS,
+        limiting_flags=LIMITING_FLAGS,
         keeps_latest=bool(settings.filter_latest),
+        input_folder=settings.input_directory,
         output=output,
         overwrite=settings.overwrite,
     )
@@ -579,7 +602,7 @@ def dispatch(settings: Settings) -> None:
 def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
     fixed, sets = read_parameters(settings.input_directory)
-    question = ask_for_code(settings, fixed)  # while DocDB and S3 answer
+    question = ask_for_code(settings, fixed, sets)  # while DocDB and S3 answer
     database = open_database(settings)
     progress = Progress()
     listing = open_listing(settings, progress)
@@ -616,10 +639,13 @@ def make_plan(settings: Settings) -> Plan:
     return Plan(progress.records, entries, files, workers, processed, left_out)
 
 
-def ask_for_code(settings: Settings, fixed: Record) -> Future[DataProcess] | None:
+def ask_for_code(
+    settings: Settings, fixed: Record, sets: list[Record]
+) -> Future[DataProcess] | None:
     """Begin to ask what code will run the tasks; None where they do not say that."""
     if settings.no_code:
         return None
+    check_parameters(fixed, sets)
     file = settings.analysis_code if isinstance(settings.analysis_code, Path) else None
     return begin_find_process(file, settings.analysis_capsule, fixed, settings.timeout)
 

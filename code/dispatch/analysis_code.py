@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 PIPELINE = ("CO_PIPELINE_ID", "CO_COMPUTATION_ID", "CODEOCEAN_API_TOKEN")
 RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
 CODE_OCEAN = "codeocean.allenneuraldynamics.org"
-OF_THE_LIBRARY = {"process", "dispatch_inputs"}  # parameters of its own, which none may be called
+# Names that the library treats as its own: its function's parameters, what it takes out and puts in
+# (metadata.update_analysis_process), and its flags (utils_analysis_wrapper.make_cli_model_class).
+OF_THE_LIBRARY = {"process", "dispatch_inputs", "dry_run", "file_location", "input_directory"}
 QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
@@ -56,6 +58,18 @@ def not_set(names: Sequence[str]) -> str | None:
         if not os.environ.get(name, "").strip():
             missing.append(f"${name}")
     return f"{' and '.join(missing)} not set" if missing else None
+
+
+def check_parameters(fixed: Record, sets: list[Record]) -> None:
+    """Raise BadInput for parameters that the library would take for something of its own."""
+    named = [("fixed_parameters", fixed)]
+    for parameters in sets:
+        named.append(("distributed_parameters", parameters))
+    for where, parameters in named:
+        taken = parameters.keys() & OF_THE_LIBRARY
+        if taken:
+            names = first_of(sorted(taken))
+            raise BadInput(f"{where}: the analysis library takes none called {names}")
 
 
 def begin_find_process(
@@ -82,10 +96,6 @@ def find_process(code: Path | None, capsule: str, fixed: Record, timeout: int) -
     found = process.code
     names = " ".join(filter(None, (found.name, found.version or found.commit_hash, found.url)))
     log.info("every task says its code: %s, %s", names, plural(len(fixed), "fixed parameter"))
-    taken = fixed.keys() & OF_THE_LIBRARY
-    if taken:
-        names = first_of(sorted(taken))
-        raise BadInput(f"fixed_parameters: the analysis library takes none called {names}")
     return process
 
 

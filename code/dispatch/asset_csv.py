@@ -40,14 +40,17 @@ def read_asset_ids(folder: Path) -> list[str]:
             more = f"has more values than there are columns: {excerpt(str(row))}"
             raise BadInput(f"{path}, line {line} {more}")
         asset_id = row[column] if len(row) > column else ""
-        if UUID.fullmatch(asset_id):
-            asset_id = asset_id.lower()
         if asset_id:
-            ids[asset_id] = None
+            ids[spelt_as_records_do(asset_id)] = None
     if not ids:
         raise BadInput(f"{path} has no id in its column asset_id")
     log.info("%s: %s", path, plural(len(ids), "asset id"))
     return list(ids)
+
+
+def spelt_as_records_do(asset_id: str) -> str:
+    """Return an id with small letters, if it is a UUID."""
+    return asset_id.lower() if UUID.fullmatch(asset_id) else asset_id
 
 
 def read_rows(path: Path, column: str) -> list[tuple[int, list[str]]]:

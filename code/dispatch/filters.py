@@ -117,6 +117,16 @@ def advice_on_pasted(string: str) -> str:
     return ""
 
 
+def combine(conditions: list[Record]) -> Record:
+    """Return the filter for what meets all of these conditions."""
+    whole: Record = {}
+    for condition in conditions:
+        if whole.keys() & condition.keys():
+            return {"$and": list(filter(None, conditions))}
+        whole |= condition
+    return whole
+
+
 def lists_in(query: Record) -> dict[str, list[Any]]:
     """Return the strings and numbers of each $in on a plain field that all records must match."""
     lists: dict[str, list[Any]] = {}

@@ -93,6 +93,8 @@ def to_fields(value: str) -> tuple[str, ...]:
     for name in names:
         if not re.fullmatch(r"[^.$][^.]*(\.[^.$][^.]*)*", name):
             raise ValueError("must be fields such as subject.subject_id, separated by commas")
+        if any(map(str.isdecimal, name.split("."))):
+            raise ValueError("must be fields without a number, which only a filter can ask for")
     return names
 
 

@@ -6,24 +6,29 @@ Nothing here fails a run, or takes long, but for a field to group or filter by t
 from __future__ import annotations
 
 import difflib
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Any, TypeVar
 
-from dispatch.assets import Entry, Skip, assets_in
+from dispatch.assets import Entry, Skip, assets_in, name_of
 from dispatch.docdb import Database
 from dispatch.filters import conditions_of, wanted_values
-from dispatch.messages import NAMES_IN_LOG, BadInput, log, plural, shorten
+from dispatch.messages import NAMES_IN_LOG, BadInput, log, log_first, plural, shorten
 from dispatch.retry import begin, result_of
+from dispatch.schema import Choice, Facet, facet_of
 from dispatch.values import (
     MISSING,
     Record,
     compact,
     has_field,
+    is_null,
     pasteable,
     paths_of,
     plain_values,
     rank,
+    value_at,
 )
 
 T = TypeVar("T")
@@ -32,9 +37,12 @@ HINT_SECONDS = 10  # for a question that only helps to understand
 PATHS_IN_HINTS = 5_000  # of a record, among which near fields are looked for
 
 
-def explain(database: Database, query: Record) -> None:
-    """Log why a filter matches nothing: what each condition matches alone, what is near it."""
-    helpfully(log_matches, database, query)
+def explain(database: Database, query: Record, choices: Sequence[Choice]) -> None:
+    """Log why nothing matches: what each condition matches alone, what is near it.
+
+    The conditions are those of the user's filter, and the choices of the form.
+    """
+    helpfully(log_matches, database, query, choices)
 
 
 def helpfully(call: Callable[..., T], *values: Any) -> T | None:
@@ -46,20 +54,55 @@ def helpfully(call: Callable[..., T], *values: Any) -> T | None:
         return None
 
 
-def log_matches(database: Database, query: Record) -> None:
-    """Log what each condition of a filter matches alone, and what is near one that has nothing."""
+def log_matches(database: Database, query: Record, choices: Sequence[Choice]) -> None:
+    """Log what each condition matches alone, and what is near one that has nothing."""
     conditions = list(islice(conditions_of(query), NAMES_IN_LOG))
+    is_alone = len(conditions) + len(choices) == 1
     for condition in conditions:
-        count = database.count(condition)
-        if count is None:
-            continue
-        if len(conditions) > 1:
-            shown = shorten(pasteable(condition))
-            log.warning("alone, %s matches %s", shown, plural(count, "record"))
         [(field, wanted)] = condition.items()
-        if not count and not field.startswith("$"):
+        if matches_any(database, condition, pasteable(condition), is_alone):
+            continue
+        if not field.startswith("$"):
             for value in wanted_values(wanted)[:3] or [MISSING]:
-                log_near_value(database, field, value)
+                log_near_value(database, [field], value)
+    for choice in choices:
+        shown = pasteable(choice.condition)
+        if len(choice.facet.paths) > 1:  # too long a filter to be read
+            shown = f"the {choice.facet.title} {' or '.join(choice.values)}"
+        if not matches_any(database, choice.condition, shown, is_alone):
+            for value in choice.values[:3]:
+                log_near_value(database, choice.facet.paths, value)
+
+
+def matches_any(database: Database, condition: Record, shown: str, is_alone: bool) -> bool:
+    """Return whether a condition matches, or may; log how many, unless it is the only one."""
+    count = database.count(condition)
+    if count is not None and not is_alone:
+        log.warning("alone, %s matches %s", shorten(shown), plural(count, "record"))
+    return count != 0
+
+
+def name_untold(database: Database, query: Record, choices: Sequence[Choice]) -> None:
+    """Log the records that all matches but a choice, and of which that cannot be told."""
+    for choice in choices:
+        if choice.facet.spellings:
+            others = [one.condition for one in choices if one is not choice]
+            conditions = [query, *others, choice.facet.unknown()]
+            helpfully(log_untold, database, {"$and": conditions}, choice.facet)
+
+
+def log_untold(database: Database, query: Record, facet: Facet) -> None:
+    """Log the records that match, with what they say in place of a value that is known."""
+    names = []
+    for page in database.find(query, ["_id", "name", *sorted(map(facet.shown, facet.paths))]):
+        for record in page:
+            said = []
+            for path in dict.fromkeys(map(facet.shown, facet.paths)):
+                if has_field(record, path.split(".")):
+                    said.append(f"{path} {shorten(json.dumps(value_at(record, path)), 60)}")
+            what = " and ".join(said) or f"no {facet.shown(facet.paths[0])}"
+            names.append(f"{name_of(record)} (record {record.get('_id')}): {what}")
+    log_first(logging.WARNING, f"left out, its {facet.title} cannot be told", names)
 
 
 def skip_values_without_record(
@@ -73,40 +116,91 @@ def skip_values_without_record(
             for value in plain_values(entry.record, field):
                 lacking.pop(rank(value), None)
         for value in list(lacking.values())[:3]:
-            helpfully(log_near_value, database, field, value)
+            helpfully(log_near_value, database, [field], value)
         for value in lacking.values():
             skips.append(Skip(f"no record has this {field}", str(value)))
     return skips
 
 
+def skip_choices_without_record(
+    database: Database, choices: Sequence[Choice], entries: Sequence[Entry]
+) -> list[Skip]:
+    """Return the values chosen that no record has, and log what is near the first ones."""
+    skips = []
+    for choice in choices:
+        facet = choice.facet
+        known: set[str] = set()
+        for entry in entries:
+            known |= set(facet.values_in(entry.record))
+            for strings in facet.strings_in(entry.record):
+                known |= set(strings)
+        lacking = [value for value in choice.values if value not in known]
+        for value in lacking[:3]:
+            helpfully(log_near_value, database, facet.paths, value)
+        for value in lacking:
+            skips.append(Skip(f"no record has this {facet.paths[0]}", value))
+    return skips
+
+
 def check_fields(
-    entries: list[Entry], database: Database, fields_by_flag: Mapping[str, Sequence[str]]
+    entries: list[Entry],
+    database: Database,
+    fields_by_flag: Mapping[str, Sequence[str]],
+    drop_null: bool,
 ) -> None:
-    """Raise BadInput for a field to filter or group by that no asset has."""
+    """Raise BadInput for a field to filter or group by that no asset has.
+
+    Where assets without it are kept, it is enough that another record of the database has it.
+    """
     records = [asset.record for asset in assets_in(entries)]
-    if not records:
-        return
     for option, fields in fields_by_flag.items():
         for field in fields:
             path = field.split(".")
-            if not any(has_field(record, path) for record in records):
+            lacking = [record for record in records if not has_field(record, path)]
+            advise_on_field(option, field, lacking)
+            if not lacking or len(lacking) < len(records):
+                continue
+            if drop_null or not helpfully(database.count, {field: {"$exists": True}}):
                 near = helpfully(near_fields, database, field) or ""
                 raise BadInput(f"{option}: no record that matches has the field {field}{near}")
 
 
-def log_near_value(database: Database, field: str, value: Any) -> None:
+def advise_on_field(option: str, field: str, lacking: list[Record]) -> None:
+    """Log where the records that lack a field hold the same, by older or newer schemas."""
+    facet = facet_of(field)
+    if not facet:
+        return
+    for place in dict.fromkeys(map(facet.shown, facet.paths)):
+        if place != facet.shown(field):
+            path = place.split(".")
+            number = sum(has_value(record, path) for record in lacking)
+            if number:
+                verb = "has" if number == 1 else "have"
+                log.warning(
+                    "%s %s: %d of these records %s %s instead", option, field, number, verb, place
+                )
+
+
+def has_value(record: Record, path: list[str]) -> bool:
+    """Return whether something that is not null is at a path."""
+    return not is_null(value_at(record, ".".join(path), None))
+
+
+def log_near_value(database: Database, paths: Sequence[str], value: Any) -> None:
     """Log which values, or fields, are near to what no record has, if that helps."""
-    hint = near_value(database, field, value)
+    hint = near_value(database, paths, value)
     if hint:
         log.warning("%s", hint)
 
 
-def near_value(database: Database, field: str, wanted: Any) -> str:
+def near_value(database: Database, paths: Sequence[str], wanted: Any) -> str:
     """Return which values, or fields, are near to what no record has; "" if nothing helps."""
+    field = paths[0]
     counts: dict[str | int | float, int] = {}  # of records, by what they have there
-    for value, count in database.common_values(field):
-        if isinstance(value, str | int | float):
-            counts[value] = count
+    for path in paths:
+        for value, count in database.common_values(path):
+            if isinstance(value, str | int | float):
+                counts[value] = counts.get(value, 0) + count
     if not counts and not database.count({field: {"$exists": True}}):
         return f"no record has the field {field}{near_fields(database, field)}"
     if wanted is MISSING or not counts or wanted in counts:

@@ -426,14 +426,22 @@ const TITLES = {
 };
 
 // A record has several values of a field, or none, which is null: a set. `rows` says which set an
-// asset has. Dates are cut to their day: `>=` and `<` say of a day what they say of the whole.
-const fields = data.choices.map(({ name, field, values: sets, rows }) => {
-  const distinct = [...new Set(sets.flatMap((set) => set ?? [null]))];
+// asset has. Records hold a field at one path or another, and spell a value in one way or another:
+// `spelt` has the number of the path and the string, of values that are not the same at the first.
+// Dates are cut to their day: `>=` and `<` say of a day what they say of the whole.
+const fields = data.choices.map(({ name, paths, values: sets, rows, spelt }) => {
+  const distinct = [...new Set(sets.flatMap(valuesIn))];
   const label = (value) => value ?? "(none)";
   const byLabel = (a, b) => (a === null) - (b === null) || collator.compare(label(a), label(b));
   const options = distinct.filter((value) => name !== "date" || isDay(value)).sort(byLabel);
-  return { name, field, sets, rows, options, chosen: new Set(), from: "", to: "" };
+  const chosen = new Set();
+  return { name, paths, sets, rows, options, spelt: new Map(spelt), chosen, from: "", to: "" };
 });
+
+// The values of a set; of days, a set has a list for each path that they stand at.
+function valuesIn(set) {
+  return set?.flat() ?? [null];
+}
 
 // Whether a value is a day, and the next one has a name in four digits, too.
 function isDay(value) {
@@ -448,12 +456,14 @@ function isChosen(field) {
 }
 
 function passes(field, set) {
-  const values = set ?? [null];
-  if (field.name !== "date") return !field.chosen.size || values.some((v) => field.chosen.has(v));
+  if (!isChosen(field)) return true;
+  if (field.name !== "date") return valuesIn(set).some((value) => field.chosen.has(value));
   const end = dayAfter(field.to);
-  const later = !field.from || values.some((day) => day !== null && day >= field.from);
-  const earlier = !end || values.some((day) => day !== null && day < end);
-  return later && earlier;
+  return (set ?? []).some((days) => {
+    const later = !field.from || days.some((day) => day >= field.from);
+    const earlier = !end || days.some((day) => day < end);
+    return later && earlier;
+  });
 }
 
 // The assets that all choices let pass, and for each field how many assets have each of its sets
@@ -475,7 +485,7 @@ function choose() {
 function countByValue(field, bySet) {
   const counts = new Map(field.options.map((value) => [value, 0]));
   field.sets.forEach((set, place) => {
-    for (const value of set ?? [null]) counts.set(value, counts.get(value) + bySet[place]);
+    for (const value of new Set(valuesIn(set))) counts.set(value, counts.get(value) + bySet[place]);
   });
   return counts;
 }
@@ -484,17 +494,37 @@ function countByValue(field, bySet) {
 function conditions(chosen) {
   if (assets.record_id) return [{ _id: { $in: chosen.map((asset) => assets.record_id[asset]) } }];
   return fields.filter(isChosen).map((field) => {
-    const path = field.field;
-    if (field.name === "date") {
-      const end = dayAfter(field.to);
-      return { [path]: { ...(field.from && { $gte: field.from }), ...(end && { $lt: end }) } };
-    }
-    const values = field.options.filter((value) => value !== null && field.chosen.has(value));
-    const any = { [path]: values.length === 1 ? values[0] : { $in: values } };
-    const none = { [path]: { $not: { $type: "string" } } };
-    if (!field.chosen.has(null)) return any;
-    return values.length ? { $or: [any, none] } : none;
+    const branches = field.name === "date" ? daysAsked(field) : valuesAsked(field);
+    return branches.length === 1 ? branches[0] : { $or: branches };
   });
+}
+
+// The filters that ask for days, one for each path that has any here.
+function daysAsked(field) {
+  const end = dayAfter(field.to);
+  const range = { ...(field.from && { $gte: field.from }), ...(end && { $lt: end }) };
+  const held = field.paths.filter((_, place) => field.sets.some((set) => set?.[place].length));
+  return held.map((path) => ({ [path]: range }));
+}
+
+// The filters that ask for values, one for each path that they stand at.
+function valuesAsked(field) {
+  const values = field.options.filter((value) => value !== null && field.chosen.has(value));
+  const strings = field.paths.map(() => []);
+  for (const value of values) {
+    const places = field.spelt.get(value) ?? [[0, value]];
+    for (const [place, string] of places) strings[place].push(string);
+  }
+  const branches = [];
+  field.paths.forEach((path, place) => {
+    const asked = strings[place];
+    if (asked.length) branches.push({ [path]: asked.length === 1 ? asked[0] : { $in: asked } });
+  });
+  if (field.chosen.has(null)) {
+    const none = field.paths.map((path) => ({ [path]: { $type: "string" } }));
+    branches.push({ $nor: none });
+  }
+  return branches;
 }
 
 // The filter as JSON. The dry run's own stays the string that it is: JavaScript rounds numbers.
@@ -509,6 +539,13 @@ function filterOf(chosen, indent) {
   return `{\n${pad}"$and": [\n${inner.join(",\n")}\n${pad}]\n}`;
 }
 
+// The ids that were asked for, in their order: any of an asset's ids may have been.
+function idsOf(chosen) {
+  const ids = chosen.map((asset) => assets.id[asset]);
+  const isPlain = ids.every((id) => /^[\w-]+$/.test(id));
+  return visible(isPlain ? ids.join(",") : JSON.stringify(ids));
+}
+
 const original = {
   filter: byId("filter").textContent,
   command: byId("command").textContent,
@@ -518,12 +555,22 @@ const original = {
 function showFilter(chosen, isNarrowed) {
   let { filter, command, title } = original;
   let isLong = false;
+  let choosing = "";
   if (isNarrowed) {
-    filter = filterOf(chosen, 2);
-    const short = filterOf(chosen, 0);
+    const short = assets.id ? idsOf(chosen) : filterOf(chosen, 0);
     const quoted = `'${short.replaceAll("'", `'"'"'`)}'`;
     isLong = new Blob([quoted]).size > LONGEST_ARGUMENT;
-    command = `${data.command_without_query} --query ${isLong ? "query.json" : quoted}`;
+    if (assets.id && !chosen.length) {
+      choosing = `--query '{"_id":{"$in":[]}}'`;
+    } else if (assets.id) {
+      choosing = isLong ? "--use_data_asset_csv 1" : `--asset_id ${quoted}`;
+    } else {
+      filter = filterOf(chosen, 2);
+      choosing = `--query ${isLong ? "query.json" : quoted}`;
+    }
+    command = `${data.command_without_query} ${choosing}`;
+    // of an asset that is cut, no more tasks than are shown
+    if (data.limits) command += ` --max_tasks ${isChosenTask.filter(Boolean).length}`;
     title = "The command that dispatches what is chosen";
   }
   for (const [id, string] of Object.entries({ filter, command })) {
@@ -536,7 +583,7 @@ function showFilter(chosen, isNarrowed) {
   for (const button of copyButtons) button.nextElementSibling.textContent = "";
   byId("filter-block").hidden = !filter;
   byId("no-filter").hidden = Boolean(filter);
-  byId("download").hidden = !filter;
+  byId("download").hidden = !filter && !(assets.id && isNarrowed);
   document.querySelector("#narrow [data-copy=filter]").hidden = !filter;
 }
 
@@ -715,10 +762,17 @@ if (allTasks.length) {
   );
   byId("clear").addEventListener("click", clearChoice);
   byId("download").addEventListener("click", () => {
-    const file = new Blob([byId("filter").textContent, "\n"], { type: "application/json" });
-    const link = make("a", { href: URL.createObjectURL(file), download: "query.json" });
-    link.click();
+    let [string, name, type] = [byId("filter").textContent, "query.json", "application/json"];
+    if (assets.id) {
+      const ids = choose().chosen.map((asset) => assets.id[asset]);
+      const cells = ids.map((id) => `"${id.replaceAll('"', '""')}"`);
+      string = ["asset_id", ...cells].join("\n");
+      [name, type] = ["data_asset_input.csv", "text/csv"];
+    }
+    const file = new Blob([string, "\n"], { type });
+    make("a", { href: URL.createObjectURL(file), download: name }).click();
   });
+  if (assets.id) byId("download").textContent = "Download data_asset_input.csv";
   addEventListener("hashchange", () => {
     // a link to a section of the page took the place of the choice, which comes back
     if (location.hash && !location.hash.includes("=")) {

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from dispatch.assets import Asset
 from dispatch.messages import SECRETS, plural, shorten
 from dispatch.output import count_workers
 from dispatch.plan import Plan, assets_of, numbered_tasks
+from dispatch.schema import DATE, FACETS, SUBJECT, Facet
 from dispatch.tasks import Task
-from dispatch.values import Record, compact, instant, is_valid, strings_at, value_at
+from dispatch.values import Record, compact, instant, is_valid, value_at
 
 PROGRAM = Path(__file__).parent.with_name("run_capsule.py")
 PLAN_PAGE = Path(__file__).with_name("plan_page.html.j2")
@@ -35,42 +37,27 @@ PLAN_SCRIPT = Path(__file__).with_name("plan_page.js")
 TASKS_IN_PAGE = 50_000  # so that it opens at once; the CSV holds all
 NAMES_IN_PAGE = 10_000  # of what is skipped for the same reason, or processed already
 
-SUBJECT_FIELD = "subject.subject_id"
-DATE_FIELDS = ("session.session_start_time", "acquisition.acquisition_start_time")  # v1, v2
-CHOOSE_BY = {  # what the page offers to choose by, by the version of the database
-    "v1": {
-        "project": "data_description.project_name",
-        "subject": SUBJECT_FIELD,
-        "modality": "data_description.modality.abbreviation",
-        "level": "data_description.data_level",
-        "date": DATE_FIELDS[0],
-    },
-    "v2": {
-        "project": "data_description.project_name",
-        "subject": SUBJECT_FIELD,
-        "modality": "data_description.modalities.abbreviation",
-        "level": "data_description.data_level",
-        "date": DATE_FIELDS[1],
-    },
-}
-
 
 @dataclass(frozen=True)
 class Request:
     """What was asked for, as far as the page speaks of it."""
 
-    query: Record | None  # the filter; None: the assets come from the CSV
-    version: str  # of the database
+    query: Record | None  # the filter; None: the assets come from a list of ids
     argv: tuple[str, ...] = ()  # the flags as they were given
     choosing_flags: tuple[str, ...] = ()  # those in place of which the page gives others
+    limiting_flags: tuple[str, ...] = ()  # those that leave tasks out
     keeps_latest: bool = False
+    input_folder: Path = Path("data")
     output: Path = Path("results")
     overwrite: bool = False
 
 
-def fields_shown(version: str) -> set[str]:
+def fields_shown() -> set[str]:
     """Return the fields of a record that the page needs."""
-    return {SUBJECT_FIELD, *DATE_FIELDS, *CHOOSE_BY[version].values()}
+    paths: set[str] = set()
+    for facet in FACETS:
+        paths |= set(facet.paths)
+    return paths
 
 
 def write_page(plan: Plan, request: Request, path: Path) -> None:
@@ -101,6 +88,7 @@ def render_page(plan: Plan, request: Request) -> str:
         command=command_of(request.argv, "dry_run"),
         warning=warning_of(request.output, request.overwrite),
         names_records=names_records(plan, request),
+        input_folder=request.input_folder,
         data=data.replace("<", "\\u003c"),
         script=script,
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
@@ -144,9 +132,9 @@ def names_records(plan: Plan, request: Request) -> bool:
     """Return whether only a filter that names the records gives exactly the assets chosen.
 
     Else an older asset could be the latest of those chosen, or a task that is left out be one of
-    the first.
+    the first. Where a list of ids chose them, a shorter list does.
     """
-    return request.query is None or request.keeps_latest or bool(plan.left_out)
+    return request.query is not None and (request.keeps_latest or bool(plan.left_out))
 
 
 # ------------------------------------------------------------------------- what the script is given
@@ -162,23 +150,30 @@ def page_data(plan: Plan, request: Request) -> Record:
         workers.append(worker)
         tasks.append(task)
     assets = assets_of(tasks)
-    choices = []
-    for name, path in CHOOSE_BY[request.version].items():
-        choices.append({"name": name, "field": path, **coded(values_to_choose(name, path, assets))})
-    query = record_ids = None
-    if request.query is not None:
+    choices = [values_to_choose(facet, assets) for facet in FACETS if facet is not DATE]
+    query = record_ids = asset_ids = None
+    if request.query is None:
+        asset_ids = list(map(attrgetter("id"), assets))
+    else:
         query = compact(request.query)
     if names_records(plan, request):
-        record_ids = [asset.record_id for asset in assets]
+        record_ids = list(map(attrgetter("record_id"), assets))
+    replaced = list(request.choosing_flags)
+    # the tasks chosen are the first ones of the assets chosen: the order is that of the whole plan
+    limits = bool(plan.left_out) and len(tasks) == len(plan.tasks)
+    if limits:
+        replaced += request.limiting_flags
     return {
         "query": query,
-        "command_without_query": command_of(request.argv, "dry_run", *request.choosing_flags),
-        "choices": choices,
+        "command_without_query": command_of(request.argv, "dry_run", *replaced),
+        "limits": limits,
+        "choices": [*choices, days_to_choose(DATE, assets)],
         "assets": {
-            "name": [asset.name for asset in assets],
+            "name": list(map(attrgetter("name"), assets)),
             "subject": coded(list(map(subject_of, assets))),
             "day": coded(list(map(session_date, assets))),
             "record_id": record_ids,
+            "id": asset_ids,
         },
         "tasks": task_columns(workers, tasks, assets),
         "all_tasks": len(plan.tasks),
@@ -205,33 +200,54 @@ def coded(values: Sequence[Any]) -> Record:
     return {"values": list(places), "rows": [places[value] for value in values]}
 
 
-def values_to_choose(name: str, path: str, assets: list[Asset]) -> list[tuple[str, ...] | None]:
-    """Return what the page offers to choose by, of each asset: None where there is nothing.
+def values_to_choose(facet: Facet, assets: list[Asset]) -> Record:
+    """Return what the page offers to choose by: a set of values for each asset, or None.
 
-    Days are chosen, and compare with a whole time as with its day. Of other fields, values are
-    chosen, and those that are not valid are left out.
+    Values are as they are spelt today; `spelt` has those that records spell otherwise, or hold at
+    other paths, with the numbers of the paths. Those that are not valid are left out.
     """
     column: list[tuple[str, ...] | None] = []
+    spelt: defaultdict[str, dict[tuple[int, str], None]] = defaultdict(dict)
     for asset in assets:
-        strings = strings_at(asset.record, path)
-        if not strings:
-            column.append(None)
-        elif name == "date":
-            column.append(tuple(string[:10] for string in strings))
-        else:
-            column.append(tuple(filter(is_valid, strings)))
-    return column
+        labels: dict[str, None] = {}
+        is_empty = True
+        for number, strings in enumerate(facet.strings_in(asset.record)):
+            is_empty = is_empty and not strings
+            for string in filter(is_valid, strings):
+                label = facet.today(string)
+                labels[label] = None
+                spelt[label][number, string] = None
+        column.append(None if is_empty else tuple(labels))
+    others = []
+    for label, pairs in spelt.items():
+        if list(pairs) != [(0, label)]:
+            others.append([label, list(pairs)])
+    return {"name": facet.name, "paths": facet.paths, **coded(column), "spelt": others}
+
+
+def days_to_choose(facet: Facet, assets: list[Asset]) -> Record:
+    """Return the days that the page offers: for each asset those at each path, None if none.
+
+    They compare with a whole time as with its day.
+    """
+    column: list[tuple[tuple[str, ...], ...] | None] = []
+    for asset in assets:
+        days = []
+        for strings in facet.strings_in(asset.record):
+            days.append(tuple(string[:10] for string in strings))
+        column.append(tuple(days) if any(days) else None)
+    return {"name": facet.name, "paths": facet.paths, **coded(column), "spelt": []}
 
 
 def subject_of(asset: Asset) -> str | None:
     """Return the subject that an asset is of, None if its record does not tell."""
-    subject = value_at(asset.record, SUBJECT_FIELD)
+    subject = value_at(asset.record, SUBJECT.paths[0])
     return subject if isinstance(subject, str) and subject else None
 
 
 def session_date(asset: Asset) -> str | None:
     """Return the day of an asset's session, by its record, else by its name; YYYY-MM-DD."""
-    times = [value_at(asset.record, path) for path in DATE_FIELDS]
+    times = [value_at(asset.record, path) for path in DATE.paths]
     for string in (*times, asset.name):
         if isinstance(string, str):
             match = re.search(r"(?:^|_)(\d{4}-\d\d-\d\d)", string)

@@ -71,6 +71,17 @@ class Task:
         return shared
 
 
+def size_of(part: list[str], sizes: dict[str, int | None]) -> int | None:
+    """Return the bytes of some files; None where one of them is not known."""
+    total = 0
+    for url in part:
+        size = sizes[url]
+        if size is None:
+            return None
+        total += size
+    return total
+
+
 def render_tasks(
     tasks: Iterable[Task], process: DataProcess | None = None, fixed: Record | None = None
 ) -> list[Task]:

@@ -131,9 +131,9 @@ def strings_at(record: Record, path: str) -> list[str]:
 
 
 def has_field(value: Any, path: list[str]) -> bool:
-    """Return whether anything, even null, is at a path."""
-    if isinstance(value, list):
-        return any(has_field(item, path) for item in value) or not path
+    """Return whether anything, even null, is at a path, or an empty list on the way to it."""
+    if isinstance(value, list):  # an empty one may be one of objects that have it
+        return any(has_field(item, path) for item in value) or not path or not value
     if not path:
         return True
     return isinstance(value, dict) and path[0] in value and has_field(value[path[0]], path[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -16,12 +18,17 @@ from typing import Any
 import pandas as pd
 import pytest
 from aind_data_schema.base import GenericModel
-from analysis_pipeline_utils import metadata
+from aind_data_schema.components.identifiers import Code
+from aind_data_schema.core.processing import DataProcess
+from analysis_pipeline_utils import metadata, result_files, utils_analysis_wrapper
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
+from analysis_pipeline_utils.metadata import update_analysis_process
 from analysis_pipeline_utils.result_files import processing_prefix
 from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
+from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
 
 from conftest import ROOT, Result, Run, Task
+from dispatch.analysis_code import OF_THE_LIBRARY
 from standins import BUCKET, RESULTS, S3, TOKEN, CodeOcean, DocDB, Fault, record
 from test_faults import DOCDB_FAULTS, UNANSWERED
 
@@ -201,13 +208,13 @@ def test_a_task_says_what_the_library_would_and_what_the_worker_will(
 ) -> None:
     capsule, version = CAPSULES[name]
     pipeline.put(**capsule)
-    give(tmp_path, {**FIXED, "dry_run": 1}, SETS)
+    give(tmp_path, {**FIXED, "dry": 1}, SETS)
     result = run(*FILES, env=pipeline.environment)
     assert result.status == 0, result.log
     tasks = result.tasks()
     assert len(tasks) == 24
     library()
-    agrees(tasks, {**FIXED, "dry_run": 1})
+    agrees(tasks, {**FIXED, "dry": 1})
     library(CO_CAPSULE_ID="co-wrapper")
     base = base_of_the_worker()
     for task in tasks:
@@ -394,12 +401,43 @@ def test_a_file_that_is_not_there_is_bad_input(name: str, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("name", ["process", "dispatch_inputs"])
-def test_a_fixed_parameter_that_the_library_cannot_take_is_bad_input(
+@pytest.mark.parametrize("name", sorted(OF_THE_LIBRARY))
+def test_a_parameter_that_the_library_takes_for_its_own_is_bad_input(
     name: str, run: Run, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     give(tmp_path, {name: 1})
     fails(run(*FILES, env=pipeline.environment), 2, "fixed_parameters", repr(name))
+    give(tmp_path, {}, [{"a": 1}, {name: 1}])
+    fails(run(*FILES, env=pipeline.environment), 2, "distributed_parameters", repr(name))
+    assert run(*FILES).status == 0  # where no code is known, they are the analysis' own
+
+
+def test_all_names_that_the_library_takes_for_its_own_are_known() -> None:
+    # its flags, its function's parameters, and any word of it that a parameter cannot be called
+    own = {*inspect.signature(update_analysis_process).parameters} - {"params"}
+    own |= make_cli_model_class(GenericModel).model_fields.keys()
+    words = set()
+    for module in (metadata, utils_analysis_wrapper, result_files):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words |= set(re.findall(r"\b[A-Za-z_]\w*\b", node.value))
+            elif isinstance(node, ast.Name | ast.arg | ast.Attribute | ast.keyword):
+                words |= {str(getattr(node, "id", "") or getattr(node, "arg", ""))}
+                words |= {str(getattr(node, "attr", ""))}
+    task = AnalysisDispatchModel(
+        s3_location=["s3://b/a"],
+        asset_name=["a"],
+        docdb_record_id=["a"],
+        file_location=["s3://b/f"],
+    )
+    code = Code(url="x", parameters=GenericModel())
+    base = DataProcess.model_construct(code=code, notes=None)
+    assert len(words) > 500
+    for word in words - own - {""}:
+        made = update_analysis_process(base, task, **{word: "mine"})
+        if made.code.parameters.model_dump().get(word) != "mine":
+            own.add(word)
+    assert own == OF_THE_LIBRARY
 
 
 @pytest.mark.usefixtures("world")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ import pytest
 
 from conftest import Run, Visit
 from dispatch import plan_page
-from dispatch.plan_page import CHOOSE_BY, PLAN_SCRIPT
+from dispatch.plan_page import PLAN_SCRIPT
+from dispatch.schema import FACETS
 from dispatch.snapshot import Snapshot
 from reference import matches
 from standins import DocDB, record
@@ -50,9 +52,16 @@ ODD += [
     ["\ud800", "a"],
     "\u2028",
 ]
+ODD += ["SmartSPIM", "raw data", ["FIP", "ecephys"], "name='Fiber' abbreviation='fib'"]
 DATES: list[Any] = [None, 5, [], {}, "Monday", "2025", "20250304", "2025-03-04T09:12:33-08:00"]
 DATES += ["2025-03-04", "2025-03-05 00:00", "2025-03-04T23:59:59.9Z", "2025-02-30", "9999-12-31"]
 DATES += [["2025-03-01", "2025-03-09T10:00:00"], ["2025-03-05", None], "2025-03-06é", ""]
+
+
+CHOOSE_BY: dict[str, dict[str, str]] = {"v1": {}, "v2": {}}  # where most records hold it
+for facet in FACETS:
+    CHOOSE_BY["v1"][facet.name] = facet.paths[0]
+    CHOOSE_BY["v2"][facet.name] = (facet.paths * 2)[1]
 
 
 def odd_record(number: int, version: str) -> Record:
@@ -60,13 +69,16 @@ def odd_record(number: int, version: str) -> Record:
     made: Record = record(f"n{number:03}")
     for name in ("data_description", "subject", "session", "acquisition"):
         made.pop(name, None)
-    for name, path in CHOOSE_BY[version].items():
+    others = [("modality", path) for path in FACETS[2].paths[:2]]
+    others += [("date", path) for path in FACETS[4].paths]
+    for name, path in [*CHOOSE_BY[version].items(), dice.choice(others)]:
         values = DATES if name == "date" else ODD
         *folders, last = path.split(".")
         inner: Any = {last: dice.choice(values)} if dice.random() < 0.85 else {}
         if folders[1:]:  # modality.abbreviation
             some = [{last: dice.choice(values)} for _ in range(dice.randrange(4))]
-            inner = dice.choice([inner, some, some, [*some, "a", inner], [[inner]], None, "a"])
+            odd = dice.choice(ODD)
+            inner = dice.choice([inner, some, some, [*some, "a", inner], [[inner]], None, odd])
             inner = {folders[1]: inner} if dice.random() < 0.9 else {}
         top = made.get(folders[0])
         if isinstance(top, dict):
@@ -278,6 +290,97 @@ def copied(tab: Visit, name: str) -> str:
     if "Selected" in said.inner_text():
         assert tab.page.evaluate("String(getSelection())") == shown
     return shown
+
+
+@pytest.fixture
+def choose_and_run(
+    run: Run, services: dict[str, str], tmp_path: Path, open_page: Any
+) -> Callable[..., tuple[list[Record], Visit]]:
+    """Return a function that plans, chooses, runs the page's command, and gives its tasks."""
+
+    def choose_and_run(records: list[Record], *flags: str, **chosen: str) -> Any:
+        snapshot = write_lines(tmp_path / "records.jsonl", records)
+        flags = (*flags, f"--docdb_snapshot={snapshot}", "--overwrite=1")
+        planned = run(*flags, "--dry_run=1")
+        assert planned.status == 0, planned.log
+        tab = open_page(planned.output)
+        for field, value in chosen.items():
+            rows = tab.page.locator(f"#values-of-{field} label")
+            rows.filter(has_text=value).locator("input").first.check()
+        command = copied(tab, "command")
+        done = subprocess.run(
+            ["bash", "-c", command], env=services, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        return planned, tab, command
+
+    return choose_and_run
+
+
+def test_of_an_asset_that_is_cut_no_more_tasks_are_dispatched_than_are_shown(
+    choose_and_run: Any, tmp_path: Path
+) -> None:
+    records = []
+    for name, files in (("n0", "a"), ("n1", "ab"), ("n2", "abc")):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / f"{file}.nwb").touch()
+        description = {"project_name": f"of {name}"}
+        records.append({**record(name, location=name), "data_description": description})
+    for most, project, expected in (
+        (2, "of n1", 1),
+        (3, "of n1", 2),
+        (4, "of n2", 1),
+        (2, "of n0", 1),
+    ):
+        planned, tab, command = choose_and_run(
+            records, "--query={}", "--file_extension=nwb", f"--max_tasks={most}", project=project
+        )
+        assert f"{expected} of {most} tasks" in tab.page.inner_text("#chosen")
+        assert len(planned.tasks()) == expected, command
+
+
+def test_a_choice_among_the_ids_of_a_csv_keeps_ids_and_order(
+    choose_and_run: Any, tmp_path: Path
+) -> None:
+    records = []
+    for number in range(6):
+        ids = [f"first-{number}", f"second '{number}'"]
+        project = {"project_name": f"p{number % 2}"}
+        one = record(f"n{number}", external_links={"Code Ocean": ids})
+        records.append({**one, "data_description": project})
+    asked = ["second '4'", "first-1", "second '2'", "first-5", "first-0"]
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data" / "data_asset_input.csv").write_text("\n".join(["asset_id", *asked]))
+    for flags, expected in (
+        ([], ["second '4'", "second '2'", "first-0"]),
+        (["--max_tasks=3"], ["second '4'", "second '2'"]),
+    ):
+        planned, tab, _ = choose_and_run(records, "--use_data_asset_csv=1", *flags, project="p0")
+        assert [task["asset_id"] for task in planned.tasks()] == [[one] for one in expected]
+        with tab.page.expect_download() as download:
+            tab.page.get_by_role("button", name="Download data_asset_input.csv").click()
+        content = Path(download.value.path()).read_text()
+        assert [row["asset_id"] for row in csv.DictReader(content.splitlines())] == expected
+        planned, *_ = choose_and_run(records, "--use_data_asset_csv=1", *flags)
+        whole = asked[:3] if flags else asked
+        assert [task["asset_id"] for task in planned.tasks()] == [[one] for one in whole]
+
+
+@pytest.mark.parametrize("value", ["none", "empty"])
+def test_assets_that_lack_the_field_of_a_group_can_be_chosen(
+    value: str, choose_and_run: Any
+) -> None:
+    lacking: dict[str, Any] = {"none": {}, "empty": {"modality": []}}[value]
+    records = [
+        {**record("a"), "data_description": {"modality": [{"abbreviation": "ecephys"}]}},
+        {**record("b"), "data_description": lacking},
+    ]
+    field = FACETS[2].paths[0]
+    planned, *_ = choose_and_run(
+        records, "--query={}", f"--group_by={field}", "--drop_null_groups=0", modality="(none)"
+    )
+    assert [task["asset_name"] for task in planned.tasks()] == [["b"]]
 
 
 # ------------------------------------------------------------------------------------ what is seen
@@ -592,6 +695,12 @@ def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_
     page.locator("#more").click()
     page.evaluate("assets.record_id = assets.name; location.hash = 'level=derived'")
     page.get_by_text("Chosen:").wait_for()
+    page.evaluate("assets.record_id = null; location.hash = 'none=level&level=derived'")
+    page.evaluate("valuesAsked({ ...fields[0], chosen: new Set([null]) })")
+    page.evaluate("assets.id = assets.name; location.hash = 'project=Striatum'")
+    page.wait_for_function("document.getElementById('command').textContent.includes('asset_id')")
+    with page.expect_download():
+        page.locator("#download").click()
     covered = session.send("Profiler.takePreciseCoverage")["result"]
     unused = {
         script[function["ranges"][0]["startOffset"] :][:80]

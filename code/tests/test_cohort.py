@@ -60,19 +60,34 @@ def dispatch(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
 
 # --------------------------------------------------------------------------- queries from flags
 
+RAW: Record = {"$regex": "^(raw|raw data|raw level)$"}
+SPELT = ("SmartSPIM", "smartspim", "exaSPIM", "exaspim", "mesoSPIM", "mesospim", "diSPIM", "dispim")
+
+
+def of_modality(*spelt: str) -> Record:
+    """Return the filter for modalities that are spelt so."""
+    top = "data_description"
+    paths = ("modality.abbreviation", "modalities.abbreviation", "modality", "modalities")
+    written = {"$regex": f"abbreviation=['\"](?:{'|'.join(spelt)})['\"]"}
+    return {
+        "$or": [
+            *({f"{top}.{path}": {"$in": list(spelt)}} for path in paths),
+            *({f"{top}.{path}": written} for path in paths[2:]),
+        ]
+    }
+
+
 COHORTS: list[tuple[list[str], Record]] = [
     (["--project_name=MSMA Platform"], {"data_description.project_name": "MSMA Platform"}),
     (["--subject_id=774212, 755252,834691,"],
      {"subject.subject_id": {"$in": ["774212", "755252", "834691"]}}),
     (["--subject_id=755252"], {"subject.subject_id": {"$in": ["755252"]}}),
-    (["--modality=ecephys"], {"data_description.modality.abbreviation": {"$in": ["ecephys"]}}),
+    (["--modality=ecephys"], of_modality("ecephys")),
     (["--modality=behavior,SPIM", "--data_level=raw"],
-     {"data_description.modality.abbreviation": {"$in": ["behavior", "SPIM"]},
-      "data_description.data_level": "raw"}),
-    (["--modality=behavior", "--docdb_version=v2"],
-     {"data_description.modalities.abbreviation": {"$in": ["behavior"]}}),
+     {**of_modality("behavior", "SPIM", *SPELT), "data_description.data_level": RAW}),
+    (["--modality=behavior", "--docdb_version=v2"], of_modality("behavior")),
     (["--query={'session': {'$ne': None}}", "--data_level=raw"],
-     {"session": {"$ne": None}, "data_description.data_level": "raw"}),
+     {"session": {"$ne": None}, "data_description.data_level": RAW}),
 ]  # fmt: skip
 
 
@@ -139,10 +154,11 @@ def test_a_query_that_matches_nothing_tells_what_each_condition_matches(
     docdb.put(*real_records)
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
     where = [] if live else ["--docdb_snapshot=records.jsonl"]
-    raw = sum(r["data_description"]["data_level"] == "raw" for r in real_records)
+    raw = sum(r["data_description"]["data_level"] in ("raw", "raw data") for r in real_records)
     result = run("--query={'subject.subject_id': 'nobody'}", "--data_level=raw", *where)
     assert result.status == 1
-    assert f'alone, {{"data_description.data_level":"raw"}} matches {raw} records' in result.log
+    level = '{"data_description.data_level":{"$regex":"^(raw|raw data|raw level)$"}}'
+    assert f"alone, {level} matches {raw} records" in result.log
     assert 'alone, {"subject.subject_id":"nobody"} matches 0 records' in result.log
     both = {"$and": [{"name": "x"}, {"session": {"$ne": None}}]}
     result = run(f"--query={json.dumps(both)}", *where)
@@ -158,7 +174,7 @@ def test_a_query_that_matches_nothing_tells_what_each_condition_matches(
 def is_anywhere(value: Any, path: list[str]) -> bool:
     """Return whether a field is somewhere in a record."""
     if isinstance(value, list):
-        return not path or any(is_anywhere(item, path) for item in value)
+        return not path or not value or any(is_anywhere(item, path) for item in value)
     return not path or (
         isinstance(value, dict) and path[0] in value and is_anywhere(value[path[0]], path[1:])
     )
@@ -378,7 +394,7 @@ def test_the_live_database_groups_as_a_snapshot_does(
     assert live.status == 0, live.log
     assert live.files() == snapshot.files()
     [asked, *_] = [request.body[-1]["$project"] for request in docdb.requests]
-    assert {"created", SUBJECT, START, MODALITY} <= asked.keys()
+    assert {"created", SUBJECT, START, "data_description.modality"} <= asked.keys()
 
 
 def test_times_are_compared_across_zones(dispatch: Dispatch) -> None:

@@ -78,7 +78,7 @@ def test_a_filter_that_matches_nothing_says_what_would(
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_the_other_version_of_the_database_is_found_by_its_fields(
+def test_a_modality_is_found_in_the_fields_of_the_other_version(
     live: bool, run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     v1 = [record("a", data_description={"modality": [{"abbreviation": "behavior"}]})]
@@ -86,8 +86,9 @@ def test_the_other_version_of_the_database_is_found_by_its_fields(
     (tmp_path / "records.jsonl").write_text(json.dumps(v1[0]))
     where = [] if live else ["--docdb_snapshot=records.jsonl"]
     result = run("--modality=behavior", "--docdb_version=v2", *where)
-    wanted = "data_description.modalities.abbreviation"
-    assert f"no record has the field {wanted}; near it: {MODALITY}" in result.log
+    assert "1 record matched" in result.error
+    result = run("--modality=behaviour", "--docdb_version=v2", "--overwrite=1", *where)
+    assert f'no record has {MODALITY} "behaviour"; near it: "behavior" (1)' in result.log
 
 
 def test_what_matches_alone_gets_no_hint(ask: Run) -> None:

@@ -41,7 +41,6 @@ FLAGS = ("--query", json.dumps(QUERY), "--file_extension", ".nwb")
 COMMAND = command_of(FLAGS)
 REQUEST = Request(
     query=QUERY,
-    version="v1",
     argv=FLAGS,
     choosing_flags=CHOOSING_FLAGS,
     output=ROOT / "results",
@@ -417,7 +416,7 @@ def test_a_plan_of_ten_thousand_tasks_opens_at_once(visit: Any, tmp_path: Path) 
 def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -> None:
     assets = [make_asset(name, None, None) for name in "abcde"]
     task = Task(assets, None, 0, None, None, id="id")
-    tab = visit(plan_of([[task]]), Request(query=None, version="v1"))
+    tab = visit(plan_of([[task]]), Request(query=None))
     assert tab.headers() == ["Worker", "Assets", "Task id"]
     assert tab.column(2) == ["a, b, c and 2 more"]
     assert tab.page.locator("#workers svg text").all_text_contents()[:2] == ["0", "worker"]

@@ -1,0 +1,240 @@
+"""The flags of the form find what is meant, in every shape that the database holds it in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from conftest import REAL_RECORDS, Result, Run, fuzz
+from dispatch.schema import DATE, LEVEL, LEVELS, MODALITIES, MODALITY
+from reference import matches
+from standins import DocDB, record
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Asked:
+    """A run, and the names of the assets that it chose."""
+
+    result: Result
+    chosen: set[str]
+
+    @property
+    def log(self) -> str:
+        """What the run said."""
+        return self.result.log
+
+
+Ask = Callable[..., Asked]
+
+
+def about(**description: Any) -> Record:
+    return {"data_description": description}
+
+
+# One record for each shape in the tables of aind-metadata-upgrader, with what it is today.
+SHAPES: dict[str, tuple[Record, str]] = {
+    "objects": (about(modality=[{"abbreviation": "ecephys", "name": "x"}]), "ecephys"),
+    "objects of schema 2": (about(modalities=[{"abbreviation": "ecephys"}]), "ecephys"),
+    "one object": (about(modality={"abbreviation": "ecephys"}), "ecephys"),
+    "one object of schema 2": (about(modalities={"abbreviation": "ecephys"}), "ecephys"),
+    "strings": (about(modality=["behavior", "ecephys"]), "ecephys"),
+    "one string": (about(modality="ecephys"), "ecephys"),
+    "written out": (
+        about(modality=["name='Extracellular electrophysiology' abbreviation='ecephys'"]),
+        "ecephys",
+    ),
+    "written out alone": (about(modality='name="Fiber" abbreviation="fib"'), "fib"),
+    "older abbreviation": (about(modality=[{"abbreviation": "ophys"}]), "pophys"),
+    "both": (about(modality=None, modalities=[{"abbreviation": "slap"}]), "slap2"),
+}
+for today, older in MODALITIES.items():
+    for spelt in older:
+        SHAPES[f"{spelt} as a string"] = (about(modality=spelt), today)
+        SHAPES[f"{spelt} in a list"] = (about(modality=[spelt]), today)
+        SHAPES[f"{spelt} as an abbreviation"] = (about(modality=[{"abbreviation": spelt}]), today)
+UNTOLD: dict[str, Record] = {
+    "nothing": {},
+    "null": about(modality=None),
+    "an empty list": about(modality=[]),
+    "a number": about(modality=5),
+    "no abbreviation": about(modality=[{"name": "Fiber photometry"}]),
+    "an unknown string": about(modality="SmartSpimmer"),
+}
+
+
+@pytest.fixture(params=["gateway", "snapshot"])
+def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Ask:
+    """Return a function that runs the program on records, and gives the names that it chose."""
+
+    def ask(records: list[Record], *flags: str) -> Asked:
+        docdb.clear()
+        for version in ("v1", "v2"):
+            docdb.put(*records, version=version)
+        (tmp_path / "records.json").write_text(json.dumps(records))
+        where = ["--docdb_snapshot=records.json"] if request.param == "snapshot" else []
+        result = run(*flags, *where, "--overwrite=1")
+        assert result.status == 0 or "nothing to dispatch: 0 records matched" in result.error
+        tasks = result.tasks() if not result.status else []
+        return Asked(result, {name for task in tasks for name in task["asset_name"]})
+
+    return ask
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_modality_is_found_in_every_shape(version: str, ask: Ask) -> None:
+    records = [{**record(name), **shape} for name, (shape, _) in SHAPES.items()]
+    records += [{**record(name), **shape} for name, shape in UNTOLD.items()]
+    for modality in ("ecephys", "SPIM", "fib", "pophys", "MRI", "slap2", "merfish"):
+        result = ask(records, f"--modality={modality}", f"--docdb_version={version}")
+        assert result.chosen == {name for name, (_, today) in SHAPES.items() if today == modality}
+        untold = re.findall("left out, its modality cannot be told: (.*) \\(record", result.log)
+        assert set(untold) == UNTOLD.keys()
+    assert "an unknown string (record id-an unknown string): data_description." in result.log
+    several = ask(records, "--modality=fib,SPIM,ecephis")
+    assert several.chosen == {n for n, (_, today) in SHAPES.items() if today in ("fib", "SPIM")}
+    assert f"no record has this {MODALITY.paths[0]}: ecephis" in several.log
+    assert "1 skipped" in several.result.error
+
+
+def test_a_data_level_is_found_as_it_was_called(ask: Ask) -> None:
+    spelt = ["raw", *LEVELS["raw"], "derived", *LEVELS["derived"], "simulated", None, "cooked"]
+    records = [{**record(f"{said}"), **about(data_level=said)} for said in spelt]
+    for level, others in LEVELS.items():
+        if level != "simulated":
+            result = ask(records, f"--data_level={level}")
+            assert result.chosen == {level, *others}
+            untold = re.findall("its data level cannot be told: (.*) \\(record", result.log)
+            assert untold == ["None", "cooked"] or untold == ["cooked", "None"]
+    assert ask(records, "--data_level=raw", "--strict=1").result.status == 0
+
+
+def test_a_name_that_older_records_use_is_asked_as_it_is(ask: Ask) -> None:
+    records = [
+        {**record(n), **about(modality=n)} for n in ("SmartSPIM", "exaSPIM", "SPIM", "ecephys")
+    ]
+    result = ask(records, "--modality=SmartSPIM,ecephys")
+    assert result.chosen == {"SmartSPIM", "ecephys"}
+    assert "no record has this" not in result.log
+
+
+def test_the_filter_in_the_log_gives_the_same_assets(ask: Ask) -> None:
+    records = [{**record(name), **shape} for name, (shape, _) in SHAPES.items()]
+    records = [{**one, "subject": {"subject_id": "1"}} for one in records]
+    flags = ["--modality=SPIM,fib", "--subject_id=1", "--query={'name': {'$ne': 'x'}}"]
+    by_flags = ask(records, *flags)
+    [shown] = re.findall("the filter: (.*)", by_flags.log)
+    pasted = ask(records, f"--query={shown}")
+    assert by_flags.chosen == pasted.chosen
+    assert pasted.result.tasks() == by_flags.result.tasks()
+
+
+def real(name: str) -> list[Record]:
+    path = REAL_RECORDS.with_name(name)
+    if not path.exists():
+        pytest.skip(f"the real records are not at {path}")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_real_records_of_all_generations_are_found(ask: Ask) -> None:
+    both = real("docdb_records_v1.jsonl") + real("docdb_records.jsonl")
+    records = list({one["_id"]: one for one in both}.values())
+    for flag, facet in (("modality", MODALITY), ("data_level", LEVEL)):
+        for value in facet.spellings:
+            if flag == "data_level" and value == "simulated":
+                continue
+            said = {one["name"] for one in records if value in facet.values_in(one)}
+            assert ask(records, f"--{flag}={value}").chosen == said
+    assert {one["name"] for one in real("docdb_records_v1.jsonl")} == {
+        one["name"] for one in real("docdb_records_v1.jsonl") if MODALITY.values_in(one)
+    }
+
+
+STRINGS = st.sampled_from(
+    ["ecephys", "SPIM", "smartspim", "SMARTSPIM", "x", "", "abbreviation='fib'", "fib", "ophys"]
+)
+ANY = st.none() | st.integers() | STRINGS
+OBJECTS = st.dictionaries(
+    st.sampled_from(["abbreviation", "name"]), ANY | st.lists(ANY, max_size=2)
+)
+HELD = ANY | OBJECTS | st.lists(ANY | OBJECTS) | st.lists(st.lists(OBJECTS))
+
+
+def test_what_a_record_says_and_what_the_filter_asks_agree() -> None:
+    def check(held: Record, value: str) -> None:
+        one = {"_id": "a", "data_description": held}
+        spelt = {value, *MODALITIES.get(value, ())}
+        *objects, strings, others = MODALITY.strings_in(one)
+        said = {string for held in (*objects, strings, others) for string in held}
+        said |= set(re.findall("abbreviation='(\\w+)'", " ".join([*strings, *others])))
+        assert matches(MODALITY.condition([value]), one) == bool(said & spelt)
+        known = {*MODALITIES, *(name for names in MODALITIES.values() for name in names)}
+        assert matches(MODALITY.unknown(), one) == (not said & known)
+
+    fuzz(
+        check,
+        held=st.dictionaries(st.sampled_from(["modality", "modalities"]), HELD),
+        value=st.sampled_from(["ecephys", "SPIM", "fib", "pophys", "behavior"]),
+    )
+
+
+def test_a_field_that_others_hold_elsewhere_is_told(ask: Ask) -> None:
+    one, two = [{"abbreviation": "ecephys"}], [{"abbreviation": "fib"}]
+    records = [{**record(f"a{n}"), **about(modality=one)} for n in range(2)]
+    records += [{**record(f"b{n}"), **about(modalities=two)} for n in range(3)]
+    start = "2025-03-04T09:12:33"
+    for number, each in enumerate(records):
+        each.pop("session", None)
+        top = ("session", "acquisition")[number % 2]
+        each[top] = {f"{top}_start_time": start}
+    field = MODALITY.paths[0]
+    result = ask(records, "--query={}", f"--group_by={field}")
+    assert result.chosen == {"a0", "a1"}
+    advice = f"--group_by {field}: 3 of these records have data_description.modalities instead"
+    assert advice in result.log
+    result = ask(records, "--query={}", f"--group_by={DATE.paths[1]}")
+    assert f"{DATE.paths[1]}: 3 of these records have {DATE.paths[0]} instead" in result.log
+    assert "instead" not in ask(records, "--query={}", "--group_by=name").log
+
+
+def test_a_number_in_a_path_is_refused_where_it_means_nothing(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a", g=[{"b": 1}]))
+    assert run("--query={'g.0.b': 1}").status == 0
+    for flags in (["--group_by=g.0.b"], ["--filter_latest=g.0.b", "--filter_by=name"],
+                  ["--group_by=g", "--unwind_list_fields=g.0"]):  # fmt: skip
+        result = run("--query={}", *flags, "--overwrite=1")
+        assert result.status == 2
+        assert "must be fields without a number" in result.error
+
+
+# --------------------------------------------------------------------------------- a list of ids
+
+
+def test_ids_of_a_flag_choose_as_those_of_the_csv_do(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(
+        record("a", external_links={"Code Ocean": ["first", "second"]}), record("b"), record("c")
+    )
+    ids = ["co-c", "nobody's", "second", "co-c"]
+    (tmp_path / "data" / "data_asset_input.csv").write_text("\n".join(["asset_id", *ids]))
+    by_csv = run("--use_data_asset_csv=1")
+    by_flag = run(f"--asset_id={json.dumps(ids)}", output=tmp_path / "flag")
+    assert by_flag.status == 0, by_flag.log
+    assert by_flag.tasks() == by_csv.tasks()
+    assert [task["asset_id"] for task in by_flag.tasks()] == [["co-c"], ["second"]]
+    assert "skipped, no record has this id: nobody's" in by_flag.log
+    other = run("--asset_id=co-b", "--subject_id=1", "--overwrite=1")
+    assert [task["asset_name"] for task in other.tasks()] == [["b"]]
+    assert "--subject_id is not used: --asset_id says which assets" in other.log
+    both = run("--asset_id=co-b", "--use_data_asset_csv=1")
+    assert both.status == 2
+    assert "--asset_id and --use_data_asset_csv 1 both say which assets" in both.error
