@@ -171,6 +171,8 @@ class Settings:
         True)
     max_connections: int = flag(to_number, "N", """Maximum number of requests to S3 at the same
         time. 0: as many as help.""", 0)
+    no_sign_request: bool = flag(to_switch, "0|1", """1: ask S3 without credentials, as anyone may
+        ask public buckets.""", False)
     timeout: int = flag(to_positive, "SECONDS", """How long one attempt at a request to DocDB or S3
         may take; then it is retried, a few times.""", 60)
     analysis_code: str | Path = flag(str, "auto|none|FILE", """What every task says of the code that
@@ -479,7 +481,7 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
         return None
     most = most_connections(settings.max_connections)
     return Listing(
-        {"s3": S3(settings.timeout, most), "file": LocalFiles()},
+        {"s3": S3(settings.timeout, settings.no_sign_request), "file": LocalFiles()},
         settings.file_extension,
         progress,
         weigh=settings.dry_run or settings.balance_by == "size",

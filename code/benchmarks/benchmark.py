@@ -176,7 +176,11 @@ def measure(at: Services, command: list[Any], limit: Callable[[], None] | None =
     at.stats()
     started = time.monotonic()
     process = subprocess.Popen(
-        command, env=at.environment, stderr=subprocess.PIPE, preexec_fn=limit
+        command,
+        env=at.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=limit,
     )
     log = process.stderr.read().decode() if process.stderr else ""
     _, status, usage = os.wait4(process.pid, 0)
@@ -199,6 +203,20 @@ def run_method(at: Services, method: str) -> Figure:
     """Measure one of the other methods."""
     command = [sys.executable, __file__, "--method", method, at.shape, str(at.assets)]
     return measure(at, command)
+
+
+def run_s5cmd(at: Services) -> Figure:
+    """Measure s5cmd, a tool in Go that is known to be fast: one ls for each asset, in one run.
+
+    It neither asks DocDB nor writes anything.
+    """
+    commands = at.folder / "commands"
+    lines = [f"ls s3://{BUCKET}/{asset_name(number)}/*" for number in range(at.assets)]
+    commands.write_text("\n".join(lines))
+    s5cmd = str(Path(sys.executable).with_name("s5cmd"))
+    at.environment["S3_ENDPOINT_URL"] = at.environment["AWS_ENDPOINT_URL"]
+    trust = [] if "http:" in at.environment["AWS_ENDPOINT_URL"] else ["--no-verify-ssl"]
+    return measure(at, [s5cmd, *trust, "--no-sign-request", "run", str(commands)])
 
 
 def run_program(
@@ -304,6 +322,7 @@ def print_workload(title: str, runs: int, methods: Iterable[str]) -> None:
     with services(shape, assets) as at:
         run_program(at, PROGRAM)  # so that the stand-ins have made their pages
         rows: Rows = {name: partial(run_method, at, name) for name in methods}
+        rows["s5cmd"] = partial(run_s5cmd, at)
         least = f"{title}, at least {least_requests(shape) * assets:,} requests"
         print_table(least, rows | programs(at), runs)
 
@@ -359,7 +378,7 @@ def print_start(runs: int) -> None:
     """Measure what passes before the first request to list."""
     path = str(PROGRAM.parent)
     code = f"import gc, os, sys; gc.disable(); sys.path.insert(0, {path!r}); import run_capsule"
-    code += "; import aiohttp, aind_data_access_api.document_db; os._exit(0)"
+    code += "; import aind_data_access_api.document_db; os._exit(0)"
     for title, flags in (("HTTP", ()), ("HTTPS", ("--tls",))):
         with services("small", 10, *flags) as at:
             rows: Rows = {

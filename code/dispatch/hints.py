@@ -24,6 +24,7 @@ from dispatch.values import (
     compact,
     has_field,
     is_null,
+    lists_on,
     pasteable,
     paths_of,
     plain_values,
@@ -160,9 +161,36 @@ def check_fields(
             advise_on_field(option, field, lacking)
             if not lacking or len(lacking) < len(records):
                 continue
-            if drop_null or not helpfully(database.count, {field: {"$exists": True}}):
+            if not drop_null and is_anywhere(database, field):
+                continue
+            if not helpfully(have_empty_lists, database, records, path):
                 near = helpfully(near_fields, database, field) or ""
                 raise BadInput(f"{option}: no record that matches has the field {field}{near}")
+
+
+def is_anywhere(database: Database, field: str) -> bool:
+    """Return whether any record of the database is known to have a field."""
+    return bool(helpfully(database.count, {field: {"$exists": True}}))
+
+
+def have_empty_lists(database: Database, records: list[Record], path: list[str]) -> bool:
+    """Return whether the lists on the way to a field are there and empty, so that it may be there.
+
+    Of a list, the database gives the objects alone, so it is asked whether nothing else was in it.
+    """
+    ids = []
+    for record in records:
+        lists = list(lists_on(record, path))
+        if any(lists):
+            return False
+        if lists:
+            ids.append(record["_id"])
+    tops = [".".join(path[:length]) for length in range(1, len(path))]
+    if not ids or not tops:
+        return False
+    asked = ids[: database.ids_at_once]
+    empty = [{"_id": {"$in": asked}}, {"$or": [{top: []} for top in tops]}]
+    return database.count({"$and": empty}) == len(asked)
 
 
 def advise_on_field(option: str, field: str, lacking: list[Record]) -> None:

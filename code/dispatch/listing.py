@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from threading import Thread
 
 from dispatch.assets import Asset, Entry
-from dispatch.locations import Page, Store, scheme_of
+from dispatch.locations import Chain, Page, Store, scheme_of
 from dispatch.messages import FailedRun
 from dispatch.progress import SECONDS_PER_FRAME, Progress
 
@@ -199,8 +199,10 @@ class Listing:
         """
         parts: list[Part] = []
         after, token, pages = part.after, "", 0
+        chain = Chain()
         while True:
             page = await self.fetch_page(part, after=after, token=token)
+            chain.check(page)
             for path, size in page.sizes.items():
                 self.count_file(part, path, size)
             parts += self.parts_in(part, page.folders)
@@ -208,7 +210,7 @@ class Listing:
                 return parts
             pages += 1
             token = page.token
-            if not page.sizes:
+            if not page.sizes or not page.is_ordered:
                 continue
             paths = list(page.sizes)
             if pages >= PAGES_IN_A_ROW:
@@ -301,12 +303,17 @@ class Listing:
         """Return the sizes of the objects that lie right in a folder, and its subfolders."""
         objects: dict[str, int] = {}
         subfolders: list[str] = []
-        token = ""
+        token = last = ""
+        chain = Chain()
         while True:
             page = await self.fetch_page(part, token=token, level=True)
+            chain.check(page)
+            newest = max([*page.sizes, *page.folders], default=last)
+            if newest < last:
+                raise OSError("pages that go back, so that there is no end to them")
             objects |= page.sizes
             subfolders += page.folders
-            token = page.token
+            token, last = page.token, newest
             if not token:
                 return objects, subfolders
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
 
+EMPTY_PAGES = 1_000  # in a row, after which a listing does not get on
 # s3fs, with which workers read, takes s3://bucket//x for s3://bucket/x
 LOCATIONS = {"s3": r"s3://[\w.-]{1,255}/[^/]", "file": r"file:///"}
 
@@ -23,6 +24,27 @@ class Page:
     sizes: dict[str, int]  # bytes by path of a file
     folders: list[str]  # with their slash; what lies in these is to be asked for
     token: str  # what the next page is asked for with, "" if there is none
+    is_ordered: bool = True  # so that a page can begin after any path
+
+
+class Chain:
+    """The pages of a listing, of which each must get on."""
+
+    def __init__(self) -> None:
+        self.tokens: set[str] = set()
+        self.empty = 0  # pages in a row
+
+    def check(self, page: Page) -> None:
+        """Raise OSError for a page with which a listing would never end."""
+        if page.token in self.tokens:
+            raise OSError("a page that comes again, so that there is no end to them")
+        if page.token:
+            self.tokens.add(page.token)
+        self.empty += 1
+        if page.sizes or page.folders:
+            self.empty = 0
+        if self.empty >= EMPTY_PAGES and page.token:
+            raise OSError(f"{EMPTY_PAGES:,} empty pages in a row, and no end to them")
 
 
 class Store(Protocol):

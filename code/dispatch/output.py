@@ -11,17 +11,23 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 from dispatch.messages import BadInput, FailedRun, first_of, log, plural
+from dispatch.retry import result_of
 from dispatch.tasks import Task
 
 STAGING = ".dispatch-staging-"
 MOVING = ".dispatch-moving-"  # instead, while so many worker folders are moved into place
 PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+MANY_FILES = 500
+WRITERS = 4  # threads: 2 halve the time of 5,000 files, more hide a network file system's latency
 STAGED: set[Path] = set()  # folders that a signal removes
+ABANDONED = Event()  # from then on nothing more is written
 COMMITTED = Event()  # from then on the run is as good as done, and no signal stops it
 
 
@@ -86,11 +92,7 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
     with staged(output, overwrite) as staging:
         for name in ("old", "new"):
             (staging / name).mkdir()
-        for number, tasks in enumerate(workers):
-            (staging / "new" / str(number)).mkdir()
-            for task in tasks:  # buffered: an unbuffered write may be partial
-                with open(f"{staging}/new/{number}/{task.id}.json", "xb") as file:
-                    file.write(task.content)
+        write_side_by_side(workers, staging / "new")
         COMMITTED.set()
         moving = output / staging.name.replace(STAGING, f"{MOVING}{len(workers)}-")
         staging.rename(moving)
@@ -103,6 +105,38 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
             moving.rename(staging)
         finally:
             roll_back(output)
+
+
+def write_side_by_side(workers: Sequence[Sequence[Task]], folder: Path) -> None:
+    """Make a folder for each worker, in several threads where that is worth while."""
+    if sum(map(len, workers)) < MANY_FILES:
+        for number, tasks in enumerate(workers):
+            write_tasks(tasks, f"{folder}/{number}")
+        return
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writing = []
+        for number, tasks in enumerate(workers):
+            writing.append(pool.submit(write_tasks, tasks, f"{folder}/{number}"))
+        for future in writing:
+            result_of(future)
+
+
+def write_tasks(tasks: Sequence[Task], folder: str) -> None:
+    """Make a worker folder with a file for each of its tasks."""
+    os.mkdir(folder)
+    for task in tasks:
+        if ABANDONED.is_set():
+            return
+        # three calls of the system: open() and its buffer took half as long again
+        descriptor = os.open(
+            f"{folder}/{task.id}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666
+        )
+        try:
+            rest = memoryview(task.content)
+            while rest:  # on a disk that is nearly full, less may be written
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
 
 
 def move_plan(staging: Path, output: Path) -> None:
@@ -131,8 +165,10 @@ def abandon() -> bool:
     """Remove what a run that is to be stopped has staged; return False if it is as good as done."""
     if COMMITTED.is_set():
         return False
+    ABANDONED.set()
     for staging in STAGED:
         shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)  # what a thread was about to write
     return True
 
 

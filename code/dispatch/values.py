@@ -131,12 +131,23 @@ def strings_at(record: Record, path: str) -> list[str]:
 
 
 def has_field(value: Any, path: list[str]) -> bool:
-    """Return whether anything, even null, is at a path, or an empty list on the way to it."""
-    if isinstance(value, list):  # an empty one may be one of objects that have it
-        return any(has_field(item, path) for item in value) or not path or not value
+    """Return whether anything, even null, is at a path."""
+    if isinstance(value, list):
+        return any(has_field(item, path) for item in value) or not path
     if not path:
         return True
     return isinstance(value, dict) and path[0] in value and has_field(value[path[0]], path[1:])
+
+
+def lists_on(value: Any, path: list[str]) -> Iterator[list[Any]]:
+    """Yield the lists that a path leads through."""
+    if isinstance(value, list):
+        yield value
+        for item in value:
+            if isinstance(item, dict):
+                yield from lists_on(item, path)
+    elif isinstance(value, dict) and path and path[0] in value:
+        yield from lists_on(value[path[0]], path[1:])
 
 
 def paths_of(value: Any, top: str = "") -> Iterator[str]:

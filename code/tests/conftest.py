@@ -170,6 +170,7 @@ def services(tmp_path: Path, docdb: DocDB, s3: S3) -> dict[str, str]:
         "DOCDB_HOST": docdb.host,
         "REQUESTS_CA_BUNDLE": str(docdb.ca_file),
         "AWS_ENDPOINT_URL": s3.url,
+        "AWS_DEFAULT_REGION": "us-west-2",
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_EC2_METADATA_DISABLED": "true",

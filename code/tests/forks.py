@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 CODE = Path(__file__).resolve().parents[1]
 IMPORTS = (
-    *("aiohttp", "aind_data_access_api.document_db", "aind_data_schema.core.processing"),
+    *("awscrt.http", "aind_data_access_api.document_db", "aind_data_schema.core.processing"),
     *("analysis_pipeline_utils.metadata", "analysis_pipeline_utils.analysis_dispatch_model"),
     *("boto3", "codeocean", "jinja2", "mgqpy", "requests", "tqdm"),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import os
@@ -12,13 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote_plus, unquote
 from xml.sax.saxutils import escape
 
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +26,7 @@ from dispatch.listing import FIRST_CONNECTIONS, KEYS_PER_FOLDER, OTHER_FILES, Li
 from dispatch.local_files import LocalFiles
 from dispatch.messages import FailedRun
 from dispatch.progress import Progress
-from dispatch.s3 import Account, read_page
+from dispatch.s3 import read_page
 from reference import expected_bytes, expected_files
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, Proxy, Request, record
 from test_faults import answer
@@ -72,7 +68,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
     s3.put(BUCKET, [])
 
     def start() -> Listing:
-        stores = {"s3": aws.S3(timeout=60, connections=64)}
+        stores = {"s3": aws.S3(timeout=60)}
         return Listing(stores, ".nwb", Progress())
 
     listing = start()
@@ -671,31 +667,6 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
             listing.close()
         assert {unquote(url).removeprefix(f"{top}/") for url in files} == expected
         assert none == {}
-
-
-@given(
-    st.sampled_from(
-        ["https://s3.us-west-2.amazonaws.com", "http://localhost:9000", "http://[::1]"]
-    ),
-    st.dictionaries(st.sampled_from(["prefix", "start-after", "delimiter"]), st.text(min_size=1)),
-    st.sampled_from([None, "a/token+="]),
-)
-def test_requests_are_signed_as_botocore_signs_them(
-    endpoint: str, asked: dict[str, str], token: str | None
-) -> None:
-    s3 = Account.__new__(Account)
-    s3.credentials = Credentials("key", "secret/+", token)
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in asked.items())
-    url = f"{endpoint}/bucket.name-1?list-type=2&{query}".rstrip("&")
-    while True:
-        headers = asyncio.run(s3.sign(url, "eu-central-1", 5))
-        request = AWSRequest("GET", url)
-        S3SigV4Auth(s3.credentials, "s3", "eu-central-1").add_auth(request)
-        if request.headers["X-Amz-Date"] == headers["x-amz-date"]:  # in the same second
-            break
-    assert headers["Authorization"] == request.headers["Authorization"]
-    assert headers.get("x-amz-security-token") == request.headers.get("X-Amz-Security-Token")
-    assert headers["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]
 
 
 OBJECTS = st.tuples(

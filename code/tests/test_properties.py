@@ -24,10 +24,10 @@ from conftest import FUZZ_SECONDS, ROOT, fuzz
 from dispatch import inputs
 from dispatch.asset_csv import read_asset_ids
 from dispatch.assets import Asset, Skip
+from dispatch.aws import Account
 from dispatch.grouping import keep_latest, set_groups
 from dispatch.messages import BadInput, FailedRun, one_line
 from dispatch.progress import Progress
-from dispatch.s3 import Account
 from dispatch.snapshot import open_snapshot
 from dispatch.tasks import render_tasks
 from dispatch.values import compact

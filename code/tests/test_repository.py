@@ -363,7 +363,7 @@ def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("package", [
     "aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "jinja2",
-    "mgqpy", "aiohttp", "pydantic", "pydantic_core", "requests", "urllib3",
+    "mgqpy", "awscrt", "pydantic", "pydantic_core", "requests", "urllib3",
 ])  # fmt: skip
 def test_any_package_that_is_missing_is_told_in_one_line(
     package: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
@@ -453,7 +453,7 @@ def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
     )
     heavy = {"aind_data_access_api", "aind_data_schema", "analysis_pipeline_utils", "boto3",
              "botocore", "codeocean", "mgqpy",
-             "numpy", "aiohttp", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
+             "numpy", "pandas", "pydantic", "requests", "s3fs", "tqdm"}  # fmt: skip
     assert not heavy & set(done.stderr.split())
     assert all(name in done.stdout for name in run_capsule.make_parser()[1])
 

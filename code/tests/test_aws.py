@@ -1,0 +1,563 @@
+"""S3 is asked who, where and how boto3 would ask it: what arrives is compared with its requests.
+
+A proxy on loopback opens TLS for any host, keeps what arrives, and answers as a test tells it.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from conftest import Result, Run
+from standins import ERROR, KEY_ID, SECRET, DocDB, record
+
+Answer = tuple[int, dict[str, str], bytes]
+LISTING = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>
+<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>
+<Contents><Key>x/a.nwb</Key><Size>1</Size></Contents></ListBucketResult>"""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A request, as far as it says who asks where."""
+
+    method: str
+    url: str  # without the query
+    scope: str  # region and service that it is signed for, "" if it is not
+    headers: dict[str, str] = field(compare=False, default_factory=dict)
+    query: str = field(compare=False, default="")
+
+
+class Catcher:
+    """A proxy that is every server: it keeps what arrives, and answers with a listing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = trustme.CA()
+        self.ca_file = folder / "catcher-ca.pem"
+        self.authority.cert_pem.write_to_path(str(self.ca_file))
+        self.contexts: dict[str, ssl.SSLContext] = {}
+        self.arrived: list[Arrived] = []
+        self.connects: list[str] = []  # hosts that a tunnel was asked for
+        self.password = ""
+        self.answer: Callable[[Arrived], Answer | None] = lambda _: None
+        catcher = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            scheme, host = "http", ""
+
+            def do_CONNECT(self) -> None:
+                if not self.is_let_in():
+                    return
+                catcher.connects.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+                host = self.path.rpartition(":")[0]
+                with suppress(OSError):
+                    context = catcher.context_for(host)
+                    self.connection = context.wrap_socket(self.connection, server_side=True)
+                    self.rfile = self.connection.makefile("rb")
+                    self.wfile = self.connection.makefile("wb", buffering=0)  # type: ignore
+                    self.scheme, self.host = "https", host
+                    while not self.close_connection:
+                        self.handle_one_request()
+                self.close_connection = True
+
+            def do_GET(self) -> None:
+                if self.scheme == "http" and not self.is_let_in():
+                    return
+                self.keep_and_answer()
+
+            do_HEAD = do_GET
+
+            def is_let_in(self) -> bool:
+                given = self.headers.get("Proxy-Authorization", "").removeprefix("Basic ")
+                if not catcher.password or b64decode(given).decode() == catcher.password:
+                    return True
+                self.send_response(407)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return False
+
+            def keep_and_answer(self) -> None:
+                path, _, query = self.path.partition("?")
+                if path.startswith("http://"):
+                    path = urlsplit(path).path
+                url = f"{self.scheme}://{self.headers['Host']}{path or '/'}"
+                signature = self.headers.get("Authorization", "")
+                scope = re.search(r"Credential=[^/]+/\d+/([^/]+/[^/]+)/aws4_request", signature)
+                one = Arrived(
+                    self.command, url, scope[1] if scope else "", dict(self.headers), query
+                )
+                catcher.arrived.append(one)
+                status, headers, body = catcher.answer(one) or (200, {}, LISTING)
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def context_for(self, host: str) -> ssl.SSLContext:
+        """Return TLS for a host, whose certificate is made when it is first asked for."""
+        if host not in self.contexts:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.authority.issue_cert(host).configure_cert(context)
+            self.contexts[host] = context
+        return self.contexts[host]
+
+
+@pytest.fixture(scope="module")
+def catching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catcher]:
+    catcher = Catcher(tmp_path_factory.mktemp("catcher"))
+    yield catcher
+    catcher.server.shutdown()
+
+
+@pytest.fixture
+def catcher(catching: Catcher) -> Catcher:
+    catching.arrived.clear()
+    catching.connects.clear()
+    catching.password = ""
+    catching.answer = lambda _: None
+    return catching
+
+
+@dataclass
+class World:
+    """An environment in which both boto3 and the program ask for a bucket."""
+
+    run: Run
+    docdb: DocDB
+    catcher: Catcher
+    home: Path
+    base: dict[str, str | None]
+
+    def environment(self, **more: str | None) -> dict[str, str | None]:
+        """Return the environment that leads to the catcher, with what a test adds."""
+        return {**self.base, **more}
+
+    def program(self, bucket: str, *flags: str, **more: str | None) -> Result:
+        """Run the program on one asset in a bucket."""
+        self.docdb.records["v1"].clear()
+        self.docdb.put(record("x", bucket=bucket))
+        self.catcher.arrived.clear()
+        flags = ("--query={}", "--file_extension=nwb", "--overwrite=1", *flags)
+        return self.run(*flags, env=self.environment(**more))
+
+    def boto3(self, bucket: str, **more: str | None) -> str:
+        """List a bucket with boto3; return what it says of a fault."""
+        self.catcher.arrived.clear()
+        code = (
+            "import boto3, sys\n"
+            "from botocore.config import Config\n"
+            "from botocore import UNSIGNED\n"
+            "session = boto3.session.Session()\n"
+            "config = None if session.get_credentials() else Config(signature_version=UNSIGNED)\n"
+            "session.client('s3', config=config).list_objects_v2(Bucket=sys.argv[1])"
+        )
+        given = self.environment(**more)
+        done = subprocess.run(
+            [sys.executable, "-c", code, bucket],
+            env={name: value for name, value in given.items() if value is not None},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stderr.strip().rpartition("\n")[2]
+
+
+@pytest.fixture
+def world(run: Run, docdb: DocDB, catcher: Catcher, services: dict[str, str]) -> World:
+    (Path(services["HOME"]) / ".aws").mkdir()
+    both = Path(services["HOME"]) / "both.pem"
+    both.write_text(Path(services["REQUESTS_CA_BUNDLE"]).read_text() + catcher.ca_file.read_text())
+    base: dict[str, str | None] = {
+        **services,
+        "REQUESTS_CA_BUNDLE": str(both),
+        "AWS_ENDPOINT_URL": None,
+        "AWS_DEFAULT_REGION": None,
+        "HTTPS_PROXY": f"http://127.0.0.1:{catcher.port}",
+        "HTTP_PROXY": f"http://127.0.0.1:{catcher.port}",
+        "NO_PROXY": "localhost",
+    }
+    return World(run, docdb, catcher, Path(services["HOME"]), base)
+
+
+def no_scheme(world: World) -> dict[str, str]:
+    return dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY"), f"127.0.0.1:{world.catcher.port}")
+
+
+ENDPOINT = "http://s3.example.org:9000"
+SERVICES = (
+    "[default]\nservices = own\n[services own]\ns3 =\n  endpoint_url = https://own.example.org/s3\n"
+)
+# What a user's surroundings are: a bucket, the environment, ~/.aws/config.
+SITUATIONS: dict[str, tuple[str, dict[str, str], str]] = {
+    "nothing": ("a-bucket", {}, ""),
+    "a region": ("a-bucket", {"AWS_DEFAULT_REGION": "eu-central-1"}, ""),
+    "a region of the profile": ("a-bucket", {}, "[default]\nregion = ap-south-1\n"),
+    "us-east-1": ("a-bucket", {"AWS_DEFAULT_REGION": "us-east-1"}, ""),
+    "China": ("a-bucket", {"AWS_DEFAULT_REGION": "cn-north-1"}, ""),
+    "GovCloud": ("a-bucket", {"AWS_DEFAULT_REGION": "us-gov-west-1"}, ""),
+    "aws-global": ("a-bucket", {"AWS_DEFAULT_REGION": "aws-global"}, ""),
+    "s3-external-1": ("a-bucket", {"AWS_DEFAULT_REGION": "s3-external-1"}, ""),
+    "dual stack": ("a-bucket", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "[default]\nregion = us-west-2\n"),
+    "FIPS": ("a-bucket", {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_DEFAULT_REGION": "us-west-2"}, ""),
+    "dots": ("a.bucket", {"AWS_DEFAULT_REGION": "us-west-2"}, ""),
+    "capitals": ("A-Bucket", {"AWS_DEFAULT_REGION": "us-east-1"}, ""),
+    "access point": ("a-point-abcdefghij1234567890-s3alias", {"AWS_DEFAULT_REGION": "us-west-2"}, ""),
+    "object lambda": ("a-point-abcdefghij1234567890--ol-s3", {"AWS_DEFAULT_REGION": "us-west-2"}, ""),
+    "virtual hosts": ("a-bucket", {"AWS_ENDPOINT_URL": ENDPOINT},
+                      "[default]\ns3 =\n  addressing_style = virtual\n"),
+    "paths": ("a-bucket", {"AWS_DEFAULT_REGION": "us-west-2"},
+              "[default]\ns3 =\n  addressing_style = path\n"),
+    "an endpoint": ("a-bucket", {"AWS_ENDPOINT_URL": ENDPOINT}, ""),
+    "with a slash": ("a-bucket", {"AWS_ENDPOINT_URL": f"{ENDPOINT}/"}, ""),
+    "with a path": ("a-bucket", {"AWS_ENDPOINT_URL": "https://gateway.example.org/s3/v1/"}, ""),
+    "for S3 alone": ("a-bucket", {"AWS_ENDPOINT_URL_S3": "https://own.example.org"}, ""),
+    "services of the profile": ("a-bucket", {}, SERVICES),
+    "ignored endpoints": ("a-bucket", {"AWS_ENDPOINT_URL": ENDPOINT,
+                                       "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, ""),
+    "a VPC endpoint": ("a-bucket", {
+        "AWS_ENDPOINT_URL": "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com"}, ""),
+    "unsigned": ("a-bucket", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, ""),
+    "a profile": ("a-bucket", {"AWS_PROFILE": "lab"}, "[profile lab]\nregion = eu-west-3\n"
+                  "aws_access_key_id = AKIDLAB\naws_secret_access_key = s\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_what_arrives_is_what_boto3_would_send(name: str, world: World) -> None:
+    bucket, env, config = SITUATIONS[name]
+    (world.home / ".aws" / "config").write_text(config)
+    assert world.boto3(bucket, **env) == ""
+    [expected] = world.catcher.arrived
+    result = world.program(bucket, **env)
+    assert result.status == 0, result.log
+    assert world.catcher.arrived == [expected]
+    assert expected.method == "GET"
+    assert bool(expected.scope) == (name != "unsigned")
+
+
+@pytest.mark.parametrize("password", ["", "me:se/cr@t é"])
+@pytest.mark.parametrize("endpoint", [None, ENDPOINT])
+@pytest.mark.parametrize("scheme", [True, False])
+def test_a_proxy_is_gone_through_as_boto3_does(
+    password: str, endpoint: str | None, scheme: bool, world: World
+) -> None:
+    world.catcher.password = password
+    quoted = "me:se%2Fcr%40t%20%C3%A9@" if password else ""
+    if not password.isascii():
+        world.catcher.password = "me:plain"
+        quoted = "me:plain@"
+    proxy = f"{'http://' * scheme}{quoted}127.0.0.1:{world.catcher.port}"
+    env = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "AWS_ENDPOINT_URL": endpoint}
+    assert world.boto3("a-bucket", **env) == ""
+    expected = list(world.catcher.arrived)
+    result = world.program("a-bucket", **env)
+    assert result.status == 0, result.log
+    assert world.catcher.arrived == expected
+    assert "plain" not in result.log
+
+
+def test_what_no_proxy_names_is_asked_directly(world: World) -> None:
+    direct = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{world.catcher.port}",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    dead = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
+    assert world.program("a-bucket", **direct, **dead).status == 0
+    assert [one.url for one in world.catcher.arrived] == [f"{direct['AWS_ENDPOINT_URL']}/a-bucket"]
+
+
+# ------------------------------------------------------------------------------ another region
+
+
+def fault(status: int, code: str, headers: dict[str, str] | None = None, more: str = "") -> Answer:
+    body = ERROR.format(code, "elsewhere").replace("</Error>", f"{more}</Error>").encode()
+    return status, headers or {}, body
+
+
+HOME_REGION = {"x-amz-bucket-region": "eu-north-1"}
+REDIRECTS: dict[str, Answer] = {
+    "header": fault(301, "PermanentRedirect", HOME_REGION),
+    "body": fault(400, "AuthorizationHeaderMalformed", None, "<Region>eu-north-1</Region>"),
+    "temporary": fault(307, "TemporaryRedirect", HOME_REGION),
+    "HEAD": fault(301, "PermanentRedirect"),
+    "opt in": fault(400, "IllegalLocationConstraintException"),
+}
+
+
+@pytest.mark.parametrize("name", REDIRECTS)
+@pytest.mark.parametrize("endpoint", [None, ENDPOINT])
+def test_another_region_is_followed_as_boto3_does(
+    name: str, endpoint: str | None, world: World
+) -> None:
+    def answer(one: Arrived) -> Answer | None:
+        if one.scope.startswith("eu-north-1/"):
+            return None
+        return (301, HOME_REGION, b"") if one.method == "HEAD" else REDIRECTS[name]
+
+    world.catcher.answer = answer
+    env = {"AWS_DEFAULT_REGION": "us-west-2", "AWS_ENDPOINT_URL": endpoint}
+    assert world.boto3("a-bucket", **env) == ""
+    first, *_, last = world.catcher.arrived
+    result = world.program("a-bucket", **env)
+    assert result.status == 0, result.log
+    assert world.catcher.arrived[0] == first
+    assert world.catcher.arrived[-1] == last
+    gets = [one for one in world.catcher.arrived if one.method == "GET"]
+    assert len(gets) == 2
+
+
+def test_a_region_that_leads_nowhere_ends_in_what_s3_says(world: World) -> None:
+    world.catcher.answer = lambda one: fault(
+        301, "PermanentRedirect", {"x-amz-bucket-region": "!!"}
+    )
+    result = world.program("a-bucket", AWS_DEFAULT_REGION="us-west-2")
+    assert result.status == 1
+    assert "PermanentRedirect" in result.error
+
+
+# ------------------------------------------------------------------------------------ signatures
+
+
+@pytest.mark.parametrize("token", ["", "a/session+token="])
+@pytest.mark.parametrize("location", ["x", "a b/é+%~!'()*", "deep//er/日本"])
+def test_every_signature_is_the_one_that_botocore_makes(
+    token: str, location: str, world: World
+) -> None:
+    world.catcher.answer = lambda _: (200, {}, LISTING.replace(b"x/a.nwb", b""))
+    world.docdb.put()
+    for endpoint in (None, ENDPOINT):
+        env = {"AWS_DEFAULT_REGION": "us-west-2", "AWS_SESSION_TOKEN": token or None}
+        env["AWS_ENDPOINT_URL"] = endpoint
+        world.catcher.arrived.clear()
+        world.docdb.records["v1"].clear()
+        world.docdb.put({**record("x"), "location": f"s3://a-bucket/{location}"})
+        world.run("--query={}", "--file_extension=nwb", env=world.environment(**env))
+        assert world.catcher.arrived
+        for one in world.catcher.arrived:
+            request = AWSRequest("GET", f"{one.url}?{one.query}")
+            signer = S3SigV4Auth(Credentials(KEY_ID, SECRET, token or None), "s3", "us-west-2")
+            signer.add_auth(request)
+            headers = {name.lower(): value for name, value in one.headers.items()}
+            request.context["timestamp"] = headers["x-amz-date"]
+            for name in list(request.headers):
+                del request.headers[name]
+            request.headers["X-Amz-Content-SHA256"] = headers["x-amz-content-sha256"]
+            request.headers["X-Amz-Date"] = headers["x-amz-date"]
+            if token:
+                request.headers["X-Amz-Security-Token"] = headers["x-amz-security-token"]
+            canonical = signer.canonical_request(request)
+            signature = signer.signature(signer.string_to_sign(request, canonical), request)
+            assert headers["authorization"].endswith(f"Signature={signature}")
+
+
+# ------------------------------------------------------------------------- what no retry mends
+
+
+def ends(result: Result, *words: str, seconds: float = 20) -> None:
+    """Look whether a run has failed with these words, and nothing is written."""
+    assert result.status == 1, result.log
+    for word in words:
+        assert word in result.error, result.error
+    assert "0x" not in result.error
+    assert not result.names()
+    assert "Traceback" not in result.log
+
+
+def retries(result: Result) -> int:
+    """Return how often it was tried again."""
+    return len(re.findall("retrying in", result.log))
+
+
+def test_a_proxy_that_refuses_is_told_at_once(world: World) -> None:
+    world.catcher.password = "me:right"
+    proxy = f"http://me:wrong@127.0.0.1:{world.catcher.port}"
+    result = world.program("a-bucket", HTTPS_PROXY=proxy, LOG_LEVEL="DEBUG")
+    ends(
+        result, "a-bucket/x of asset x", f"the proxy http://127.0.0.1:{world.catcher.port} refuses"
+    )
+    assert retries(result) == 0
+    assert "wrong" not in result.log
+
+
+def test_a_proxy_that_speaks_socks_is_told_at_once(world: World) -> None:
+    result = world.program(
+        "a-bucket", HTTPS_PROXY="socks5://me:word@127.0.0.1:1080", LOG_LEVEL="DEBUG"
+    )
+    ends(result, "speaks socks5", "http://")
+    assert retries(result) == 0
+    assert "word" not in result.log
+
+
+def test_a_certificate_that_does_not_fit_is_told_at_once(world: World) -> None:
+    world.catcher.context_for("other.example.org")
+    world.catcher.contexts["own.example.org"] = world.catcher.contexts["other.example.org"]
+    result = world.program(
+        "a-bucket", AWS_ENDPOINT_URL="https://own.example.org", LOG_LEVEL="DEBUG"
+    )
+    ends(result, "own.example.org", "certificate does not fit")
+    assert retries(result) == 0
+    strangers = world.program("a-bucket", AWS_CA_BUNDLE=str(world.docdb.ca_file), LOG_LEVEL="DEBUG")
+    ends(strangers, "amazonaws.com", "certificate does not fit")
+    assert retries(strangers) == 0
+
+
+def test_a_server_that_is_not_there_is_told_soon(world: World) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nobody = {"HTTP_PROXY": None, "HTTPS_PROXY": None, "LOG_LEVEL": "DEBUG"}
+    result = world.program("a-bucket", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", **nobody)
+    ends(result, f"127.0.0.1:{port} refuses the connection")
+    assert retries(result) == 2
+    result = world.program("a-bucket", AWS_ENDPOINT_URL="http://nowhere.invalid", **nobody)
+    ends(result, "there is no server called nowhere.invalid")
+    assert retries(result) == 2
+    proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), f"http://me:word@127.0.0.1:{port}")
+    result = world.program("a-bucket", LOG_LEVEL="DEBUG", **proxy)
+    ends(result, f"the proxy http://127.0.0.1:{port} refuses the connection")
+    assert "word" not in result.log
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+)
+def test_a_key_that_ends_in_a_line_break_is_told_by_its_name(
+    name: str, end: str, world: World
+) -> None:
+    result = world.program("a-bucket", **{name: f"secretive{end}"})
+    ends(result, f"${name} ends in a line break")
+    assert "secretive" not in result.log
+    assert not world.catcher.arrived
+
+
+LOGINS = {
+    "sso": "[default]\nsso_start_url = https://x.example.org/start\nsso_region = us-west-2\n"
+    "sso_account_id = 123456789012\nsso_role_name = reader\nregion = us-west-2\n",
+    "login": "[default]\nlogin_session = arn:aws:iam::123456789012:user/me\nregion = us-west-2\n",
+}
+
+
+@pytest.mark.parametrize("kind", LOGINS)
+def test_a_login_that_is_over_says_to_log_in_or_how_to_do_without(kind: str, world: World) -> None:
+    (world.home / ".aws" / "config").write_text(LOGINS[kind])
+    nobody = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    result = world.program("a-bucket", **nobody)
+    ends(result, "AWS: ", "log in again", "--no_sign_request 1")
+    public = world.program("a-bucket", "--no_sign_request=1", **nobody)
+    assert public.status == 0, public.log
+    assert [one.scope for one in world.catcher.arrived] == [""]
+    assert "S3 requests are unsigned: --no_sign_request 1" in public.log
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "ExpiredToken", "AccessDenied"])
+def test_keys_that_s3_refuses_are_told_at_once(code: str, world: World) -> None:
+    world.catcher.answer = lambda _: fault(403 if code != "ExpiredToken" else 400, code)
+    result = world.program("a-bucket", AWS_DEFAULT_REGION="us-west-2", LOG_LEVEL="DEBUG")
+    ends(result, code, "credentials", "--no_sign_request 1")
+    assert retries(result) == 0
+    assert len(world.catcher.arrived) == 1
+
+
+# ------------------------------------------------------------------------------- without an end
+
+
+def page_of(keys: list[str], token: str, prefix: str = "x/") -> bytes:
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    return (
+        f"<ListBucketResult><Prefix>{prefix}</Prefix><IsTruncated>true</IsTruncated>{contents}"
+        f"<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
+    ).encode()
+
+
+def test_pages_that_do_not_get_on_are_an_error_that_names_the_asset(world: World) -> None:
+    numbers = iter(range(10**9))
+    answers: dict[str, Callable[[Arrived], Answer]] = {
+        "empty pages in a row": lambda _: (200, {}, page_of([], f"t{next(numbers)}")),
+        "a page that comes again": lambda one: (200, {}, page_of([], "same")),
+        "more than": lambda _: (200, {}, page_of([], "t") + b" " * 200_000),
+        "not in the order of the keys": lambda _: (200, {}, page_of(["x/a"], f"t{next(numbers)}")),
+        "is not below 'x/'": lambda _: (200, {}, page_of(["other/x/z.nwb"], "t")),
+        "is not about 'x/'": lambda _: (200, {}, page_of([], "t", "other/")),
+    }
+    few = {"EMPTY_PAGES": 20, "LIST_TRIES": 2, "LARGEST_PAGE": 100_000}
+    for words, answer in answers.items():
+        world.catcher.answer = answer
+        world.docdb.records["v1"].clear()
+        world.docdb.put(record("x", bucket="a-bucket"))
+        env = world.environment(AWS_DEFAULT_REGION="us-west-2")
+        result = world.run("--query={}", "--file_extension=nwb", env=env, constants=few)
+        ends(result, "cannot list s3://a-bucket/x of asset x: ", words)
+
+
+def test_an_answer_that_drips_is_given_up(world: World, catcher: Catcher) -> None:
+    slow = threading.Event()
+    catcher.answer = lambda _: (slow.wait(30) and None) or None  # type: ignore[func-returns-value]
+    started = time.monotonic()
+    result = world.run(
+        "--query={}", "--file_extension=nwb", "--timeout=1",
+        env=world.environment(AWS_DEFAULT_REGION="us-west-2"), constants={"LIST_TRIES": 2},
+    )  # fmt: skip
+    slow.set()
+    assert result.status == 1
+    assert time.monotonic() - started < 15
+
+
+# ------------------------------------------------------------------------------ directory buckets
+
+SESSION = b"""<CreateSessionResult><Credentials><SessionToken>session</SessionToken>
+<SecretAccessKey>s</SecretAccessKey><AccessKeyId>a</AccessKeyId>
+<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>"""
+
+
+def test_a_directory_bucket_is_listed_in_its_session(world: World) -> None:
+    keys = ["x/b.nwb", "x/z.zarr/0", "x/a.nwb", "x/c/d.nwb"]  # they come in no order
+
+    def answer(one: Arrived) -> Answer:
+        if "session" in one.query:
+            return 200, {}, SESSION
+        assert one.headers["x-amz-s3session-token"] == "session"
+        token = re.search("continuation-token=t([0-9])", one.query)
+        number = int(token[1]) if token else 0
+        if number == 3:
+            return 200, {}, page_of(keys[3:], "").replace(b"true", b"false")
+        return 200, {}, page_of(keys[number : number + 1], f"t{number + 1}")
+
+    world.catcher.answer = answer
+    result = world.program("lab--usw2-az1--x-s3", AWS_DEFAULT_REGION="us-west-2")
+    assert result.status == 0, result.log
+    at = "s3://lab--usw2-az1--x-s3/x"
+    files = sorted(task["file_location"][0] for task in result.tasks())
+    assert files == [f"{at}/a.nwb", f"{at}/b.nwb", f"{at}/c/d.nwb"]
+    hosts = {urlsplit(one.url).netloc for one in world.catcher.arrived}
+    assert hosts == {"lab--usw2-az1--x-s3.s3express-usw2-az1.us-west-2.amazonaws.com"}
