@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import trustme
@@ -77,8 +77,9 @@ class Catcher:
                     context = catcher.context_for(host)
                     self.connection = context.wrap_socket(self.connection, server_side=True)
                     self.rfile = self.connection.makefile("rb")
-                    self.wfile = self.connection.makefile("wb", buffering=0)  # type: ignore
+                    self.wfile = self.connection.makefile("wb", buffering=0)
                     self.scheme, self.host = "https", host
+                    self.close_connection = False  # CONNECT may come as HTTP/1.0
                     while not self.close_connection:
                         self.handle_one_request()
                 self.close_connection = True
@@ -88,7 +89,8 @@ class Catcher:
                     return
                 self.keep_and_answer()
 
-            do_HEAD = do_GET
+            def do_HEAD(self) -> None:
+                self.do_GET()
 
             def is_let_in(self) -> bool:
                 given = self.headers.get("Proxy-Authorization", "").removeprefix("Basic ")
@@ -209,11 +211,9 @@ def world(run: Run, docdb: DocDB, catcher: Catcher, services: dict[str, str]) ->
     return World(run, docdb, catcher, Path(services["HOME"]), base)
 
 
-def no_scheme(world: World) -> dict[str, str]:
-    return dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY"), f"127.0.0.1:{world.catcher.port}")
-
-
+WEST = "[default]\nregion = us-west-2\n"
 ENDPOINT = "http://s3.example.org:9000"
+VPC = "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com"
 SERVICES = (
     "[default]\nservices = own\n[services own]\ns3 =\n  endpoint_url = https://own.example.org/s3\n"
 )
@@ -227,12 +227,12 @@ SITUATIONS: dict[str, tuple[str, dict[str, str], str]] = {
     "GovCloud": ("a-bucket", {"AWS_DEFAULT_REGION": "us-gov-west-1"}, ""),
     "aws-global": ("a-bucket", {"AWS_DEFAULT_REGION": "aws-global"}, ""),
     "s3-external-1": ("a-bucket", {"AWS_DEFAULT_REGION": "s3-external-1"}, ""),
-    "dual stack": ("a-bucket", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "[default]\nregion = us-west-2\n"),
-    "FIPS": ("a-bucket", {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_DEFAULT_REGION": "us-west-2"}, ""),
+    "dual stack": ("a-bucket", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, WEST),
+    "FIPS": ("a-bucket", {"AWS_USE_FIPS_ENDPOINT": "true"}, WEST),
     "dots": ("a.bucket", {"AWS_DEFAULT_REGION": "us-west-2"}, ""),
     "capitals": ("A-Bucket", {"AWS_DEFAULT_REGION": "us-east-1"}, ""),
-    "access point": ("a-point-abcdefghij1234567890-s3alias", {"AWS_DEFAULT_REGION": "us-west-2"}, ""),
-    "object lambda": ("a-point-abcdefghij1234567890--ol-s3", {"AWS_DEFAULT_REGION": "us-west-2"}, ""),
+    "access point": ("a-point-abcdefghij1234567890-s3alias", {}, WEST),
+    "object lambda": ("a-point-abcdefghij1234567890--ol-s3", {}, WEST),
     "virtual hosts": ("a-bucket", {"AWS_ENDPOINT_URL": ENDPOINT},
                       "[default]\ns3 =\n  addressing_style = virtual\n"),
     "paths": ("a-bucket", {"AWS_DEFAULT_REGION": "us-west-2"},
@@ -244,8 +244,7 @@ SITUATIONS: dict[str, tuple[str, dict[str, str], str]] = {
     "services of the profile": ("a-bucket", {}, SERVICES),
     "ignored endpoints": ("a-bucket", {"AWS_ENDPOINT_URL": ENDPOINT,
                                        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, ""),
-    "a VPC endpoint": ("a-bucket", {
-        "AWS_ENDPOINT_URL": "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com"}, ""),
+    "a VPC endpoint": ("a-bucket", {"AWS_ENDPOINT_URL": VPC}, ""),
     "unsigned": ("a-bucket", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, ""),
     "a profile": ("a-bucket", {"AWS_PROFILE": "lab"}, "[profile lab]\nregion = eu-west-3\n"
                   "aws_access_key_id = AKIDLAB\naws_secret_access_key = s\n"),
@@ -265,25 +264,23 @@ def test_what_arrives_is_what_boto3_would_send(name: str, world: World) -> None:
     assert bool(expected.scope) == (name != "unsigned")
 
 
-@pytest.mark.parametrize("password", ["", "me:se/cr@t é"])
+@pytest.mark.parametrize("user", ["", "me:se/cr@t!"])
 @pytest.mark.parametrize("endpoint", [None, ENDPOINT])
-@pytest.mark.parametrize("scheme", [True, False])
+@pytest.mark.parametrize("scheme", ["http://", ""])
 def test_a_proxy_is_gone_through_as_boto3_does(
-    password: str, endpoint: str | None, scheme: bool, world: World
+    user: str, endpoint: str | None, scheme: str, world: World
 ) -> None:
-    world.catcher.password = password
-    quoted = "me:se%2Fcr%40t%20%C3%A9@" if password else ""
-    if not password.isascii():
-        world.catcher.password = "me:plain"
-        quoted = "me:plain@"
-    proxy = f"{'http://' * scheme}{quoted}127.0.0.1:{world.catcher.port}"
+    world.catcher.password = user
+    quoted = quote(user, safe=":") + "@" * bool(user)
+    proxy = f"{scheme}{quoted}127.0.0.1:{world.catcher.port}"
     env = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "AWS_ENDPOINT_URL": endpoint}
     assert world.boto3("a-bucket", **env) == ""
     expected = list(world.catcher.arrived)
     result = world.program("a-bucket", **env)
     assert result.status == 0, result.log
     assert world.catcher.arrived == expected
-    assert "plain" not in result.log
+    assert "cr@t" not in result.log
+    assert "cr%40t" not in result.log
 
 
 def test_what_no_proxy_names_is_asked_directly(world: World) -> None:
@@ -320,9 +317,9 @@ def test_another_region_is_followed_as_boto3_does(
     name: str, endpoint: str | None, world: World
 ) -> None:
     def answer(one: Arrived) -> Answer | None:
-        if one.scope.startswith("eu-north-1/"):
-            return None
-        return (301, HOME_REGION, b"") if one.method == "HEAD" else REDIRECTS[name]
+        if one.method == "HEAD":
+            return (200 if one.scope.startswith("eu-north-1/") else 301), HOME_REGION, b""
+        return None if one.scope.startswith("eu-north-1/") else REDIRECTS[name]
 
     world.catcher.answer = answer
     env = {"AWS_DEFAULT_REGION": "us-west-2", "AWS_ENDPOINT_URL": endpoint}
@@ -337,9 +334,7 @@ def test_another_region_is_followed_as_boto3_does(
 
 
 def test_a_region_that_leads_nowhere_ends_in_what_s3_says(world: World) -> None:
-    world.catcher.answer = lambda one: fault(
-        301, "PermanentRedirect", {"x-amz-bucket-region": "!!"}
-    )
+    world.catcher.answer = lambda _: fault(301, "PermanentRedirect", {"x-amz-bucket-region": "!!"})
     result = world.program("a-bucket", AWS_DEFAULT_REGION="us-west-2")
     assert result.status == 1
     assert "PermanentRedirect" in result.error
@@ -383,14 +378,13 @@ def test_every_signature_is_the_one_that_botocore_makes(
 # ------------------------------------------------------------------------- what no retry mends
 
 
-def ends(result: Result, *words: str, seconds: float = 20) -> None:
+def ends(result: Result, *words: str) -> None:
     """Look whether a run has failed with these words, and nothing is written."""
     assert result.status == 1, result.log
     for word in words:
         assert word in result.error, result.error
     assert "0x" not in result.error
     assert not result.names()
-    assert "Traceback" not in result.log
 
 
 def retries(result: Result) -> int:
@@ -399,7 +393,7 @@ def retries(result: Result) -> int:
 
 
 def test_a_proxy_that_refuses_is_told_at_once(world: World) -> None:
-    world.catcher.password = "me:right"
+    world.catcher.password = "me:right"  # noqa: S105
     proxy = f"http://me:wrong@127.0.0.1:{world.catcher.port}"
     result = world.program("a-bucket", HTTPS_PROXY=proxy, LOG_LEVEL="DEBUG")
     ends(
@@ -504,7 +498,7 @@ def test_pages_that_do_not_get_on_are_an_error_that_names_the_asset(world: World
     numbers = iter(range(10**9))
     answers: dict[str, Callable[[Arrived], Answer]] = {
         "empty pages in a row": lambda _: (200, {}, page_of([], f"t{next(numbers)}")),
-        "a page that comes again": lambda one: (200, {}, page_of([], "same")),
+        "a page that comes again": lambda _: (200, {}, page_of([], "same")),
         "more than": lambda _: (200, {}, page_of([], "t") + b" " * 200_000),
         "not in the order of the keys": lambda _: (200, {}, page_of(["x/a"], f"t{next(numbers)}")),
         "is not below 'x/'": lambda _: (200, {}, page_of(["other/x/z.nwb"], "t")),
@@ -520,9 +514,13 @@ def test_pages_that_do_not_get_on_are_an_error_that_names_the_asset(world: World
         ends(result, "cannot list s3://a-bucket/x of asset x: ", words)
 
 
-def test_an_answer_that_drips_is_given_up(world: World, catcher: Catcher) -> None:
+def test_an_answer_that_does_not_come_is_given_up(world: World, catcher: Catcher) -> None:
     slow = threading.Event()
-    catcher.answer = lambda _: (slow.wait(30) and None) or None  # type: ignore[func-returns-value]
+
+    def wait(_: Arrived) -> None:
+        slow.wait(30)
+
+    catcher.answer = wait
     started = time.monotonic()
     result = world.run(
         "--query={}", "--file_extension=nwb", "--timeout=1",
