@@ -46,7 +46,7 @@ class NoAnswer(OSError):
         self.tries = tries  # after which more are no use; None: any may help
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # there is one for each bucket, and to compare two takes time
 class Place:
     """Where requests go, and for what they are signed."""
 
