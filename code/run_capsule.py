@@ -104,7 +104,7 @@ try:
         plural,
         without_secrets,
     )
-    from dispatch.output import Staging, abandon, check_output, recover, staged
+    from dispatch.output import abandon, check_output, move_plan, recover, staged, write_workers
     from dispatch.plan import Plan, first_tasks, summarise, summarise_records, write_table
     from dispatch.plan_page import Request, fields_shown, write_page
     from dispatch.progress import Progress
@@ -550,7 +550,7 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
     return deal_in_order(tasks, workers)
 
 
-def show_plan(plan: Plan, settings: Settings, staging: Staging) -> None:
+def show_plan(plan: Plan, settings: Settings) -> None:
     """Write the plan of a dry run into the output folder, and print its first tasks."""
     output = settings.output_directory
     request = Request(
@@ -563,9 +563,10 @@ def show_plan(plan: Plan, settings: Settings, staging: Staging) -> None:
         output=output,
         overwrite=settings.overwrite,
     )
-    write_table(plan, staging.path / "dispatch_plan.csv")
-    write_page(plan, request, staging.path / "dispatch_plan.html")
-    staging.move_plan()
+    with staged(output, overwrite=True) as staging:
+        write_table(plan, staging / "dispatch_plan.csv")
+        write_page(plan, request, staging / "dispatch_plan.html")
+        move_plan(staging, output)
     table = first_tasks(plan)
     if settings.whole_filter is not None:
         table = f"filter: {pasteable(settings.whole_filter)}\n{table}"
@@ -584,15 +585,14 @@ def dispatch(settings: Settings) -> None:
     output = settings.output_directory
     recover(output)
     check_output(output, settings.overwrite or settings.dry_run)
+    plan = make_plan(settings)
+    done = "dispatched to" if plan.workers else "nothing new to dispatch to"
     try:
-        with staged(output, settings.overwrite or settings.dry_run) as staging:
-            plan = make_plan(settings, staging)
-            done = "dispatched to" if plan.workers else "nothing new to dispatch to"
-            if settings.dry_run:
-                show_plan(plan, settings, staging)
-                done = "dry run, nothing is dispatched, the plan is in"
-            else:
-                staging.write_workers(plan.workers)
+        if settings.dry_run:
+            show_plan(plan, settings)
+            done = "dry run, nothing is dispatched, the plan is in"
+        else:
+            write_workers(plan.workers, output, settings.overwrite)
     except OSError as error:
         raise FailedRun(f"cannot write to {output}: {error}") from error
     summary = summarise(
@@ -601,15 +601,13 @@ def dispatch(settings: Settings) -> None:
     log.info("%s %s: %s, %.1f s", done, output, summary, time.monotonic() - started)
 
 
-def make_plan(settings: Settings, staging: Staging) -> Plan:
+def make_plan(settings: Settings) -> Plan:
     """Return what the settings ask for, from records to the tasks of each worker."""
     fixed, sets = read_parameters(settings.input_directory)
     question = ask_for_code(settings, fixed, sets)  # while DocDB and S3 answer
     database = open_database(settings)
     progress = Progress()
     listing = open_listing(settings, progress)
-    if listing and not settings.dry_run:
-        staging.make_ahead(lambda: progress.files)
     files = None
     try:
         entries = find_assets(settings, database, progress, listing)

@@ -11,12 +11,11 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from dispatch.messages import BadInput, FailedRun, first_of, log, plural
 from dispatch.retry import result_of
@@ -26,11 +25,10 @@ STAGING = ".dispatch-staging-"
 MOVING = ".dispatch-moving-"  # instead, while so many worker folders are moved into place
 PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-MANY_FILES = 500
-WRITERS = 4  # threads: 2 halve the time of 5,000 files, more hide a network file system's latency
-SECONDS_BETWEEN_BLANKS = 0.02
+FILES_TO_TRY = 200
+SLOW_FILE = 0.00005  # seconds; in memory a file takes 0.01 ms, and threads are in each other's way
+WRITERS = 4  # threads; on a disk two halve the time, on a network file system each hides latency
 STAGED: set[Path] = set()  # folders that a signal removes
-MADE: list[Path] = []  # and those above them that it removes if they are empty
 ABANDONED = Event()  # from then on nothing more is written
 COMMITTED = Event()  # from then on the run is as good as done, and no signal stops it
 
@@ -87,133 +85,89 @@ def count_workers(output: Path) -> int:
     return sum(map(is_worker, output.glob("*")))
 
 
-@dataclass
-class Staging:
-    """A hidden folder in the output folder, in which all is made ready before it is moved."""
+def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bool) -> None:
+    """Write one folder of files per worker, all of them or none.
 
-    path: Path
-    output: Path
-    blanks: int = 0  # empty files that are made ahead
-    is_closed: bool = False
-
-    def make_ahead(self, wanted: Callable[[], int]) -> None:
-        """Begin to make empty files in a thread, as many as are wanted by now, and so on.
-
-        To make a file takes up to 0.2 ms, which 5,000 assets are better spent with while S3
-        answers: 2.6 s in all became 1.9 s.
-        """
-        (self.path / "blank").mkdir()
-        Thread(target=self.keep_making, args=(wanted,), daemon=True).start()
-
-    def keep_making(self, wanted: Callable[[], int]) -> None:
-        """Make empty files until closed, or until that is no longer possible."""
-        with suppress(OSError):
-            while not self.is_closed:
-                while self.blanks < wanted() and not self.is_closed:
-                    os.close(os.open(f"{self.path}/blank/{self.blanks}", NEW_FILE, 0o666))
-                    self.blanks += 1
-                time.sleep(SECONDS_BETWEEN_BLANKS)
-
-    def write_workers(self, workers: Sequence[Sequence[Task]]) -> None:
-        """Write one folder of files per worker, all of them or none.
-
-        They are moved into place at the end, what an earlier run left out of their way before that.
-        """
-        self.is_closed = True
+    They are written into a hidden folder and moved into place at the end, what an earlier run left
+    out of their way before that.
+    """
+    with staged(output, overwrite) as staging:
         for name in ("old", "new"):
-            (self.path / name).mkdir()
-        self.write_side_by_side(workers)
+            (staging / name).mkdir()
+        write_side_by_side(workers, staging / "new")
         COMMITTED.set()
-        moving = self.output / self.path.name.replace(STAGING, f"{MOVING}{len(workers)}-")
-        self.path.rename(moving)
+        moving = output / staging.name.replace(STAGING, f"{MOVING}{len(workers)}-")
+        staging.rename(moving)
         try:
-            for path in list(self.output.iterdir()):
+            for path in list(output.iterdir()):
                 if not path.name.startswith("."):
                     path.rename(moving / "old" / path.name)
             for number in range(len(workers)):
-                (moving / "new" / str(number)).rename(self.output / str(number))
-            moving.rename(self.path)
+                (moving / "new" / str(number)).rename(output / str(number))
+            moving.rename(staging)
         finally:
-            roll_back(self.output)
+            roll_back(output)
 
-    def write_side_by_side(self, workers: Sequence[Sequence[Task]]) -> None:
-        """Make a folder for each worker, in several threads where that is worth while."""
-        shares = []
-        first = 0
-        for number, tasks in enumerate(workers):
-            shares.append((number, tasks, first))
-            first += len(tasks)
-        if first < MANY_FILES:
-            for share in shares:
-                self.write_tasks(*share)
+
+def write_side_by_side(workers: Sequence[Sequence[Task]], folder: Path) -> None:
+    """Make a folder for each worker; in several threads, as soon as files turn out to be slow."""
+    started = time.monotonic()
+    written = number = 0
+    while number < len(workers):
+        is_slow = time.monotonic() - started > SLOW_FILE * written
+        if written >= FILES_TO_TRY and is_slow:
+            break
+        write_tasks(workers[number], f"{folder}/{number}")
+        written += len(workers[number])
+        number += 1
+    if number == len(workers):
+        return
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writing = []
+        for later in range(number, len(workers)):
+            writing.append(pool.submit(write_tasks, workers[later], f"{folder}/{later}"))
+        for future in writing:
+            result_of(future)
+
+
+def write_tasks(tasks: Sequence[Task], folder: str) -> None:
+    """Make a worker folder with a file for each of its tasks."""
+    os.mkdir(folder)
+    for task in tasks:
+        if ABANDONED.is_set():
             return
-        with ThreadPoolExecutor(WRITERS) as pool:
-            writing = [pool.submit(self.write_tasks, *share) for share in shares]
-            for future in writing:
-                result_of(future)
+        # three calls of the system: open() and its buffer took half as long again
+        descriptor = os.open(
+            f"{folder}/{task.id}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666
+        )
+        try:
+            rest = memoryview(task.content)
+            while rest:  # on a disk that is nearly full, less may be written
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
 
-    def write_tasks(self, number: int, tasks: Sequence[Task], first: int) -> None:
-        """Make a worker folder with a file for each of its tasks, out of blanks from the first."""
-        folder = f"{self.path}/new/{number}"
-        os.mkdir(folder)
-        for blank, task in enumerate(tasks, first):
-            if ABANDONED.is_set():
-                return
-            path, how = f"{folder}/{task.id}.json", NEW_FILE
-            if blank < self.blanks:
-                os.rename(f"{self.path}/blank/{blank}", path)
-                how = os.O_WRONLY
-            descriptor = os.open(path, how, 0o666)
-            try:
-                rest = memoryview(task.content)
-                while rest:  # on a disk that is nearly full, less may be written
-                    rest = rest[os.write(descriptor, rest) :]
-            finally:
-                os.close(descriptor)
 
-    def move_plan(self) -> None:
-        """Move the files of a dry run into place."""
-        self.is_closed = True
-        COMMITTED.set()
-        for name in PLAN_FILES:
-            (self.path / name).replace(self.output / name)
+def move_plan(staging: Path, output: Path) -> None:
+    """Move the files of a dry run into place."""
+    COMMITTED.set()
+    for name in PLAN_FILES:
+        (staging / name).replace(output / name)
 
 
 @contextmanager
-def staged(output: Path, overwrite: bool) -> Iterator[Staging]:
-    """Yield a hidden folder in the output folder, which is this process's own, and checked.
-
-    The output folder is made if it is not there, and taken away again if nothing came into it.
-    """
-    made = [folder for folder in (output, *output.parents) if not os.path.lexists(folder)]
-    MADE.extend(made)
+def staged(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a hidden folder in the output folder, which is this process's own and checked."""
     output.mkdir(parents=True, exist_ok=True)
-    try:
-        with lock(output):
-            clean_up(output)
-            check_output(output, overwrite)
-            staging = Staging(Path(tempfile.mkdtemp(prefix=STAGING, dir=output)), output)
-            STAGED.add(staging.path)
-            try:
-                yield staging
-            finally:
-                staging.is_closed = True
-                remove(staging.path)
-    finally:
-        remove_empty(made)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, with what a thread may just have been about to put into it."""
-    for _ in range(3):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders that nothing is in, the innermost first."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
+    with lock(output):
+        clean_up(output)
+        check_output(output, overwrite)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        STAGED.add(staging)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def abandon() -> bool:
@@ -222,8 +176,8 @@ def abandon() -> bool:
         return False
     ABANDONED.set()
     for staging in STAGED:
-        remove(staging)
-    remove_empty(MADE)
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)  # what a thread was about to write
     return True
 
 

@@ -26,7 +26,7 @@ from dispatch import docdb as live_docdb
 from dispatch.asset_csv import find_by_asset_id, read_asset_ids
 from dispatch.assets import ASSET_FIELDS, Asset
 from dispatch.messages import BadInput, FailedRun
-from dispatch.output import lock, staged
+from dispatch.output import lock, write_workers
 from dispatch.retry import LONGEST_PAUSE
 from dispatch.tasks import Task, deal_in_order, render_tasks
 from dispatch.values import as_list
@@ -784,11 +784,6 @@ def test_a_run_that_was_killed_while_moving_is_cleaned_up_after(
     result = run("--query={}", "--overwrite=1")
     assert result.status == 0
     assert sorted(path.name for path in output.iterdir()) == ["0", "1", "2"]
-
-
-def write_workers(workers: list[list[Task]], output: Path, *, overwrite: bool) -> None:
-    with staged(output, overwrite) as staging:
-        staging.write_workers(workers)
 
 
 def test_a_failing_write_leaves_what_was_there(

@@ -467,8 +467,8 @@ threading.Thread.start = count
         (["--docdb_snapshot=records.json"], 0),
         # DocDB
         ([], 1),
-        # and S3, the credentials, the model of a task, and the files that are made ahead
-        (["--file_extension=nwb"], 5),
+        # and S3, the credentials, and the model of a task
+        (["--file_extension=nwb"], 4),
     ],
 )
 def test_no_more_threads_are_started_than_have_something_to_do(
