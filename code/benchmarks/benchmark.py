@@ -390,6 +390,15 @@ def print_start(runs: int) -> None:
             print_table(f"start: 10 assets of 20 objects over {title}", rows, runs)
 
 
+def print_s5cmd(runs: int) -> None:
+    """Measure against s5cmd, over HTTP and over HTTPS."""
+    for title, flags in (("HTTP", ()), ("HTTPS", ("--tls",))):
+        with services("small", 5_000, *flags) as at:
+            run_program(at, PROGRAM)  # so that the stand-ins have made their pages
+            rows: Rows = {"s5cmd": partial(run_s5cmd, at)}
+            print_table(f"s5cmd: 5,000 assets over {title}", rows | programs(at), runs)
+
+
 def print_records(runs: int) -> None:
     """Measure many records and tasks, from a snapshot and from the gateway, listed or not."""
     for number in (1_000, 10_000, 100_000):
@@ -414,6 +423,7 @@ TABLES = {
     "open files": print_open_files,
     "slow down": print_slow_down,
     "start": print_start,
+    "s5cmd": print_s5cmd,
     "records": print_records,
 }
 
