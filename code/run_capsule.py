@@ -18,13 +18,20 @@ and a status. What the steps stand on is in the folder dispatch, a room for each
 
 from __future__ import annotations
 
+import sys
+
+try:
+    from dispatch import signals
+except ImportError:
+    sys.exit("error: the folder dispatch must lie beside run_capsule.py, and Python look there")
+if __name__ == "__main__":
+    signals.listen()  # before the other imports, which take 80 ms
+
 import argparse
 import gc
 import io
 import logging
 import os
-import signal
-import sys
 import time
 import traceback
 from collections import defaultdict
@@ -37,92 +44,95 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-try:
-    from dispatch.analysis_code import (
-        PIPELINE,
-        RESULTS_STORE,
-        begin_find_process,
-        check_parameters,
-        not_set,
-        set_apart_processed,
-    )
-    from dispatch.asset_csv import (
-        find_by_asset_id,
-        pick_by_id,
-        read_asset_ids,
-        spelt_as_records_do,
-    )
-    from dispatch.assets import (
-        ASSET_FIELDS,
-        Asset,
-        Entry,
-        Skip,
-        assets_in,
-        name_of,
-        read_asset,
-        skips_in,
-    )
-    from dispatch.docdb import Database, open_docdb
-    from dispatch.filters import combine, lists_in, looks_like_filter, parse_filter
-    from dispatch.flags import (
-        Flag,
-        build_parser,
-        flag,
-        parse_words,
-        to_field,
-        to_fields,
-        to_input_folder,
-        to_level,
-        to_measure,
-        to_names,
-        to_number,
-        to_path,
-        to_positive,
-        to_string,
-        to_suffix,
-        to_switch,
-        to_version,
-    )
-    from dispatch.grouping import keep_latest, set_groups
-    from dispatch.hints import (
-        check_fields,
-        explain,
-        name_untold,
-        skip_choices_without_record,
-        skip_values_without_record,
-    )
-    from dispatch.inputs import find_file, named_file, read_file, read_parameters
-    from dispatch.listing import FIRST_CONNECTIONS, Files, Listing, most_connections
-    from dispatch.local_files import LocalFiles
-    from dispatch.messages import (
-        BadInput,
-        FailedRun,
-        configure_log,
-        log,
-        log_first,
-        one_line,
-        plural,
-        without_secrets,
-    )
-    from dispatch.output import abandon, check_output, move_plan, recover, staged, write_workers
-    from dispatch.plan import Plan, first_tasks, summarise, summarise_records, write_table
-    from dispatch.plan_page import Request, fields_shown, write_page
-    from dispatch.progress import Progress
-    from dispatch.retry import begin, result_of
-    from dispatch.s3 import S3
-    from dispatch.schema import LEVEL, MODALITY, PROJECT, SUBJECT, Choice, beside
-    from dispatch.snapshot import open_snapshot
-    from dispatch.tasks import Task, deal_by_size, deal_in_order, render_tasks, size_of, task_model
-    from dispatch.values import Record, compact, pasteable, rank
-except ModuleNotFoundError as missing:
-    if (missing.name or "").partition(".")[0] != "dispatch":
-        raise
-    sys.exit("error: the folder dispatch must lie beside run_capsule.py, and Python look there")
+from dispatch.analysis_code import (
+    PIPELINE,
+    RESULTS_STORE,
+    begin_find_process,
+    check_parameters,
+    not_set,
+    set_apart_processed,
+)
+from dispatch.asset_csv import (
+    find_by_asset_id,
+    pick_by_id,
+    read_asset_ids,
+    spelt_as_records_do,
+)
+from dispatch.assets import (
+    ASSET_FIELDS,
+    Asset,
+    Entry,
+    Skip,
+    assets_in,
+    name_of,
+    read_asset,
+    skips_in,
+)
+from dispatch.docdb import Database, open_docdb
+from dispatch.filters import combine, lists_in, looks_like_filter, parse_filter
+from dispatch.flags import (
+    Flag,
+    build_parser,
+    flag,
+    parse_words,
+    to_field,
+    to_fields,
+    to_input_folder,
+    to_level,
+    to_measure,
+    to_names,
+    to_number,
+    to_path,
+    to_positive,
+    to_string,
+    to_suffix,
+    to_switch,
+    to_version,
+)
+from dispatch.grouping import keep_latest, set_groups
+from dispatch.hints import (
+    check_fields,
+    explain,
+    name_untold,
+    skip_choices_without_record,
+    skip_values_without_record,
+)
+from dispatch.inputs import find_file, named_file, read_file, read_parameters
+from dispatch.listing import FIRST_CONNECTIONS, Files, Listing, most_connections
+from dispatch.local_files import LocalFiles
+from dispatch.messages import (
+    BadInput,
+    FailedRun,
+    configure_log,
+    log,
+    log_first,
+    one_line,
+    plural,
+    without_secrets,
+)
+from dispatch.output import (
+    check_output,
+    move_plan,
+    recover,
+    staged,
+    write_workers,
+    writing_to,
+)
+from dispatch.plan import Plan, first_tasks, summarise, summarise_records, write_table
+from dispatch.plan_page import Request, fields_shown, write_page
+from dispatch.progress import Progress
+from dispatch.retry import begin, result_of
+from dispatch.s3 import S3
+from dispatch.schema import LEVEL, MODALITY, PROJECT, SUBJECT, Choice, beside
+from dispatch.snapshot import open_snapshot
+from dispatch.tasks import Task, deal_by_size, deal_in_order, render_tasks, size_of, task_model
+from dispatch.values import Record, compact, pasteable, rank
 
 if TYPE_CHECKING:
     from aind_data_schema.core.processing import DataProcess
 
 VERSION = "1.0.0"
+FEW_COLLECTIONS = (1_000_000, 20, 100)  # of garbage, of which there is little: else a third more
 ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
 
 # ---------------------------------------------------------------------------------- settings
@@ -485,7 +495,7 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
         settings.file_extension,
         progress,
         weigh=settings.dry_run or settings.balance_by == "size",
-        first=settings.max_connections or FIRST_CONNECTIONS,
+        first=min(most, settings.max_connections or FIRST_CONNECTIONS),
         most=most,
         ready=[] if settings.docdb_snapshot else ["s3"],  # while DocDB answers
     )
@@ -583,21 +593,20 @@ def dispatch(settings: Settings) -> None:
     """Do what the settings ask for, from records to worker folders."""
     started = time.monotonic()
     output = settings.output_directory
-    recover(output)
-    check_output(output, settings.overwrite or settings.dry_run)
+    with writing_to(output):
+        recover(output)
+        check_output(output, settings.overwrite or settings.dry_run)
     plan = make_plan(settings)
     done = "dispatched to" if plan.workers else "nothing new to dispatch to"
-    try:
+    summary = summarise(
+        plan, by_size=settings.balance_by == "size", tells_processed=settings.skip_processed
+    )
+    with writing_to(output):
         if settings.dry_run:
             show_plan(plan, settings)
             done = "dry run, nothing is dispatched, the plan is in"
         else:
             write_workers(plan.workers, output, settings.overwrite)
-    except OSError as error:
-        raise FailedRun(f"cannot write to {output}: {error}") from error
-    summary = summarise(
-        plan, by_size=settings.balance_by == "size", tells_processed=settings.skip_processed
-    )
     log.info("%s %s: %s, %.1f s", done, output, summary, time.monotonic() - started)
 
 
@@ -685,42 +694,28 @@ def report_skipped(skips: list[Skip], strict: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
-    if sys.stderr is None:  # closed by the caller
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    signals.listen()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal is not in UTF-8
     configure_log()
-    # hardly anything is garbage, and to look for it took a third: 100,000 tasks 3.3 -> 2.3 s of CPU
-    gc.disable()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    gc.freeze()
+    gc.set_threshold(*FEW_COLLECTIONS)
     try:
         dispatch(parse_settings(argv))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # done: a signal may not change the status
+        signals.ignore()  # done: none may change the status
         return 0
     except Exception as error:
-        if log.isEnabledFor(logging.DEBUG):
-            print(without_secrets(traceback.format_exc()), file=sys.stderr)
         fault = str(error)
         if isinstance(error, ModuleNotFoundError):
             fault = f"a Python package is missing ({error}): environment/run.sh installs it"
         elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
-        logging.disable()  # what still ends in another thread says nothing after the last line
-        print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
+        with suppress(OSError, ValueError):  # closed by its reader
+            if log.isEnabledFor(logging.DEBUG):
+                print(without_secrets(traceback.format_exc()), file=sys.stderr)
+            logging.disable()  # what still ends in another thread says nothing after the last line
+            print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
-
-
-def stop(number: int, _: object) -> None:
-    """Handle a signal: end the run at once, unless it is as good as done.
-
-    No exception is raised, since Python drops those that come up while it frees an object.
-    """
-    if abandon():
-        line = f"error: stopped by {signal.Signals(number).name}, nothing is dispatched\n"
-        os.write(sys.stderr.fileno(), line.encode())
-        os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ class World:
         """Return the page of records behind the id that the pipeline names."""
         stages = {name: value for stage in pipeline for name, value in stage.items()}
         bounds = [part.get("_id", {}) for part in stages["$match"].get("$and", [])]
-        if any("$not" in bound for bound in bounds):
-            return b"[]"
+        for part in stages["$match"].get("$and", []):
+            bounds += [other.get("_id", {}) for other in part.get("$or", [])]
         last = max((bound.get("$gt", "") for bound in bounds), default="")
         start = bisect_right(self.records, last, key=lambda record: str(record["_id"]))
         return json.dumps(self.records[start : start + stages["$limit"]]).encode()

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from dispatch.docdb import open_docdb
 from dispatch.inputs import read_object
 from dispatch.messages import (
     BadInput,
     FailedRun,
+    echo,
     excerpt,
     first_of,
+    keep_secret,
     log,
     log_first,
     plural,
     shorten,
 )
-from dispatch.retry import ask_patiently, begin
+from dispatch.rest import ask_patiently, hold_to_bounds
+from dispatch.retry import begin
 from dispatch.tasks import Task
 from dispatch.values import Record, compact
 
@@ -42,6 +47,10 @@ CODE_OCEAN = "codeocean.allenneuraldynamics.org"
 # Names that the library treats as its own: its function's parameters, what it takes out and puts in
 # (metadata.update_analysis_process), and its flags (utils_analysis_wrapper.make_cli_model_class).
 OF_THE_LIBRARY = {"process", "dispatch_inputs", "dry_run", "file_location", "input_directory"}
+HOST = r"[\w.-]+(:[0-9]{1,5})?"
+HIDDEN = "..."  # in place of a token
+# Answers git with what only the environment holds: what a command is given, every user can see.
+ANSWER_GIT = """!f() { printf 'username=%s\\npassword=%s\\n' "$GIT_USER" "$GIT_PASSWORD"; }; f"""
 QUIET_GIT = {  # the library asks git for a commit; it must fail where it would ask a person
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
@@ -77,7 +86,37 @@ def begin_find_process(
 ) -> Future[DataProcess]:
     """Begin to look for what will run the tasks: the code in a file, or a capsule's."""
     os.environ.update(QUIET_GIT)  # before there are threads that read it
+    if not code:
+        check_domain()
+        hide_git_token()
     return begin(find_process, code, capsule, fixed, timeout)
+
+
+def check_domain() -> None:
+    """Raise BadInput unless Code Ocean's address is the name of a host: tasks say it, too."""
+    domain = os.environ.get("CODEOCEAN_DOMAIN", "")
+    if domain and not re.fullmatch(HOST, domain):
+        raise BadInput("$CODEOCEAN_DOMAIN must be the name of a host, without https://, path, user")
+
+
+def hide_git_token() -> None:
+    """Let git find its password in the environment, and the library an address without it."""
+    token, host = os.environ.get("GIT_ACCESS_TOKEN"), os.environ.get("GIT_HOST")
+    if not token or not host:  # as the library has it
+        email, host = os.environ.get("CODEOCEAN_EMAIL"), os.environ.get("CODEOCEAN_DOMAIN")
+        token = f"{quote(email or '')}:{quote(os.environ['CODEOCEAN_API_TOKEN'])}"
+        if not email or not host:
+            return
+    user, _, password = token.partition(":")
+    keep_secret(password)
+    os.environ |= {"GIT_USER": unquote(user), "GIT_PASSWORD": unquote(password)}
+    os.environ |= {"GIT_ACCESS_TOKEN": HIDDEN, "GIT_HOST": host}
+    number = int(os.environ.get("GIT_CONFIG_COUNT") or "0")
+    for helper in ("", ANSWER_GIT):  # the first takes away those that the user has
+        os.environ[f"GIT_CONFIG_KEY_{number}"] = f"credential.https://{host}.helper"
+        os.environ[f"GIT_CONFIG_VALUE_{number}"] = helper
+        number += 1
+    os.environ["GIT_CONFIG_COUNT"] = str(number)
 
 
 def find_process(code: Path | None, capsule: str, fixed: Record, timeout: int) -> DataProcess:
@@ -120,24 +159,31 @@ def read_code(path: Path) -> Code:
 
 def ask_for_capsule(capsule: str, timeout: int) -> DataProcess:
     """Return what a capsule of the running pipeline is; raise BadInput, FailedRun."""
-    from analysis_pipeline_utils.metadata import get_codeocean_process_metadata
+    from analysis_pipeline_utils import metadata
+    from codeocean import CodeOcean
 
+    class Client(CodeOcean):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            hold_to_bounds(self.session, timeout)
+
+    metadata.CodeOcean = Client  # the library makes a client of its own
     domain = os.environ.get("CODEOCEAN_DOMAIN") or CODE_OCEAN
     log.info("asking Code Ocean at %s for the capsule %s", domain, capsule)
-    ask = partial(ask_code_ocean, get_codeocean_process_metadata, domain, capsule)
+    ask = partial(ask_code_ocean, metadata, domain, capsule)
     return ask_patiently(ask, f"Code Ocean at {domain}", timeout)
 
 
-def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: str) -> DataProcess:
+def ask_code_ocean(library: Any, domain: str, capsule: str) -> DataProcess:
     """Return what the consumer's library makes of a capsule of the running pipeline.
 
     Raise BadInput if no capsule, or several, are called so, HTTPError and ValueError as requests.
     """
-    from codeocean import CodeOcean
     from codeocean.error import Error
 
+    describe = library.get_codeocean_process_metadata
     try:
-        client = CodeOcean(f"https://{domain}", os.environ["CODEOCEAN_API_TOKEN"])
+        client = library.CodeOcean(f"https://{domain}", os.environ["CODEOCEAN_API_TOKEN"])
         computation = client.computations.get_computation(os.environ["CO_COMPUTATION_ID"])
         processes = computation.processes or []
         number = 0
@@ -148,16 +194,17 @@ def ask_code_ocean(describe: Callable[..., DataProcess], domain: str, capsule: s
         if number != 1:
             fault = f"{number or 'no'} capsules of this pipeline are called {capsule!r}"
             names = ", ".join(f"{process.name} ({process.capsule_id})" for process in processes)
-            raise BadInput(f"--analysis_capsule: {fault}; there are {names or 'none at all'}")
+            names = echo(names) or "none at all"
+            raise BadInput(f"--analysis_capsule: {fault}; there are {names}")
         return describe(capsule_name=capsule)
     except Error as error:
         raise error.http_err from None
     except FileNotFoundError as error:
         raise FailedRun(f"the capsule at Code Ocean has no version, and {error}") from None
     except subprocess.CalledProcessError as error:  # it repeats the address, with the token
-        raise ValueError(f"git says {excerpt(error.stderr.strip(), 300)}") from None
+        raise ValueError(f"git says {excerpt(echo(error.stderr.strip()), 300)}") from None
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"an answer that is not as expected: {error!r}") from None
+        raise ValueError(f"an answer that is not as expected: {echo(repr(error))}") from None
 
 
 def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], list[Task]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dispatch.assets import ID_FIELDS, Asset, Entry, Skip, code_ocean_ids, name_of
 from dispatch.docdb import Database
-from dispatch.inputs import find_input
+from dispatch.inputs import find_input, read_bytes
 from dispatch.messages import BadInput, excerpt, log, plural
 from dispatch.values import Record
 
@@ -77,10 +77,7 @@ def read_rows(path: Path, column: str) -> list[tuple[int, list[str]]]:
 
 def read_table(path: Path) -> str:
     """Return what a table says, in whichever letters Excel wrote it; raise BadInput."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error}") from None
+    content = read_bytes(path)
     encoding = "utf-8-sig"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"

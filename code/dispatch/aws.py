@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch.crt import Place
 from dispatch.locations import Page
-from dispatch.messages import FailedRun, log, without_secrets
+from dispatch.messages import FailedRun, echo, keep_secret, log, reason_of
 
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider
@@ -42,11 +42,13 @@ class Account:
             if not no_sign_request:
                 self.credentials = self.session.get_credentials()
             if self.credentials:  # a role that cannot be assumed says so
-                check_keys(self.credentials.get_frozen_credentials())
+                frozen = self.credentials.get_frozen_credentials()
+                keep_secrets(frozen)
+                check_keys(frozen)
             self.client_in(None)
             self.certificates = certificates_of(core)
         except (BotoCoreError, ClientError, OSError, ValueError) as error:
-            raise FailedRun(f"AWS: {without_secrets(str(error))}{hint_on(error)}") from error
+            raise FailedRun(f"AWS: {echo(told_by(error))}{hint_on(error)}") from error
         signed = "signed" if self.credentials else "unsigned: no AWS credentials"
         if no_sign_request:
             signed = "unsigned: --no_sign_request 1"
@@ -154,6 +156,7 @@ class Account:
         else:
             frozen = get()
         if frozen != self.frozen:
+            keep_secrets(frozen)
             self.provider = AwsCredentialsProvider.new_static(
                 frozen.access_key, frozen.secret_key, frozen.token
             )
@@ -191,11 +194,24 @@ def proxy_for(url: str) -> str | None:
     if not sign:
         return f"http://{proxy.removeprefix('//')}"
     if scheme not in ("http", "https"):
-        shown = without_secrets(proxy)
+        shown = echo(proxy)
         raise FailedRun(
             f"AWS: the proxy {shown} speaks {scheme}: give one that begins with http://"
         )
     return str(proxy)
+
+
+def keep_secrets(frozen: Any) -> None:
+    """Let no line say any of these keys."""
+    for key in (frozen.access_key, frozen.secret_key, frozen.token):
+        keep_secret(key)
+
+
+def told_by(error: Exception) -> str:
+    """Return what an error of botocore says, without the words of a program that finds keys."""
+    if "custom-process" in str(error):
+        return "the credential_process of the profile fails: run it by hand to see why"
+    return reason_of(error)
 
 
 def check_keys(frozen: Any) -> None:

@@ -197,6 +197,7 @@ class Runtime:
             raise
         finally:
             del self.deadlines[connection]
+            del stream  # whose fault knows this frame
         answer.body = b"".join(chunks)
         return answer
 
@@ -241,7 +242,10 @@ class Runtime:
             here = self.loop.create_future()
             future.add_done_callback(partial(self.tell, here))
             await here
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # whose fault knows this frame: in a circle, both would stay
 
     def tell(self, here: asyncio.Future[None], _: Future[Any]) -> None:
         """Wake what waits for the runtime, from its thread."""

@@ -6,18 +6,19 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 from dispatch.messages import BadInput, FailedRun, excerpt, log
-from dispatch.retry import ask_patiently, status_of
+from dispatch.rest import ask_patiently, hold_to_bounds, status_of
 from dispatch.values import Record
 
 DOCDB_HOST = "api.allenneuraldynamics.org"
 RECORDS_PER_PAGE = 5_000  # some 350 bytes each; the gateway refuses answers past 6 MB
 FIRST_PAGE = 1_000  # so that listing can begin while further pages are asked for
 IDS_PER_QUERY = 5_000  # up to 80 bytes each in all; the gateway takes requests up to 10 MB
+MOST_RECORDS = 2_000_000  # some twenty times what any institute's database of assets holds
+MOST_PAGES = 20_000  # of such a query; a gateway that cuts pages to 100 records needs as many
 VALUES_IN_HINTS = 10_000  # of a field, among which near ones are looked for
 
 
@@ -70,45 +71,22 @@ class DocDB:
         """Yield the fields of every record that matches, in pages by record id.
 
         Each page begins after the last id of the one before: what changes in the database while
-        it is read shifts no record out of sight. Ids that are no strings, which $gt passes over,
-        come last.
+        it is read shifts no record out of sight. The end is a page of nothing, since a short one
+        may have been cut by what lies between. Ids that are no strings, which $gt passes over, are
+        asked for with that one.
         """
+        seen = Ids()
         page, asked = self.fetch_page(query, fields, min(self.page, FIRST_PAGE))
-        if len(page) < asked:
+        while page:
+            seen.check(page)
             yield page
-            return
-        last: str | None = None
-        bound: Record = {}
-        while True:
-            strings = [record for record in page if isinstance(record.get("_id"), str)]
-            others_are_left_out = bool(bound)
-            check_order(strings, last)
-            if others_are_left_out and len(strings) < len(page):
-                raise out_of_order(last)
-            yield strings
-            if strings:
-                last = strings[-1]["_id"]
-            if len(page) < asked:
-                break
-            bound = {"_id": {"$gte": ""} if last is None else {"$gt": last}}
-            page, asked = self.fetch_page({"$and": [query, bound]}, fields, self.page)
-        yield from self.find_other_ids(query, fields, last)
-
-    def find_other_ids(
-        self, query: Record, fields: Sequence[str], last: str | None
-    ) -> Iterator[list[Record]]:
-        """Yield the records that match whose ids are no strings."""
-        seen: list[Any] = []
-        asked = size = 0
-        while size == asked:
-            bounds = [{"_id": {"$not": {"$gte": ""}}}, {"_id": {"$nin": seen}}]
-            page, asked = self.fetch_page({"$and": [query, *bounds]}, fields, self.page)
-            size = len(page)
-            for record in page:
-                if isinstance(record.get("_id"), str) or record.get("_id") in seen:
-                    raise out_of_order(last)
-            seen += [record.get("_id") for record in page]
-            yield page
+            if len(page) >= asked and seen.last is not None:  # what most queries go on with
+                bound = {"$and": [query, {"_id": {"$gt": seen.last}}]}
+                page, asked = self.fetch_page(bound, fields, self.page)
+                seen.check_strings(page)
+                if page:
+                    continue
+            page, asked = self.fetch_page({"$and": [query, seen.rest()]}, fields, self.page)
 
     def fetch_page(
         self, query: Record, fields: Sequence[str], size: int
@@ -146,38 +124,83 @@ class DocDB:
         return []
 
     def known_names(self, names: list[str]) -> set[str]:
-        """Return which of these names records have."""
+        """Return which of these names records have.
+
+        Those that an answer does not tell of are asked for again, as long as that tells of some:
+        an answer may have been cut by what lies between.
+        """
+        known: set[str] = set()
+        rest = names
+        while rest:
+            told = self.names_told(rest)
+            if not told:
+                break
+            known |= told
+            rest = [name for name in rest if name not in known]
+        return known
+
+    def names_told(self, names: list[str]) -> set[str]:
+        """Return which of these names the database tells of, asked once for each."""
         waiting = []
         for start in range(0, len(names), IDS_PER_QUERY):
             waiting.append(names[start : start + IDS_PER_QUERY])
-        known = set()
+        told = set()
         while waiting:
             asked = waiting.pop()
             match = {"$match": {"name": {"$in": asked}}}
             records = self.aggregate([match, {"$project": {"_id": 0, "name": 1}}])
             if records is not None:
                 for record in records:
-                    known.add(str(record.get("name")))
+                    told.add(str(record.get("name")))
             elif len(asked) > 1:  # too much for one answer
                 waiting += [asked[: len(asked) // 2], asked[len(asked) // 2 :]]
             else:
                 raise FailedRun(f"the records of the results store called {asked[0]} are too large")
-        return known
+        return told & set(names)
 
 
-def check_order(page: list[Record], last: str | None) -> None:
-    """Raise FailedRun unless a page goes on after the last id, each id behind the one before."""
-    ids = [record["_id"] for record in page]
-    if last is not None:
-        ids.insert(0, last)
-    for earlier, later in pairwise(ids):
-        if earlier >= later:
-            raise out_of_order(last)
+class Ids:
+    """The ids that pages have had so far, of which each must go on after the one before."""
 
+    def __init__(self) -> None:
+        self.last: str | None = None  # of those that are strings
+        self.others: list[Any] = []
+        self.pages = self.records = 0
 
-def out_of_order(last: str | None) -> FailedRun:
-    """Return the error for pages that leave records out, or repeat them."""
-    return FailedRun(f"DocDB's pages do not continue after record {last!r}: ask again")
+    def rest(self) -> Record:
+        """Return the condition for all records that no page has had."""
+        others: Record = {"_id": {"$not": {"$gte": ""}, "$nin": self.others}}
+        if self.last is None:
+            return {"$or": [{"_id": {"$gte": ""}}, others]}
+        return {"$or": [{"_id": {"$gt": self.last}}, others]}
+
+    def check(self, page: list[Record]) -> None:
+        """Take the ids of a page; raise FailedRun if they leave records out, or have no end."""
+        for record in page:
+            record_id = record.get("_id")
+            if isinstance(record_id, str):
+                if self.last is not None and record_id <= self.last:
+                    raise self.out_of_order()
+                self.last = record_id
+            elif record_id in self.others:
+                raise self.out_of_order()
+            else:
+                self.others.append(record_id)
+        self.pages += 1
+        self.records += len(page)
+        if self.pages > MOST_PAGES or self.records > MOST_RECORDS:
+            came = f"{self.records:,} records on {self.pages:,} pages"
+            raise FailedRun(f"DocDB's answer has no end: {came} so far; narrow the filter")
+
+    def check_strings(self, page: list[Record]) -> None:
+        """Raise FailedRun for ids that are no strings, where strings are asked for."""
+        for record in page:
+            if not isinstance(record.get("_id"), str):
+                raise self.out_of_order()
+
+    def out_of_order(self) -> FailedRun:
+        """Return the error for pages that leave records out, or repeat them."""
+        return FailedRun(f"DocDB's pages do not continue after record {self.last!r}: ask again")
 
 
 def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) -> DocDB:
@@ -194,8 +217,7 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
     if not re.fullmatch(r"[\w.:\[\]-]+", host):
         raise BadInput("$DOCDB_HOST must be the name of a host, without path, user and password")
     session = requests.Session()
-    # the client sets no timeout, and would wait for ever in a thread that was given up
-    session.request = partial(session.request, timeout=timeout)  # type: ignore[method-assign]
+    hold_to_bounds(session, timeout)
     client = MetadataDbClient(host=host, version=version, session=session, **place)
     log.info("asking %s %s at %s", name, version, host)
     name = f"{name} at {host}"

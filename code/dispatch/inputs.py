@@ -11,8 +11,10 @@ from contextlib import suppress
 from itertools import islice, product
 from pathlib import Path
 
-from dispatch.messages import BadInput, excerpt, first_of, log, plural, reason_of
+from dispatch.messages import BadInput, excerpt, file_size, first_of, log, plural, reason_of
 from dispatch.values import Record, check_values, unique_keys
+
+LARGEST_INPUT = 2_000_000_000  # bytes; of files like a snapshot of all records, the largest
 
 
 def named_file(option: str, name: str, folder: Path) -> Path:
@@ -73,11 +75,30 @@ def paths_around(folder: Path) -> Iterator[str]:
         yield from glob.iglob(os.path.join(start, depth))
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return what a file holds; raise BadInput for what can be no input file.
+
+    Something else than a file, such as a pipe or a device, may have no end, or never begin.
+    """
+    try:
+        if not path.is_file():
+            raise BadInput(
+                f"cannot read {path}: it is {'no file' if path.exists() else 'not there'}"
+            )
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_INPUT + 1)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error}") from None
+    if len(content) > LARGEST_INPUT:
+        raise BadInput(f"{path} is larger than {file_size(LARGEST_INPUT)}, as no input file is")
+    return content
+
+
 def read_file(path: Path) -> str:
     """Return what a file says, in UTF-8 with or without a byte order mark; raise BadInput."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeError as error:
         raise BadInput(f"cannot read {path}: {error}") from None
 
 

@@ -22,6 +22,7 @@ from dispatch.progress import SECONDS_PER_FRAME, Progress
 
 FIRST_CONNECTIONS = 64  # that requests are made over, before it shows how many help
 MOST_CONNECTIONS = 512  # half of them do at 50 ms a request, but not at 200 ms
+MOST_WANTED = 4_096  # connections; S3 itself answers no prefix faster than a few hundred can ask
 OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
@@ -33,7 +34,8 @@ Files = dict[str, dict[str, int | None]]  # bytes by URL, by location; None wher
 def most_connections(wanted: int) -> int:
     """Return how many requests there may be at the same time; 0 wanted: as many as may help."""
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(wanted or MOST_CONNECTIONS, open_files - OTHER_FILES))
+    wanted = min(wanted or MOST_CONNECTIONS, MOST_WANTED)
+    return max(1, min(wanted, open_files - OTHER_FILES))
 
 
 def file_of(path: str, extension: str) -> tuple[str | None, str | None]:

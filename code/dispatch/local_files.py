@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +16,9 @@ class LocalFiles:
     """The store of file:// locations."""
 
     slowed_down = False
+
+    def __init__(self) -> None:
+        self.walked: defaultdict[str, set[str]] = defaultdict(set)  # by location, outside of it
 
     async def open(self) -> None:
         """Do nothing: there is nothing to open."""
@@ -26,9 +31,9 @@ class LocalFiles:
         top = local_path(location)
         sizes: dict[str, int] = {}
         folders: list[str] = []
-        if not Path(top).is_dir() or leads_back_up(top, folder):
+        if not Path(top).is_dir() or self.is_walked(location, top, folder):
             return Page(sizes, folders, "")
-        for entry in os.scandir(os.path.join(top, folder)):
+        for entry in sorted(os.scandir(os.path.join(top, folder)), key=attrgetter("name")):
             path = f"{folder}{entry.name}"
             if entry.is_dir():
                 folders.append(f"{path}/")
@@ -38,19 +43,21 @@ class LocalFiles:
                 sizes[path] = entry.stat().st_size
         return Page(sizes, folders, "")
 
+    def is_walked(self, location: str, top: str, folder: str) -> bool:
+        """Return whether a folder is another one, by a link, that is listed by another path.
+
+        A folder in the location is listed by its own path, one outside by the first that leads
+        there: eight folders with links to each other are else 40,320 paths, and more.
+        """
+        real_top = os.path.realpath(top)
+        real = os.path.realpath(os.path.join(top, folder))
+        if real == os.path.join(real_top, folder.rstrip("/")).rstrip("/"):
+            return False
+        if f"{real}/".startswith(f"{real_top.rstrip('/')}/") or real in self.walked[location]:
+            return True
+        self.walked[location].add(real)
+        return False
+
     def url_of(self, location: str, path: str) -> str:
         """Return the URL of a file, by its path below the location."""
         return f"{location}/{quote(os.fsencode(path))}"
-
-
-def leads_back_up(top: str, folder: str) -> bool:
-    """Return whether a folder below another one is, by a link, one of those that it lies in."""
-    above = {os.path.realpath(top)}
-    path = top
-    for name in folder.split("/")[:-1]:
-        path = os.path.join(path, name)
-        real = os.path.realpath(path)
-        if real in above:
-            return True
-        above.add(real)
-    return False

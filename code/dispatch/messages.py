@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+from base64 import b64encode
 from collections.abc import Sequence
+from urllib.parse import quote
 
 log = logging.getLogger("dispatch")
 
@@ -19,7 +21,15 @@ class FailedRun(Exception):
 
 
 NAMES_IN_LOG = 20
-SECRETS = ("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN")
+LONGEST_ECHO = 500  # characters of what somebody else says
+SECRETS = (  # in the environment
+    *("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+)
+SHORTEST_SECRET = 6  # characters: what is shorter stands in many words
+USER = r"[^\s:/@'\"]+:(?!//)\S*@|(?<=://)[^\s/@]+@"  # and password, before a host
+SIGNATURE = r"\b[0-9a-fA-F]{64}\b"
+known_secrets: set[str] = set()  # in every spelling
 
 
 def plural(number: int, noun: str) -> str:
@@ -59,13 +69,39 @@ def reason_of(fault: BaseException) -> str:
     return str(fault).partition(": <")[0] or type(fault).__name__  # without an object's address
 
 
+def keep_secret(secret: str | None) -> None:
+    """Let a secret, as it is or encoded, stand in no line from here on."""
+    secret = (secret or "").strip()
+    if len(secret) >= SHORTEST_SECRET:
+        known_secrets.update((secret, quote(secret, safe=""), *in_base64(secret)))
+
+
+def in_base64(secret: str) -> list[str]:
+    """Return what base64 makes of a secret, whatever stands before and behind it."""
+    spellings = []
+    for before in range(3):  # bytes of the first group that are not the secret's
+        whole = b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
+        inner = whole[(0, 2, 3)[before] : -1]  # characters that are made of the secret alone
+        if len(inner) >= SHORTEST_SECRET:
+            spellings.append(inner)
+    return spellings
+
+
 def without_secrets(string: str) -> str:
-    """Return a string without tokens, and without the user and password of a URL in it."""
-    for name in SECRETS:
-        secret = os.environ.get(name, "").strip()
-        if secret:
-            string = string.replace(secret, "...")
-    return re.sub(r"(?<=://)[^/@\s]+@", "...@", string)
+    """Return a string without any of the keys and tokens that are in use."""
+    for secret in sorted(known_secrets, key=len, reverse=True):
+        string = string.replace(secret, "...")
+    return string
+
+
+def echo(string: str) -> str:
+    """Return what somebody else says as it can be repeated: without secrets, and not without end.
+
+    All that a service, a library or a tool says passes here, and so does an address that is given.
+    """
+    string = without_secrets(string[: 4 * LONGEST_ECHO])
+    string = re.sub(USER, "...@", string)
+    return shorten(re.sub(SIGNATURE, "...", string), LONGEST_ECHO)
 
 
 def one_line(string: str) -> str:
@@ -93,15 +129,17 @@ class OneLineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         if record.name == log.name:
-            return one_line(super().format(record))
+            return one_line(without_secrets(super().format(record)))
         if record.exc_info:  # of the library that asks Code Ocean: its cause is enough
             record.msg = f"{record.getMessage()} ({record.exc_info[1]})"
             record.args, record.exc_info = (), None
-        return one_line(without_secrets(super().format(record)))
+        return one_line(echo(super().format(record)))
 
 
 def configure_log() -> None:
     """Log to standard error, this program from $LOG_LEVEL up, all else from WARNING up."""
+    for secret in SECRETS:
+        keep_secret(os.environ.get(secret))
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)

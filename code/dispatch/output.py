@@ -1,11 +1,10 @@
-"""The output folder: what may lie in it, how all of it changes at once, what a signal cleans up.
+"""The output folder: what may lie in it, and how all of it changes at once.
 
 Knows files and folders; of a task, its name and its bytes.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -14,23 +13,35 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
+from dispatch import signals
+from dispatch.lock import lock
 from dispatch.messages import BadInput, FailedRun, first_of, log, plural
 from dispatch.retry import result_of
 from dispatch.tasks import Task
 
 STAGING = ".dispatch-staging-"
 MOVING = ".dispatch-moving-"  # instead, while so many worker folders are moved into place
+NUMBER = "0|[1-9][0-9]{0,8}"  # of a worker folder
+IN_MOVE = re.compile(rf"{re.escape(MOVING)}({NUMBER})-(\w{{1,64}})")
 PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 FILES_TO_TRY = 200
 SLOW_FILE = 0.00005  # seconds; in memory a file takes 0.01 ms, and threads are in each other's way
 WRITERS = 4  # threads; on a disk two halve the time, on a network file system each hides latency
-STAGED: set[Path] = set()  # folders that a signal removes
 ABANDONED = Event()  # from then on nothing more is written
-COMMITTED = Event()  # from then on the run is as good as done, and no signal stops it
+
+
+@contextmanager
+def writing_to(output: Path) -> Iterator[None]:
+    """Raise FailedRun for what the file system refuses meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        raise FailedRun(f"cannot write to {output}: {error}") from error
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -48,6 +59,8 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise FailedRun(f"{option}: {there} cannot be written to")
     if there != output:
         return
+    if not os.access(output, os.R_OK):
+        raise FailedRun(f"{option}: what is in {output} cannot be read")
     workers, others = [], []
     for path in sorted(output.iterdir()):
         if path.name.startswith(".") or is_plan(path):
@@ -70,9 +83,14 @@ def check_output(output: Path, overwrite: bool) -> None:
 
 def is_worker(path: Path) -> bool:
     """Return whether this is a folder that an earlier dispatch can have written."""
-    if not re.fullmatch("0|[1-9][0-9]*", path.name) or not path.is_dir() or path.is_symlink():
+    if not re.fullmatch(NUMBER, path.name) or not is_folder(path):
         return False
     return all(re.fullmatch(r"[0-9a-f-]{36}\.json", entry.name) for entry in os.scandir(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether this is a folder, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def is_plan(path: Path) -> bool:
@@ -95,18 +113,24 @@ def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bo
         for name in ("old", "new"):
             (staging / name).mkdir()
         write_side_by_side(workers, staging / "new")
-        COMMITTED.set()
-        moving = output / staging.name.replace(STAGING, f"{MOVING}{len(workers)}-")
-        staging.rename(moving)
-        try:
-            for path in list(output.iterdir()):
-                if not path.name.startswith("."):
-                    path.rename(moving / "old" / path.name)
-            for number in range(len(workers)):
-                (moving / "new" / str(number)).rename(output / str(number))
-            moving.rename(staging)
-        finally:
-            roll_back(output)
+        with signals.moving():
+            try:
+                move_workers(len(workers), staging, output)
+            finally:
+                roll_back(output)
+            signals.done()
+
+
+def move_workers(number: int, staging: Path, output: Path) -> None:
+    """Move so many new worker folders into place; a hidden folder tells that it is under way."""
+    moving = output / staging.name.replace(STAGING, f"{MOVING}{number}-")
+    staging.rename(moving)
+    for path in list(output.iterdir()):
+        if not path.name.startswith("."):
+            path.rename(moving / "old" / path.name)
+    for worker in range(number):
+        (moving / "new" / str(worker)).rename(output / str(worker))
+    moving.rename(staging)
 
 
 def write_side_by_side(workers: Sequence[Sequence[Task]], folder: Path) -> None:
@@ -137,9 +161,7 @@ def write_tasks(tasks: Sequence[Task], folder: str) -> None:
         if ABANDONED.is_set():
             return
         # three calls of the system: open() and its buffer took half as long again
-        descriptor = os.open(
-            f"{folder}/{task.id}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666
-        )
+        descriptor = os.open(f"{folder}/{task.id}.json", NEW_FILE, 0o666)
         try:
             rest = memoryview(task.content)
             while rest:  # on a disk that is nearly full, less may be written
@@ -150,9 +172,9 @@ def write_tasks(tasks: Sequence[Task], folder: str) -> None:
 
 def move_plan(staging: Path, output: Path) -> None:
     """Move the files of a dry run into place."""
-    COMMITTED.set()
-    for name in PLAN_FILES:
-        (staging / name).replace(output / name)
+    with signals.moving():
+        for name in PLAN_FILES:
+            (staging / name).replace(output / name)
 
 
 @contextmanager
@@ -163,44 +185,27 @@ def staged(output: Path, overwrite: bool) -> Iterator[Path]:
         clean_up(output)
         check_output(output, overwrite)
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
-        STAGED.add(staging)
+        signals.clean_ups.append(partial(abandon, staging))
         try:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            signals.clean_ups.pop()
 
 
-def abandon() -> bool:
-    """Remove what a run that is to be stopped has staged; return False if it is as good as done."""
-    if COMMITTED.is_set():
-        return False
+def abandon(staging: Path) -> None:
+    """Remove what a run that is to be stopped has staged."""
     ABANDONED.set()
-    for staging in STAGED:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(staging, ignore_errors=True)  # what a thread was about to write
-    return True
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(staging, ignore_errors=True)  # what a thread was about to write
 
 
-@contextmanager
-def lock(output: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; raise BadInput while another one holds it."""
-    descriptor = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BadInput(f"another dispatch is writing into {output}") from None
-    except OSError as error:  # some network file systems lock no folders
-        log.debug("no lock on %s: %s", output, error)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+# ------------------------------------------------------------------------- after a run was killed
 
 
 def recover(output: Path) -> None:
     """Clean up after a run that was killed while it moved folders, if there was one."""
-    if any(output.glob(f"{MOVING}*")):
+    if unfinished_moves(output):
         with lock(output):
             clean_up(output)
 
@@ -210,8 +215,19 @@ def clean_up(output: Path) -> None:
     if roll_back(output):
         log.warning("%s: rolled back an interrupted move of worker folders", output)
     for staging in output.glob(f"{STAGING}*"):
-        log.warning("%s: removed, left by a run that was killed", staging)
-        shutil.rmtree(staging, ignore_errors=True)
+        if is_folder(staging):
+            shutil.rmtree(staging, ignore_errors=True)
+            done = "cannot be removed" if os.path.lexists(staging) else "removed"
+            log.warning("%s: %s, left by a run that was killed", staging, done)
+
+
+def unfinished_moves(output: Path) -> list[Path]:
+    """Return the hidden folders that tell of worker folders that were being moved."""
+    found = []
+    for path in sorted(output.glob(f"{MOVING}*")):
+        if IN_MOVE.fullmatch(path.name) and is_folder(path):
+            found.append(path)
+    return found
 
 
 def roll_back(output: Path) -> bool:
@@ -220,13 +236,32 @@ def roll_back(output: Path) -> bool:
     Every step can be repeated: a new worker folder that is missing from the staging folder is the
     one in the output folder, and old ones come back when the last new one is out of their way.
     """
-    unfinished = [*output.glob(f"{MOVING}[0-9]*-*")]
+    unfinished = unfinished_moves(output)
     for moving in unfinished:
-        workers, _, name = moving.name.removeprefix(MOVING).partition("-")
-        for number in map(str, range(int(workers))):
-            if not (moving / "new" / number).exists():
-                (output / number).rename(moving / "new" / number)
-        for path in (moving / "old").iterdir():
-            path.rename(output / path.name)
-        moving.rename(output / f"{STAGING}{name}")
+        workers, name = IN_MOVE.fullmatch(moving.name).groups()  # type: ignore[union-attr]
+        old, new = moving / "old", moving / "new"
+        for path in list(output.iterdir()):
+            is_moved = is_worker(path) and int(path.name) < int(workers)
+            if is_moved and is_folder(new) and not os.path.lexists(new / path.name):
+                path.rename(new / path.name)
+        if is_folder(old):
+            put_back(old, output)
+        aside = output / f"{STAGING}{name}"
+        if os.path.lexists(aside):
+            aside = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+        moving.rename(aside)  # with what is left, to be removed
     return bool(unfinished)
+
+
+def put_back(old: Path, output: Path) -> None:
+    """Move what was in the way of new worker folders to where it was."""
+    for path in sorted(old.iterdir()):
+        where = output / path.name
+        if os.path.lexists(where):
+            log.warning(
+                "%s: cannot be put back from an interrupted move, something is there", where
+            )
+        elif is_worker(path) or is_plan(path):
+            path.rename(where)
+        else:
+            log.warning("%s: is not put back, since no dispatch wrote it", where)

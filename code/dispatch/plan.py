@@ -19,6 +19,7 @@ from dispatch.messages import file_size, one_line, plural
 from dispatch.tasks import Task
 from dispatch.values import Record
 
+FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of one
 TASKS_ON_TERMINAL = 20
 WIDEST_COLUMN = 60  # on a terminal, in characters
 
@@ -146,11 +147,13 @@ def cell(strings: list[str]) -> str:
     """Return strings as a cell of the CSV: a single plain one as it is, all else as a JSON list.
 
     A cell is a JSON list if and only if it begins with a bracket. Line breaks and the like are
-    escapes there, so that every reader of CSV gets the same strings back.
+    escapes there, so that every reader of CSV gets the same strings back. One that a spreadsheet
+    would take for a formula gets an apostrophe before it, as spreadsheets write it themselves.
     """
-    if len(strings) == 1 and strings[0].isprintable() and not strings[0].startswith("["):
-        return strings[0]
-    return json.dumps(strings)
+    if len(strings) != 1 or not strings[0].isprintable() or strings[0].startswith(("[", "'")):
+        return json.dumps(strings)
+    [string] = strings
+    return f"'{string}" if string.startswith(FORMULA) else string
 
 
 # --------------------------------------------------------------------------------- on a terminal

@@ -15,10 +15,10 @@ from http import HTTPStatus
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
-from dispatch.aws import Account, hint_on
+from dispatch.aws import Account, hint_on, told_by
 from dispatch.crt import Answer, NoAnswer, Place, Runtime
 from dispatch.locations import Page
-from dispatch.messages import FailedRun, excerpt, log, reason_of, without_secrets
+from dispatch.messages import FailedRun, echo, excerpt, log, reason_of
 from dispatch.retry import TRIES, backoff
 
 LIST_TRIES = 7  # of a request to S3
@@ -98,9 +98,9 @@ class S3:
             try:
                 return await self.try_page(ask)
             except PermissionError as error:
-                raise PermissionError(f"{error}{hint_on(error)}") from None
+                raise PermissionError(f"{echo(str(error))}{hint_on(error)}") from None
             except OSError as error:
-                fault, hint = without_secrets(reason_of(error)), hint_on(error)
+                fault, hint = echo(reason_of(error)), hint_on(error)
                 if isinstance(error, NoAnswer) and error.tries:
                     tries = min(tries, error.tries)
             is_slow_down = fault.startswith("SlowDown")
@@ -125,7 +125,7 @@ class S3:
         except (FailedRun, OSError):
             raise
         except Exception as error:  # of botocore and read_page
-            raise OSError(reason_of(error)) from None
+            raise OSError(told_by(error)) from None
 
     async def ask(self, bucket: str, query: str) -> bytes:
         """Return what S3 answers to a request for a bucket, in the region where it says that is."""
@@ -220,11 +220,12 @@ OBJECT = re.compile(
 )
 
 
-# What else is on a page of AWS's, where no folders are: an element for each thing it says.
-REST = re.compile(
+# What is before and behind the objects of a page of AWS's: an element for each thing it says.
+START = re.compile(
     rb'(?:<\?xml [^<>]*\?>\s*)?<ListBucketResult(?: xmlns="[^"<>&]*")?>'
-    rb"(?:<(\w+)>[^<&]*</\1>|<\w+/>)*</ListBucketResult>\s*"
+    rb"(?:<(\w+)>[^<&]*</\1>|<\w+/>)*"
 )
+END = re.compile(rb"(?:<(\w+)>[^<&]*</\1>|<\w+/>)*</ListBucketResult>\s*")
 ELEMENT = re.compile(rb"<(\w+)>([^<&]*)</\1>")
 
 
@@ -278,10 +279,12 @@ def without_top(page: Page, top: int) -> Page:
 def read_plainly(body: bytes) -> Words | None:
     """Return what a page says that is worded as AWS does, without folders; None for another one."""
     start, *objects = OBJECT.split(body)  # a key, a size, what follows, and again
-    rest = start + b"".join(objects[2::3])
-    elements = ELEMENT.findall(rest)
+    between, end = objects[2:-1:3], objects[-1:]
+    if any(between) or not end:  # objects apart: in a comment, or inside of something else
+        return None
+    elements = ELEMENT.findall(start) + ELEMENT.findall(end[0])
     said = dict(elements)
-    if not REST.fullmatch(rest) or len(said) < len(elements):
+    if not START.fullmatch(start) or not END.fullmatch(end[0]) or len(said) < len(elements):
         return None
     keys = [key.decode() for key in objects[::3]]
     in_words = {name.decode(): value.decode() for name, value in said.items()}

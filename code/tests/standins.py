@@ -82,6 +82,8 @@ class Service:
         self.faults: deque[Fault | None] = deque()  # what to do first, instead of answering
         self.always: Fault | None = None  # what to do each time
         self.after: Callable[[], None] | None = None  # done behind each answer
+        # given each request and its answer, returns another one, if any
+        self.spoil: Callable[[Request, bytes], tuple[int, dict[str, str], bytes] | None] | None
         self.max_request = self.max_answer = ANSWER
         self.connections = 0  # that were opened
         self.clear()
@@ -115,7 +117,7 @@ class Service:
         self.requests.clear()
         self.connections = 0
         self.faults.clear()
-        self.always = self.after = None
+        self.always = self.after = self.spoil = None
         self.max_request = REQUEST
         self.max_answer = ANSWER
 
@@ -140,8 +142,12 @@ class Service:
         else:
             headers = {}
             status, content = self.run(request)
+            if status == 401:
+                headers["WWW-Authenticate"] = 'Basic realm="here"'
             if len(content) > self.max_answer:
                 status, content = 413, b'{"message": "Request Too Long"}'
+            if spoilt := self.spoil and self.spoil(request, content):
+                status, headers, content = spoilt
         handler.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             handler.send_header(name, value)

@@ -9,11 +9,13 @@ import os
 import re
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -29,7 +31,7 @@ from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
 
 from conftest import ROOT, Result, Run, Task
 from dispatch.analysis_code import OF_THE_LIBRARY
-from standins import BUCKET, RESULTS, S3, TOKEN, CodeOcean, DocDB, Fault, record
+from standins import BUCKET, RESULTS, S3, TOKEN, CodeOcean, DocDB, Fault, Request, record
 from test_faults import DOCDB_FAULTS, UNANSWERED
 
 GIT_TOKEN = "example-git-token"  # noqa: S105
@@ -110,9 +112,11 @@ def pipeline(docdb: DocDB, code_ocean: CodeOcean, repository: Path) -> Pipeline:
             "CODEOCEAN_EMAIL": "me@example.org",
             "GIT_ACCESS_TOKEN": GIT_TOKEN,
             "GIT_HOST": "git.example",
-            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_COUNT": "2",
             "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
-            "GIT_CONFIG_VALUE_0": f"https://{GIT_TOKEN}@git.example/capsule-1234567.git",
+            "GIT_CONFIG_VALUE_0": "https://...@git.example/capsule-1234567.git",
+            "GIT_CONFIG_KEY_1": f"url.{repository.as_uri()}.insteadOf",  # as the worker asks it
+            "GIT_CONFIG_VALUE_1": f"https://{GIT_TOKEN}@git.example/capsule-1234567.git",
             "DOCDB_HOST": docdb.host,
             "DOCDB_DATABASE": "analysis",
             "DOCDB_COLLECTION": "results",
@@ -584,12 +588,57 @@ def test_git_neither_asks_nor_leaks(run: Run, pipeline: Pipeline, released: int)
         assert result.status == 1
         assert "no usable answer from Code Ocean at" in result.error
         assert "git says" in result.error
-        assert ("terminal prompts disabled" in result.error) == (more["GIT_HOST"] == host)
+        assert ("Authentication failed" in result.error) == (more["GIT_HOST"] == host)
         assert ("Could not resolve release version" in result.log) == bool(released)
         assert "Traceback" in result.log
         assert GIT_TOKEN not in result.log
         assert TOKEN not in result.log
         assert result.files() == {}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("where", ["git", "code ocean"])
+def test_git_gets_its_password_where_nobody_sees_it(
+    where: str, run: Run, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    pipeline.put(version=None)
+    server = pipeline.code_ocean
+    user, password = ("me", "pass/word+1") if where == "git" else ("me@example.org", TOKEN)
+    wanted = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+    commit = "0123456789" * 4
+    files = {"info/refs": f"{commit}\trefs/heads/main\n", "HEAD": "ref: refs/heads/main\n"}
+    others = server.run
+
+    def serve(request: Request) -> tuple[int, bytes]:
+        _, is_git, name = request.path.partition("/capsule-1234567.git/")
+        if not is_git:
+            return others(request)
+        if request.token != wanted:
+            return 401, b""
+        return 200, files[name].encode()
+
+    env = {
+        **pipeline.environment,
+        "GIT_ACCESS_TOKEN": f"{user}:{quote(password, safe='')}" if where == "git" else None,
+        "GIT_HOST": server.host if where == "git" else None,
+        "GIT_CONFIG_COUNT": "1",  # and ours behind it
+        "GIT_CONFIG_KEY_0": "credential.helper",
+        "GIT_CONFIG_VALUE_0": "!echo username=another; echo password=wrong; true",
+        "GIT_SSL_NO_VERIFY": "1",
+        "GIT_TRACE": str(tmp_path / "trace"),  # all commands, with what they are given
+        "CO_CAPSULE_BRANCH": "main",
+    }
+    server.run = serve  # type: ignore[method-assign]
+    try:
+        result = run(*FILES, env=env)
+    finally:
+        del server.run
+    assert result.status == 0, result.log
+    assert {task["analysis_code"]["version"] for task in result.tasks()} == {commit}
+    trace = (tmp_path / "trace").read_text()
+    assert "remote-https" in trace
+    for secret in (password, quote(password, safe="")):
+        assert secret not in trace
 
 
 @pytest.mark.usefixtures("world")
@@ -661,7 +710,7 @@ def test_what_is_processed_already_is_left_out(
     result = run(*flags, env=pipeline.environment)
     assert result.status == 0, result.log
     assert result.tasks() == fresh
-    assert len(asked(docdb)) == 1
+    assert len(asked(docdb)) == 2  # the second one finds no more
     assert f"{len(fresh)} tasks (13 processed already), " in result.error
     assert len(re.findall("INFO processed already: 'a', ", result.log)) == 4
     assert all(f"its result is {name}" in result.log for name in names)
@@ -756,7 +805,7 @@ def test_a_gateway_that_takes_and_gives_less_is_asked_more_often(
     flags, env = put_processed(1_000, run, docdb, tmp_path)
     whole = run(*flags, env=env).files()
     assert len(whole) == 500
-    assert len(asked(docdb)) == 1
+    assert len(asked(docdb)) == 2
     docdb.requests.clear()
     docdb.max_request, docdb.max_answer = 20_000, 10_000
     assert run(*flags, env=env).files() == whole
@@ -795,8 +844,11 @@ def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
     name = f"the results store analysis/another at {docdb.host}"
     fails(run(*flags, env=env), 1, f"{name} answers 404")
 
-    def spoil() -> None:  # behind the answer with the metadata
-        docdb.always = (503, {}, b"busy")
+    docdb.requests.clear()
+
+    def spoil() -> None:  # behind the answers with the metadata
+        if len(docdb.requests) == 2:
+            docdb.always = (503, {}, b"busy")
 
     docdb.after = spoil
     result = run(*flags, env=pipeline.environment)

@@ -25,9 +25,10 @@ from conftest import PROGRAM, ROOT, Result, Run, a_task, fuzz
 from dispatch import docdb as live_docdb
 from dispatch.asset_csv import find_by_asset_id, read_asset_ids
 from dispatch.assets import ASSET_FIELDS, Asset
+from dispatch.lock import lock
 from dispatch.messages import BadInput, FailedRun
-from dispatch.output import lock, write_workers
-from dispatch.retry import LONGEST_PAUSE
+from dispatch.output import write_workers
+from dispatch.rest import LONGEST_PAUSE
 from dispatch.tasks import Task, deal_in_order, render_tasks
 from dispatch.values import as_list
 from reference import expected_files
@@ -460,8 +461,8 @@ WRONG_PAGES: dict[str, list[list[Any]]] = {  # the record ids on the pages that 
     "in no order": [["b", "a"]],
     "twice": [["a", "a"]],
     "no string among strings": [["a", "b"], ["c", 1]],
-    "a string among no strings": [["a", 1], [], ["b"]],
-    "no string twice": [[1, 2], [], [1, 2], [1, 2]],
+    "a string among no strings": [["b", 1], [], ["a"]],
+    "no string twice": [[1, 2], [1, 2]],
 }
 
 
@@ -490,7 +491,7 @@ def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
     docdb.put(record("a"))
     docdb.faults.append((429, {"Retry-After": "1"}, b""))
     assert run("--query={}").status == 0
-    first, second = docdb.requests
+    first, second, _ = docdb.requests
     assert second.time - first.time >= 1
     assert LONGEST_PAUSE == 60
     docdb.faults.append((429, {"Retry-After": "20"}, b""))
@@ -502,11 +503,11 @@ def test_the_gateways_wish_to_wait_is_granted(run: Run, docdb: DocDB) -> None:
 def test_only_the_fields_in_use_are_asked_for(run: Run, docdb: DocDB) -> None:
     docdb.put(record("a", subject={"subject_id": "1"}, session={"epochs": ["x" * 1000]}))
     assert run("--query={}").status == 0
-    [request] = docdb.requests
-    stages = {name: value for stage in request.body for name, value in stage.items()}
-    assert set(stages["$project"]) == {
-        "_id", "name", "location", "external_links", "other_identifiers",
-    }  # fmt: skip
+    for request in docdb.requests:
+        stages = {name: value for stage in request.body for name, value in stage.items()}
+        assert set(stages["$project"]) == {
+            "_id", "name", "location", "external_links", "other_identifiers",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,14 +20,18 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import Result, Run, Start
-from dispatch.messages import without_secrets
+from dispatch.messages import echo, keep_secret
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
 
 Application = Callable[..., Any]
+ASCII = "".join(map(chr, range(33, 127)))
 FLAGS = ("--query={}", "--file_extension=nwb")
 NAMES = [f"{n:02}" for n in range(12)]
 
@@ -891,13 +896,30 @@ def test_locations_lead_nowhere_but_to_s3(run: Run, docdb: DocDB, s3: S3) -> Non
 # ------------------------------------------------------------------------------------- the secrets
 
 
-def test_tokens_and_passwords_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CODEOCEAN_API_TOKEN", "GIT_ACCESS_TOKEN"):
-        monkeypatch.setenv(name, f"example-{name}")
-    string = (
-        "example-CODEOCEAN_API_TOKEN, http://me:word@host/x and (https://example-GIT_ACCESS_TOKEN@"
-    )
-    assert without_secrets(string) == "..., http://...@host/x and (https://...@"
+ECHOES = {
+    "http://me:word@host/x and (https://token@": "http://...@host/x and (https://...@",
+    "proxy me:wo/rd@host:3128 refuses": "proxy ...@host:3128 refuses",
+    "http://me:w@rd@host": "http://...@host",
+    "https://host:443/a, s3://bucket/a:b": "https://host:443/a, s3://bucket/a:b",
+    "12:30:45 me@host": "12:30:45 me@host",
+    f"got {'0123456789abcdef' * 4}, not {'a' * 63}": f"got ..., not {'a' * 63}",
+    "x" * 20_000_000: "x" * 500 + "...",
+}
+
+
+@pytest.mark.parametrize("string", ECHOES, ids=range(len(ECHOES)))
+def test_passwords_and_signatures_are_taken_out_and_what_is_long_is_cut(string: str) -> None:
+    assert echo(string) == ECHOES[string]
+
+
+@given(st.text(ASCII, min_size=12, max_size=60), st.integers(0, 5), st.integers(0, 5))
+def test_a_secret_is_taken_out_in_every_spelling(secret: str, before: int, behind: int) -> None:
+    keep_secret(secret)
+    inside = b64encode(f"{before * 'b'}{secret}{behind * 'c'}".encode()).decode()
+    for spelling in (secret, quote(secret, safe=""), inside):
+        told = echo(f"refused: <{spelling}>")
+        assert spelling not in told
+        assert len(told) < len("refused: <>") + 25, told
 
 
 @pytest.mark.usefixtures("world")

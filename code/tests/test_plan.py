@@ -172,7 +172,7 @@ def read_table(plan: Plan, folder: Path) -> pd.DataFrame:
 
 
 def read_cell(text: str) -> list[str]:
-    values: list[str] = json.loads(text) if text.startswith("[") else [text]
+    values: list[str] = json.loads(text) if text.startswith("[") else [text.removeprefix("'")]
     return values
 
 
@@ -197,6 +197,12 @@ def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
     assert cell(["a", "b"]) == '["a", "b"]'
     assert cell(["[a"]) == '["[a"]'
     assert cell(["a\nb"]) == '["a\\nb"]'
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|'/c calc'!A1"])
+def test_no_cell_is_a_formula_to_a_spreadsheet(formula: str) -> None:
+    assert cell([formula]) == f"'{formula}"
+    assert cell([f"'{formula}"]) == json.dumps([f"'{formula}"])  # so that each is read as it was
 
 
 def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
