@@ -104,6 +104,7 @@ from dispatch.messages import (
     BadInput,
     FailedRun,
     configure_log,
+    echo,
     log,
     log_first,
     one_line,
@@ -712,7 +713,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         with suppress(OSError, ValueError):  # closed by its reader
             if log.isEnabledFor(logging.DEBUG):
-                print(without_secrets(traceback.format_exc()), file=sys.stderr)
+                print(*map(echo, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
             logging.disable()  # what still ends in another thread says nothing after the last line
             print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1

@@ -76,6 +76,18 @@ def keep_secret(secret: str | None) -> None:
         known_secrets.update((secret, quote(secret, safe=""), *in_base64(secret)))
 
 
+def keep_secrets_of_environment() -> None:
+    """Let no line say a token of the environment, or a password in an address in it."""
+    for name, value in os.environ.items():
+        if name in SECRETS:
+            keep_secret(value)
+        elif re.search("(?i)proxy$|ENDPOINT_URL|HOST$|DOMAIN$", name):
+            password = re.search(r"[^\s:/@]+:(?!//)(\S*)@", value)
+            if password:  # and its parts, where a slash ends what is taken for a host
+                for part in (password[1], *password[1].split("/")):
+                    keep_secret(part)
+
+
 def in_base64(secret: str) -> list[str]:
     """Return what base64 makes of a secret, whatever stands before and behind it."""
     spellings = []
@@ -138,8 +150,7 @@ class OneLineFormatter(logging.Formatter):
 
 def configure_log() -> None:
     """Log to standard error, this program from $LOG_LEVEL up, all else from WARNING up."""
-    for secret in SECRETS:
-        keep_secret(os.environ.get(secret))
+    keep_secrets_of_environment()
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
