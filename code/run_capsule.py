@@ -45,12 +45,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dispatch.analysis_code import (
+    MERGED,
     PIPELINE,
-    RESULTS_STORE,
+    SHARED_FOLDERS,
+    Panel,
     begin_find_process,
     check_parameters,
     not_set,
-    set_apart_processed,
 )
 from dispatch.asset_csv import (
     find_by_asset_id,
@@ -122,11 +123,21 @@ from dispatch.output import (
 from dispatch.plan import Plan, first_tasks, summarise, summarise_records, write_table
 from dispatch.plan_page import Request, fields_shown, write_page
 from dispatch.progress import Progress
+from dispatch.results import RESULTS_STORE, name_twins, set_apart_processed
 from dispatch.retry import begin, result_of
 from dispatch.s3 import S3
 from dispatch.schema import LEVEL, MODALITY, PROJECT, SUBJECT, Choice, beside
 from dispatch.snapshot import open_snapshot
-from dispatch.tasks import Task, deal_by_size, deal_in_order, render_tasks, size_of, task_model
+from dispatch.tasks import (
+    Task,
+    deal_by_size,
+    deal_in_lots,
+    deal_in_order,
+    number_of_workers,
+    render_tasks,
+    size_of,
+    task_model,
+)
 from dispatch.values import Record, compact, pasteable, rank
 
 if TYPE_CHECKING:
@@ -198,10 +209,11 @@ class Settings:
         $DOCDB_COLLECTION.""", False)
     max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
         heading="Share out the work", also="--max_number_of_tasks_dispatched")
-    max_jobs: int = flag(to_positive, "N", "Maximum number of worker folders.", 50,
-        also="--num_parallel_workers")
-    tasks_per_job: int = flag(to_positive, "N", """Use fewer workers, so that each gets at least N
-        tasks; with --balance_by size, on the average.""", 1)
+    max_jobs: int | None = flag(to_positive, "N", """Maximum number of worker folders. Blank: as
+        many as --tasks_per_job takes; without that too, one for each task that says its code, else
+        50.""", also="--num_parallel_workers")
+    tasks_per_job: int | None = flag(to_positive, "N", """N tasks in each worker folder; with
+        --max_jobs at least N, and with --balance_by size N on the average.""")
     balance_by: str = flag(to_measure, "count|size", """What is shared out evenly. count: the tasks,
         in their order. size: the bytes of their files; needs --file_extension.""", "count")
     dry_run: bool = flag(to_switch, "0|1", """1: dispatch nothing, but show what would be: the first
@@ -555,10 +567,17 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
     """Return the tasks of each worker, shared out by number or by size."""
     if not tasks:
         return []
-    workers = min(settings.max_jobs, max(1, len(tasks) // settings.tasks_per_job))
+    most, each = settings.max_jobs, settings.tasks_per_job
+    number = number_of_workers(len(tasks), most, each, says_code=not settings.no_code)
     if settings.balance_by == "size":
-        return deal_by_size(tasks, workers)
-    return deal_in_order(tasks, workers)
+        workers = deal_by_size(tasks, number)
+    elif each and not most:
+        workers = deal_in_lots(tasks, each)
+    else:
+        workers = deal_in_order(tasks, number)
+    if not settings.no_code and any(len(tasks) > 1 for tasks in workers):
+        log.warning("%s", SHARED_FOLDERS)
+    return workers
 
 
 def show_plan(plan: Plan, settings: Settings) -> None:
@@ -634,10 +653,10 @@ def make_plan(settings: Settings) -> Plan:
     report_skipped(skips_in(entries), settings.strict)
     process = result_of(question) if question else None
     if not process and fixed:  # the tasks are where a worker finds its parameters
-        merged = "fixed_parameters are merged into distributed_parameters"
-        log.info("the tasks do not say their code (%s): %s", settings.no_code, merged)
+        log.info("the tasks do not say their code (%s): %s", settings.no_code, MERGED)
         sets = [{**fixed, **one} for one in sets or [{}]]
     tasks = render_tasks(make_tasks(groups, files, settings, sets), process, fixed)
+    name_twins(tasks, settings.strict)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise_records(progress.records, entries)}")
     processed: list[Task] = []
@@ -659,7 +678,8 @@ def ask_for_code(
         return None
     check_parameters(fixed, sets)
     file = settings.analysis_code if isinstance(settings.analysis_code, Path) else None
-    return begin_find_process(file, settings.analysis_capsule, fixed, settings.timeout)
+    panel = Panel(fixed, sets, is_to_be_known=settings.skip_processed)
+    return begin_find_process(file, settings.analysis_capsule, panel, settings.timeout)
 
 
 def skip_without_task(

@@ -1,24 +1,22 @@
-"""The code of the analysis, and which tasks it has processed already.
+"""The code of the analysis: where it is said, and what it is. Knows Code Ocean, and git's ways.
 
-Knows Code Ocean and the results store. What a code is, and what its results are called, the
-consumers' own library says.
+What a code is, the consumers' own library says.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import subprocess
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from dispatch.docdb import open_docdb
 from dispatch.inputs import read_object
 from dispatch.messages import (
     BadInput,
@@ -28,13 +26,10 @@ from dispatch.messages import (
     first_of,
     keep_secret,
     log,
-    log_first,
     plural,
-    shorten,
 )
 from dispatch.rest import ask_patiently, hold_to_bounds
 from dispatch.retry import begin
-from dispatch.tasks import Task
 from dispatch.values import Record, compact
 
 if TYPE_CHECKING:
@@ -42,7 +37,6 @@ if TYPE_CHECKING:
     from aind_data_schema.core.processing import DataProcess
 
 PIPELINE = ("CO_PIPELINE_ID", "CO_COMPUTATION_ID", "CODEOCEAN_API_TOKEN")
-RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
 CODE_OCEAN = "codeocean.allenneuraldynamics.org"
 # Names that the library treats as its own: its function's parameters, what it takes out and puts in
 # (metadata.update_analysis_process), and its flags (utils_analysis_wrapper.make_cli_model_class).
@@ -58,6 +52,44 @@ QUIET_GIT = {  # the library asks git for a commit; it must fail where it would 
     "GIT_HTTP_LOW_SPEED_LIMIT": "1",  # bytes a second; with the next, a git that was given up ends
     "GIT_HTTP_LOW_SPEED_TIME": "60",
 }
+
+
+MERGED = (
+    "fixed_parameters are merged into distributed_parameters, so that they win over the app panel"
+    " of the analysis, which else wins over them"
+)
+SHARED_FOLDERS = (
+    "worker folders hold several tasks: after each, the analysis library uploads all results that"
+    " are there, those of the tasks before it as well, and one that fails ends those behind it;"
+    " --tasks_per_job 1 gives each task a folder"
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What the parameters of the analysis capsule's own app panel are held against."""
+
+    fixed: Record
+    sets: list[Record]
+    is_to_be_known: bool  # what the worker will take, since results are looked for by that
+
+    def check(self, panel: Record) -> None:
+        """Warn of parameters that are fixed and in the panel, too; raise BadInput if need be.
+
+        In the worker, the panel wins over what is fixed, and a distributed parameter over both.
+        """
+        for name in sorted(self.fixed.keys() & panel.keys()):
+            if self.sets and all(name in one for one in self.sets):
+                continue
+            fault = (
+                f"the parameter {name} is fixed as {compact(self.fixed[name])}, and"
+                f" {compact(panel[name])} in the app panel of the analysis capsule: the worker"
+                f" takes that of the panel"
+            )
+            if self.is_to_be_known:
+                unknown = "so the names of its results are not known; take it out of one of the two"
+                raise BadInput(f"--skip_processed 1: {fault}, {unknown}")
+            log.warning("%s", fault)
 
 
 def not_set(names: Sequence[str]) -> str | None:
@@ -82,14 +114,14 @@ def check_parameters(fixed: Record, sets: list[Record]) -> None:
 
 
 def begin_find_process(
-    code: Path | None, capsule: str, fixed: Record, timeout: int
+    code: Path | None, capsule: str, panel: Panel, timeout: int
 ) -> Future[DataProcess]:
     """Begin to look for what will run the tasks: the code in a file, or a capsule's."""
     os.environ.update(QUIET_GIT)  # before there are threads that read it
     if not code:
         check_domain()
         hide_git_token()
-    return begin(find_process, code, capsule, fixed, timeout)
+    return begin(find_process, code, capsule, panel, timeout)
 
 
 def check_domain() -> None:
@@ -119,7 +151,7 @@ def hide_git_token() -> None:
     os.environ["GIT_CONFIG_COUNT"] = str(number)
 
 
-def find_process(code: Path | None, capsule: str, fixed: Record, timeout: int) -> DataProcess:
+def find_process(code: Path | None, capsule: str, panel: Panel, timeout: int) -> DataProcess:
     """Return what will run the tasks; raise BadInput, FailedRun.
 
     The consumer's library, here and in the worker, adds a task and the fixed parameters to it to
@@ -132,9 +164,10 @@ def find_process(code: Path | None, capsule: str, fixed: Record, timeout: int) -
         process = DataProcess.model_construct(code=read_code(code), notes=None)
     else:
         process = ask_for_capsule(capsule, timeout)
+        panel.check(process.code.parameters.model_dump())
     found = process.code
     names = " ".join(filter(None, (found.name, found.version or found.commit_hash, found.url)))
-    log.info("every task says its code: %s, %s", names, plural(len(fixed), "fixed parameter"))
+    log.info("every task says its code: %s, %s", names, plural(len(panel.fixed), "fixed parameter"))
     return process
 
 
@@ -205,29 +238,3 @@ def ask_code_ocean(library: Any, domain: str, capsule: str) -> DataProcess:
         raise ValueError(f"git says {excerpt(echo(error.stderr.strip()), 300)}") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"an answer that is not as expected: {echo(repr(error))}") from None
-
-
-def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], list[Task]]:
-    """Return the tasks that are left to do, and those with a result in the results store."""
-    database = os.environ["DOCDB_DATABASE"].strip()
-    collection = os.environ["DOCDB_COLLECTION"].strip()
-    name = f"the results store {database}/{collection}"
-    # v1, whatever the metadata's version is: there the consumer's library looks, and writes
-    store = open_docdb("v1", timeout, name, database=database, collection=collection)
-    results = store.known_names([task.result for task in tasks if task.result])
-    new, processed = [], []
-    for task in tasks:
-        if task.result in results:
-            processed.append(task)
-        else:
-            new.append(task)
-    log_first(logging.INFO, "processed already", [label_of(task) for task in processed])
-    return new, processed
-
-
-def label_of(task: Task) -> str:
-    """Return what the log calls a task."""
-    parts = [first_of(task.names), first_of(task.files or [])]
-    if task.parameters:
-        parts.append(shorten(compact(task.parameters)))
-    return ", ".join(filter(None, [*parts, f"its result is {task.result}"]))

@@ -8,6 +8,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from dispatch.inputs import find_input, read_bytes
 from dispatch.messages import BadInput, excerpt, log, plural
 from dispatch.values import Record
 
+ASSET_CSV = "data_asset_input.csv"
+MOST_CSVS = 20  # that are looked into, for one that may be meant
 UUID = re.compile("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -25,9 +28,10 @@ def read_asset_ids(folder: Path) -> list[str]:
 
     UUIDs are in small letters.
     """
-    path = find_input("data_asset_input.csv", folder)
+    path = find_input(ASSET_CSV, folder)
     if not path:
-        raise BadInput(f"there is no data_asset_input.csv in {folder}, nor one folder down")
+        other = find_other_csv(folder)
+        raise BadInput(f"there is no {ASSET_CSV} in {folder}, nor one folder down{other}")
     rows = read_rows(path, "asset_id") or [(0, [])]
     header = rows.pop(0)[1]
     columns = [name.casefold() for name in header]
@@ -46,6 +50,22 @@ def read_asset_ids(folder: Path) -> list[str]:
         raise BadInput(f"{path} has no id in its column asset_id")
     log.info("%s: %s", path, plural(len(ids), "asset id"))
     return list(ids)
+
+
+def find_other_csv(folder: Path) -> str:
+    """Return what to do about the one CSV there that has ids, by whatever name, "" if none has.
+
+    The institute's library takes the first CSV that it finds, whatever it is called.
+    """
+    found = []
+    for path in sorted([*folder.glob("*.csv"), *folder.glob("*/*.csv")])[:MOST_CSVS]:
+        with suppress(BadInput):
+            rows = read_rows(path, "asset_id")
+            if rows and "asset_id" in [name.casefold() for name in rows[0][1]]:
+                found.append(path)
+    if len(found) != 1:
+        return ""
+    return f"; {found[0]} has a column asset_id: rename it to {ASSET_CSV}, or link it there"
 
 
 def spelt_as_records_do(asset_id: str) -> str:

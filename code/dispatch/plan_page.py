@@ -22,11 +22,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from dispatch.analysis_code import PIPELINE, RESULTS_STORE
+from dispatch.analysis_code import PIPELINE
 from dispatch.assets import Asset
 from dispatch.messages import SECRETS, plural, shorten
 from dispatch.output import count_workers
 from dispatch.plan import Plan, assets_of, numbered_tasks
+from dispatch.results import RESULTS_STORE
 from dispatch.schema import DATE, FACETS, SUBJECT, Facet
 from dispatch.tasks import Task
 from dispatch.values import Record, compact, instant, is_valid, value_at

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from heapq import heapreplace
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatch.assets import Asset
 from dispatch.messages import log, plural
@@ -102,8 +102,9 @@ def render_tasks(
         record = task.to_record()
         model = validate(record)
         if process:
-            record["analysis_code"] = update_analysis_process(process, model, **(fixed or {})).code
-            task.result = processing_prefix(record["analysis_code"])
+            code = update_analysis_process(process, model, **(fixed or {})).code
+            task.result = processing_prefix(code)
+            record["analysis_code"] = without_nulls(code.model_dump())
         # NaN in a record would be no JSON
         task.content = to_json(record, indent=4, inf_nan_mode="null") + b"\n"
         task.id = str(uuid.uuid5(uuid.NAMESPACE_OID, task.content.decode()))
@@ -112,6 +113,24 @@ def render_tasks(
     if repeated:
         log.info("%s not repeated, equal to another one", plural(repeated, "task"))
     return list(rendered.values())
+
+
+def without_nulls(value: Any) -> Any:
+    """Return what a code says without what it says nothing of; its parameters stay as they are.
+
+    Workers with aind-data-schema up to 2.7.1 refuse fields that they do not know, null or not.
+    """
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for name, part in value.items():
+        if name == "parameters":
+            kept[name] = part
+        elif part is not None:
+            kept[name] = without_nulls(part)
+    return kept
 
 
 @cache
@@ -126,6 +145,32 @@ def task_model() -> type[BaseModel]:
 
 
 # -------------------------------------------------------------------------------------- sharing out
+
+
+MOST_WORKERS = 50  # where nothing says how many
+
+
+def number_of_workers(tasks: int, most: int | None, each: int | None, *, says_code: bool) -> int:
+    """Return how many workers share so many tasks: `most` at most, with `each` at least.
+
+    Where neither is given, a task that says its code has a folder of its own: the library that
+    reads it uploads all of the folder's results after each task.
+    """
+    if most and each:
+        return min(most, max(1, tasks // each))
+    if each:
+        return -(-tasks // each)
+    if not most:
+        most = tasks if says_code else MOST_WORKERS
+    return min(most, tasks)
+
+
+def deal_in_lots(tasks: Sequence[T], each: int) -> list[list[T]]:
+    """Return the tasks in lots of so many, the last one with what remains."""
+    lots = []
+    for start in range(0, len(tasks), each):
+        lots.append(list(tasks[start : start + each]))
+    return lots
 
 
 def deal_in_order(tasks: Sequence[T], workers: int) -> list[list[T]]:

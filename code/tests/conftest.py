@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from pipelines import pipeline, repository  # noqa: F401  (fixtures)
 
 from dispatch import tasks
 from forks import Server, run_in_a_fork

@@ -184,11 +184,14 @@ class DocDB(Service):
     def run(self, request: Request) -> tuple[int, bytes]:
         """Return what the collection that is asked answers."""
         path = request.path.replace("/metadata_index/data_assets/", "/")
-        route = re.fullmatch(r"/(.*)/(find|aggregate|count_documents)", path)
+        route = re.fullmatch(r"/(.*)/(find|aggregate|count_documents|insert_one)", path)
         if not route or route[1] not in self.records:
             return 404, b'{"message": "no such route"}'
         try:
             records = list(self.records[route[1]])
+            if route[2] == "insert_one":
+                self.records[route[1]].append(request.body)
+                return 200, b"{}"
             if route[2] == "aggregate":
                 return 200, json.dumps(aggregate(records, request.body)).encode()
             asked = json.loads(request.query.get("filter", "{}"))

@@ -7,11 +7,9 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -28,102 +26,21 @@ from analysis_pipeline_utils.metadata import update_analysis_process
 from analysis_pipeline_utils.result_files import processing_prefix
 from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
 from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
+from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
 
 from conftest import ROOT, Result, Run, Task
 from dispatch.analysis_code import OF_THE_LIBRARY
-from standins import BUCKET, RESULTS, S3, TOKEN, CodeOcean, DocDB, Fault, Request, record
+from standins import BUCKET, RESULTS, S3, TOKEN, DocDB, Fault, Request, record
 from test_faults import DOCDB_FAULTS, UNANSWERED
 
-GIT_TOKEN = "example-git-token"  # noqa: S105
 FILES = ("--query={}", "--file_extension=nwb")
-FIXED: dict[str, Any] = {"unit": "s", "deep": {"x": [1, None, 2.5], "é": "漢"}, "window": 5}
 SETS: list[dict[str, Any]] = [{"window": 1, "probe": "A"}, {"z": True}, {}]
-RELEASED = 1_700_000_000  # when; the commit of the capsule is a day older
-CAPSULE = {"id": "co-wrapper", "created": 1, "name": "my analysis", "owner": "me",
-           "status": "non_release", "slug": "1234567"}  # fmt: skip
-DISPATCHER = {"name": "capsule_job_dispatch_1", "capsule_id": "co-dispatch", "version": 1}
 OWN = [
     {"name": "dry_run", "param_name": "dry_run", "value": "0"},
     {"name": None, "param_name": None, "value": "7"},
     {"name": "empty", "value": ""},
     {"name": "window", "value": "9"},
 ]
-
-
-@dataclass
-class Pipeline:
-    """A pipeline that runs on the stand-in of Code Ocean."""
-
-    code_ocean: CodeOcean
-    environment: dict[str, str | None]
-    processes: list[dict[str, Any]] = field(default_factory=list)
-
-    def put(self, version: int | None = 3, released: int = 0, **more: Any) -> None:
-        """Add its run, and the capsule of its worker."""
-        worker = {"name": "capsule_my_wrapper_2", "capsule_id": "co-wrapper", "version": version}
-        self.processes = [DISPATCHER, {**worker, **more}]
-        self.put_run()
-        capsule = {**CAPSULE, "release_capsule": "co-released"} if released else CAPSULE
-        self.code_ocean.put("capsules", **capsule)
-        versions = [{"major_version": 2, "minor_version": 1, "release_time": released}]
-        self.code_ocean.put("capsules", **{**CAPSULE, "id": "co-released", "versions": versions})
-
-    def put_run(self) -> None:
-        """Add its run, with its processes."""
-        self.code_ocean.put(
-            "computations",
-            **{"id": "run-1", "created": 1_700_000_000, "name": "a run", "owner": "me"},
-            **{"run_time": 5, "state": "running", "processes": self.processes},
-            data_assets=[{"id": "asset-1", "mount": "input_files"}],
-        )
-        self.code_ocean.put(
-            "data_assets",
-            **{"id": "asset-1", "created": 1, "name": "inputs", "mount": "m", "last_used": 1},
-            **{"owner": "me", "state": "ready", "type": "dataset"},
-            source_bucket={"origin": "aws", "bucket": "inputs", "prefix": "of/this"},
-        )
-
-
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the bare repository of the worker's capsule, with one commit."""
-    work, bare = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("bare")
-    when = f"{RELEASED - 86_400} +0000"
-    env = {**os.environ, "GIT_COMMITTER_DATE": when, "GIT_AUTHOR_DATE": when}
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=me", "-c", "user.email=me", "commit", "-q", "--allow-empty", "-m", "one"],
-        ["clone", "-q", "--bare", ".", str(bare)],
-    ):
-        subprocess.run(["git", *command], cwd=work, env=env, check=True)
-    return bare
-
-
-@pytest.fixture
-def pipeline(docdb: DocDB, code_ocean: CodeOcean, repository: Path) -> Pipeline:
-    found = Pipeline(
-        code_ocean,
-        {
-            "CO_PIPELINE_ID": "co-pipeline",
-            "CO_COMPUTATION_ID": "run-1",
-            "CO_CAPSULE_ID": "co-dispatch",
-            "CODEOCEAN_API_TOKEN": TOKEN,
-            "CODEOCEAN_DOMAIN": code_ocean.host,
-            "CODEOCEAN_EMAIL": "me@example.org",
-            "GIT_ACCESS_TOKEN": GIT_TOKEN,
-            "GIT_HOST": "git.example",
-            "GIT_CONFIG_COUNT": "2",
-            "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
-            "GIT_CONFIG_VALUE_0": "https://...@git.example/capsule-1234567.git",
-            "GIT_CONFIG_KEY_1": f"url.{repository.as_uri()}.insteadOf",  # as the worker asks it
-            "GIT_CONFIG_VALUE_1": f"https://{GIT_TOKEN}@git.example/capsule-1234567.git",
-            "DOCDB_HOST": docdb.host,
-            "DOCDB_DATABASE": "analysis",
-            "DOCDB_COLLECTION": "results",
-        },
-    )
-    found.put()
-    return found
 
 
 @pytest.fixture
@@ -178,9 +95,9 @@ def agrees(tasks: list[Task], fixed: dict[str, Any]) -> None:
     assert len(expected) == len(tasks) > 0
     for task, wanted in zip(tasks, expected, strict=True):
         assert list(task)[-1] == "analysis_code"
-        assert json.dumps(task["analysis_code"]) == json.dumps(
-            json.loads(wanted.model_dump_json())["analysis_code"]
-        )
+        code = json.loads(wanted.model_dump_json(exclude_none=True))["analysis_code"]
+        code["parameters"] = json.loads(wanted.model_dump_json())["analysis_code"]["parameters"]
+        assert json.dumps(task["analysis_code"]) == json.dumps(code)
         model = model_of(task)
         assert model.analysis_code == wanted.analysis_code
         assert processing_prefix(model.analysis_code) == processing_prefix(wanted.analysis_code)
@@ -312,6 +229,7 @@ def test_without_a_code_the_fixed_parameters_are_in_every_set(
     ] * 8
     assert not any("analysis_code" in task for task in tasks)
     assert f"the tasks do not say their code ({why}): fixed_parameters are merged" in result.log
+    assert "so that they win over the app panel of the analysis, which else wins over" in result.log
     assert pipeline.code_ocean.requests == []
     library(CO_CAPSULE_ID="co-wrapper")
     base = base_of_the_worker()
@@ -320,6 +238,55 @@ def test_without_a_code_the_fixed_parameters_are_in_every_set(
         assert process.code.parameters.model_dump() == {
             "file_location": task["file_location"], **task["distributed_parameters"],
         }  # fmt: skip
+
+
+PANELS: list[tuple[Any, Any, Any, bool]] = [
+    # the panel's, fixed and distributed parameters, and whether it is told
+    ({"unit": "ms"}, {"unit": "s"}, None, True),
+    ({"unit": "s"}, {"unit": "s"}, None, True),
+    ({"unit": "ms"}, {"unit": "s"}, [{"unit": "h"}], False),
+    ({"unit": "ms"}, {"unit": "s"}, [{"unit": "h"}, {}], True),
+    ({"unit": "ms"}, {"other": 1}, None, False),
+    ({"unit": ""}, {"unit": "s"}, None, False),  # which Code Ocean does not pass
+    ({}, {"unit": "s"}, None, False),
+]
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(("panel", "fixed", "sets", "is_told"), PANELS)
+def test_a_fixed_parameter_that_the_panel_has_too_is_told(
+    panel: Any, fixed: Any, sets: Any, is_told: bool, run: Run, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    pipeline.put(parameters=[{"name": name, "value": value} for name, value in panel.items()])
+    give(tmp_path, fixed, sets)
+    result = run(*FILES, env=pipeline.environment)
+    assert result.status == 0, result.log
+    told = f'WARNING the parameter unit is fixed as "s", and "{panel.get("unit")}" in the app panel'
+    assert (told in result.log) == is_told
+    assert ("the worker takes that of the panel" in result.log) == is_told
+    skipping = run(*FILES, "--skip_processed=1", "--overwrite=1", env=pipeline.environment)
+    assert skipping.status == (2 if is_told else 0), skipping.log
+    if is_told:
+        assert skipping.error.startswith("error: --skip_processed 1: the parameter unit is fixed")
+        assert skipping.files() == result.files()
+
+
+@pytest.mark.usefixtures("world")
+def test_results_of_this_code_by_other_names_are_told(
+    run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    tasks = run(*FILES, env=pipeline.environment).tasks()
+    code = {key: tasks[0]["analysis_code"][key] for key in ("url", "version")}
+    for number, version in enumerate([code["version"], code["version"], "another"]):
+        of = {"data_processes": [{"code": {**code, "version": version}}]}
+        docdb.put({"_id": str(number), "name": str(number), "processing": of}, version=RESULTS)
+    flags = [*FILES, "--skip_processed=1", "--overwrite=1"]
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    words = "WARNING none of 8 tasks has a result, though the results store holds 2 results of this"
+    assert result.log.count(words) == 1
+    store(docdb, tasks[:1])
+    assert "though the results store" not in run(*flags, env=pipeline.environment).log
 
 
 @pytest.mark.usefixtures("world")

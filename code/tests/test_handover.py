@@ -181,3 +181,103 @@ def test_the_consumer_in_the_readme_reads_the_tasks(run: Run, tmp_path: Path) ->
     code = textwrap.dedent(example).replace('"/data/job_dict"', staged)
     exec(compile(code, "README.md", "exec"), {"analyse": seen.append})  # noqa: S102
     assert sorted(seen) == sorted(task["file_location"] for task in result.tasks())
+
+
+FOLDERS = {  # flags, and how many tasks are in each folder: of 8 without a code, of 8 with one
+    (): ([1] * 8, [1] * 8),
+    ("--max_jobs=3",): ([2, 3, 3], [2, 3, 3]),
+    ("--max_jobs=50",): ([1] * 8, [1] * 8),
+    ("--tasks_per_job=3",): ([3, 3, 2], [3, 3, 2]),
+    ("--tasks_per_job=1",): ([1] * 8, [1] * 8),
+    ("--tasks_per_job=50",): ([8], [8]),
+    ("--tasks_per_job=3", "--max_jobs=5"): ([4, 4], [4, 4]),
+    ("--tasks_per_job=1", "--max_jobs=3"): ([2, 3, 3], [2, 3, 3]),
+    ("--tasks_per_job=9", "--max_jobs=3"): ([8], [8]),
+    ("--max_jobs=", "--tasks_per_job="): ([1] * 8, [1] * 8),
+}
+SHARED = "WARNING worker folders hold several tasks: after each, the analysis library uploads all"
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("has_code", [False, True])
+@pytest.mark.parametrize("flags", FOLDERS)
+def test_so_many_tasks_are_in_each_folder(
+    flags: tuple[str, ...], has_code: bool, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    code = ("--analysis_code=code.json",) if has_code else ()
+    result = run("--query={}", "--file_extension=nwb", *flags, *code)
+    assert result.status == 0, result.log
+    sizes = [len(list((result.output / name).iterdir())) for name in sorted(result.names())]
+    assert sizes == FOLDERS[flags][has_code]
+    assert result.log.count(SHARED) == (has_code and max(sizes) > 1)
+
+
+def test_a_task_with_a_code_has_a_folder_of_its_own(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    docdb.put(*(record(f"{n:03}") for n in range(148)))
+    assert len(run("--query={}", "--analysis_code=code.json").names()) == 148
+    assert len(run("--query={}", "--overwrite=1").names()) == 50
+
+
+@pytest.mark.parametrize("strict", [0, 1])
+def test_tasks_and_records_that_stand_for_the_same_are_named(
+    strict: int, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    there = {"location": f"s3://{BUCKET}/one"}
+    docdb.put(record("one"), record("twin", **there), record("other"))
+    s3.put(BUCKET, ["one/x.nwb", "other/x.nwb"])
+    flags = ("--query={}", "--file_extension=nwb", f"--strict={strict}", "--overwrite=1")
+    plain = run(*flags)
+    assert plain.status == 0, plain.log
+    words = "WARNING 2 records describe s3://example-bucket/one: 'one (record id-one)', 'twin (rec"
+    assert words in plain.log
+    named = run(*flags, "--analysis_code=code.json")
+    assert (
+        "WARNING 2 tasks have one result name, so that all but the first will fail: " in named.log
+    )
+    assert named.status == strict, named.log
+    if strict:
+        assert named.error == "error: --strict 1: 1 result names stand for several tasks"
+        assert named.files() == plain.files()  # what the first run wrote
+    else:
+        assert "records describe" not in named.log
+
+
+def test_groups_that_hold_the_same_files_are_named(
+    run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    docdb.put(record("a", tags=["x", "y"]), record("b", tags=["z"]))
+    s3.put(BUCKET, ["a/x.nwb", "b/x.nwb"])
+    flags = ("--query={}", "--file_extension=nwb", "--group_by=tags", "--unwind_list_fields=tags")
+    result = run(*flags, "--analysis_code=code.json")
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 3
+    assert "2 tasks have one result name" in result.log
+    assert "records describe" not in result.log
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["mine.csv"], "mine.csv has a column asset_id: rename it to data_asset_input.csv"),
+        (["sub/mine.csv", "other.csv"], "sub/mine.csv has a column asset_id: rename it"),
+        (["mine.csv", "again.csv"], ""),
+        (["other.csv"], ""),
+        ([], ""),
+    ],
+)
+def test_a_csv_by_another_name_is_named(
+    names: list[str], told: str, run: Run, tmp_path: Path
+) -> None:
+    for name in names:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("name\nx\n" if name == "other.csv" else "Asset_ID;name\na;b\n")
+    result = run("--use_data_asset_csv=1")
+    assert result.status == 2
+    assert "there is no data_asset_input.csv in " in result.error
+    assert told in result.error
+    assert ("rename it" in result.error) == bool(told)

@@ -68,7 +68,7 @@ def test_the_values_of_an_untouched_panel_are_accepted(run: Run, docdb: DocDB) -
     assert result.status == 0, result.log
 
 
-@pytest.mark.parametrize(("document", "limit"), [(README, 350), (CODE_README, 290)])
+@pytest.mark.parametrize(("document", "limit"), [(README, 420), (CODE_README, 290)])
 def test_the_documents_are_short(document: Path, limit: int) -> None:
     assert len(document.read_text().splitlines()) <= limit
 
@@ -184,10 +184,15 @@ def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
 
 
 def commands_in_the_readme() -> list[tuple[str, str]]:
-    """Return the commands of the README, and what it shows that each prints, "" if nothing."""
+    """Return the commands of the README, and what it shows that each prints, "" if nothing.
+
+    Those for engines, which have tests of their own, are left out.
+    """
     blocks = re.findall("^```(bash|text)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
     commands: list[tuple[str, str]] = []
     for language, content in blocks:
+        if language == "bash" and not content.startswith("bash environment/"):
+            continue
         if language == "bash":
             commands.append((content, ""))
         else:

@@ -1,0 +1,87 @@
+"""Results: which tasks have one already, and which would have one name. Knows the results store.
+
+What a result is called, the consumers' own library says, as each task holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import defaultdict
+
+from dispatch.docdb import DocDB, open_docdb
+from dispatch.messages import FailedRun, first_of, log, log_first, plural, shorten
+from dispatch.tasks import Task
+from dispatch.values import compact
+
+RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
+CODE = "processing.data_processes.code"  # what a record of the store says of it
+
+
+def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that are left to do, and those with a result in the results store."""
+    database = os.environ["DOCDB_DATABASE"].strip()
+    collection = os.environ["DOCDB_COLLECTION"].strip()
+    name = f"the results store {database}/{collection}"
+    # v1, whatever the metadata's version is: there the consumer's library looks, and writes
+    store = open_docdb("v1", timeout, name, database=database, collection=collection)
+    results = store.known_names([task.result for task in tasks if task.result])
+    new, processed = [], []
+    for task in tasks:
+        if task.result in results:
+            processed.append(task)
+        else:
+            new.append(task)
+    log_first(logging.INFO, "processed already", [label_of(task) for task in processed])
+    if tasks and not processed:
+        warn_of_other_names(store, tasks)
+    return new, processed
+
+
+def warn_of_other_names(store: DocDB, tasks: list[Task]) -> None:
+    """Warn if the results store has results of the same code, but none of those looked for."""
+    code = json.loads(tasks[0].content)["analysis_code"]
+    query = {f"{CODE}.url": code["url"], f"{CODE}.version": code.get("version")}
+    number = store.count(query)
+    if number:
+        log.warning(
+            "none of %s has a result, though the results store holds %s of this code and version:"
+            " workers with another aind-data-schema give them other names",
+            plural(len(tasks), "task"),
+            plural(number, "result"),
+        )
+
+
+def name_twins(tasks: list[Task], strict: bool) -> None:
+    """Name tasks whose results will have one name, and records that describe one location.
+
+    Raise FailedRun for the former if nothing may go wrong: the second of them ends in an error,
+    after its whole analysis.
+    """
+    by_result: defaultdict[str, list[str]] = defaultdict(list)
+    records: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for task in tasks:
+        if task.result:
+            by_result[task.result].append(label_of(task))
+        else:
+            for asset in task.assets:
+                records[asset.location][asset.record_id] = asset.label
+    twins = [labels for labels in by_result.values() if len(labels) > 1]
+    for labels in twins:
+        text = "%d tasks have one result name, so that all but the first will fail: %s"
+        log.warning(text, len(labels), first_of(labels))
+    for location, labels_by_id in records.items():
+        if len(labels_by_id) > 1:
+            labels = [*labels_by_id.values()]
+            log.warning("%d records describe %s: %s", len(labels), location, first_of(labels))
+    if twins and strict:
+        raise FailedRun(f"--strict 1: {len(twins)} result names stand for several tasks")
+
+
+def label_of(task: Task) -> str:
+    """Return what the log calls a task."""
+    parts = [first_of(task.names), first_of(task.files or [])]
+    if task.parameters:
+        parts.append(shorten(compact(task.parameters)))
+    return ", ".join(filter(None, [*parts, f"its result is {task.result}"]))

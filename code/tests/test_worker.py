@@ -1,0 +1,255 @@
+"""The worker: the analysis library's own run_analysis_jobs, on what was dispatched.
+
+It runs as in a process of a pipeline: alone, with its folder of tasks at /data/job_dict, and with a
+/results of its own, which the library has built in; so each run has a root of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from analysis_pipeline_utils.result_files import processing_prefix
+from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
+from test_analysis_code import OWN, model_of
+
+from conftest import Result, Run, Task
+from standins import BUCKET, RESULTS, S3, DocDB, record
+
+STORE = "results-bucket"
+FLAGS = ("--query={}", "--file_extension=nwb")
+ANALYSIS = """
+from pathlib import Path
+from aind_data_schema.base import GenericModel
+from analysis_pipeline_utils.utils_analysis_wrapper import run_analysis_jobs
+
+class Given(GenericModel):
+    smooth: str | None = None
+    unit: str | None = None
+
+class Found(GenericModel):
+    files: int
+
+def analyse(task, parameters):
+    if "bad" in task.asset_name:
+        raise RuntimeError("this one fails")
+    name = "_".join(task.asset_name + [str(len(task.file_location or []))])
+    Path(f"/results/{name}.txt").write_text(str(task.file_location))
+    return {"files": len(task.file_location or [])}
+
+run_analysis_jobs(Given, Found, analyse)
+"""
+# A root in which all is as it is, but for /data and /results.
+ROOT_OF_ITS_OWN = """
+for path in /*; do
+  name=${path#/}
+  case $name in data|results) continue;; esac
+  if [ -L "$path" ]; then cp -P "$path" "$new/$name"
+  elif [ -d "$path" ]; then mkdir "$new/$name" && mount --rbind "$path" "$new/$name"
+  fi
+done
+mkdir "$new/data" "$new/results"
+mount --bind "$data" "$new/data"
+mount --bind "$results" "$new/results"
+exec chroot "$new" "$@"
+"""
+UNSHARE = ["unshare", "--map-root-user", "--mount", "bash", "-euc", ROOT_OF_ITS_OWN, "-"]
+
+
+def can_have_a_root() -> bool:
+    """Return whether a process here may have a file system of its own."""
+    if not shutil.which("unshare"):
+        return False
+    mount = ["unshare", "--map-root-user", "--mount", "mount", "--bind", "/tmp", "/tmp"]  # noqa: S108
+    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(
+    not can_have_a_root(), reason="needs unshare and the right to mount: the library has /results"
+)
+Work = Callable[..., list[int]]
+
+
+@pytest.fixture
+def work(
+    pipeline: Pipeline,
+    services: dict[str, str],
+    s3: S3,
+    tmp_path: Path,
+) -> Work:
+    """Return a function that runs the worker for each folder, and returns the exit statuses."""
+    s3.put(STORE, [])
+    pipeline.code_ocean.put("capsules", **{**CAPSULE, "id": "co-pipeline"})
+    (tmp_path / "analysis.py").write_text(ANALYSIS)
+    env = {**services, **pipeline.environment, "CO_CAPSULE_ID": "co-wrapper"}
+    env["ANALYSIS_BUCKET"] = STORE
+
+    def work(result: Result, *flags: str) -> list[int]:
+        statuses = []
+        for name in sorted(result.names(), key=int):
+            place = tmp_path / "work" / f"{len(list((tmp_path / 'work').glob('*'))):03}"
+            for part in ("root", "data", "results"):
+                (place / part).mkdir(parents=True)
+            shutil.copytree(result.output / name, place / "data" / "job_dict")
+            script = [sys.executable, str(tmp_path / "analysis.py"), "--dry_run=0", *flags]
+            done = subprocess.run(
+                [*UNSHARE, *script],
+                env={
+                    **{name: value for name, value in env.items() if value is not None},
+                    "new": str(place / "root"),
+                    "data": str(place / "data"),
+                    "results": str(place / "results"),
+                },
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            (place / "log").write_text(done.stdout + done.stderr)
+            statuses.append(done.returncode)
+        return statuses
+
+    return work
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("ab")))
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "ab" for n in range(2)])
+
+
+def stored(s3: S3) -> dict[str, set[str]]:
+    """Return the names of the result files by the prefix that they are stored under."""
+    found: dict[str, set[str]] = {}
+    for key in s3.backend.buckets[STORE].keys:
+        prefix, _, name = key.partition("/")
+        found.setdefault(prefix, set()).add(name)
+    return found
+
+
+def named(task: Task) -> str:
+    """Return the name that is predicted for a task's result."""
+    return str(processing_prefix(model_of(task).analysis_code))
+
+
+def results_of(tasks: list[Task]) -> dict[str, set[str]]:
+    """Return what is to be stored for some tasks: each its own file, and what describes it."""
+    found = {}
+    for task in tasks:
+        name = "_".join([*task["asset_name"], str(len(task["file_location"] or []))])
+        found[named(task)] = {f"{name}.txt", "metadata.nd.json"}
+    return found
+
+
+CASES: dict[str, tuple[dict[str, Any], list[str], Any, Any]] = {
+    # the capsule, the flags, fixed and distributed parameters
+    "released": ({}, [*FLAGS], None, None),
+    "not released, fixed": ({"version": None}, [*FLAGS], FIXED, None),
+    "as it was released": ({"version": None, "released": RELEASED}, [*FLAGS], FIXED, None),
+    "distributed": ({}, [*FLAGS, "--max_tasks=4"], FIXED, [{"window": 1}, {"window": 2}]),
+    "groups": ({}, [*FLAGS, "--group_by=subject.subject_id"], FIXED, None),
+    "whole assets": ({}, [*FLAGS, "--split_files=0"], None, None),
+    "no files": ({}, ["--query={}"], {"unit": None}, None),
+}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("name", CASES)
+def test_each_worker_stores_its_own_result_under_the_predicted_name(
+    name: str,
+    run: Run,
+    work: Work,
+    pipeline: Pipeline,
+    docdb: DocDB,
+    s3: S3,
+    tmp_path: Path,
+) -> None:
+    capsule, flags, fixed, sets = CASES[name]
+    pipeline.put(**capsule)
+    content = {"fixed_parameters": fixed or {}, "distributed_parameters": sets or []}
+    (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    tasks = result.tasks()
+    assert len(result.names()) == len(tasks)  # each has a folder of its own
+    assert set(work(result)) == {0}, [*map(Path.read_text, tmp_path.glob("work/*/log"))][-1]
+    assert stored(s3) == results_of(tasks)
+    assert {record["name"] for record in docdb.records[RESULTS]} == {*map(named, tasks)}
+    again = run(*flags, "--skip_processed=1", "--overwrite=1", env=pipeline.environment)
+    assert again.status == 0, again.log
+    assert f"({len(tasks)} processed already" in again.error
+    if name != "distributed":
+        assert again.names() == []
+
+
+@pytest.mark.usefixtures("world")
+def test_the_panel_of_the_worker_is_what_code_ocean_says(
+    run: Run,
+    work: Work,
+    pipeline: Pipeline,
+    s3: S3,
+) -> None:
+    pipeline.put(parameters=[{"name": "smooth", "value": "yes"}])
+    result = run(*FLAGS, "--max_tasks=2", env=pipeline.environment)
+    assert work(result, "--smooth=yes") == [0, 0]
+    assert stored(s3) == results_of(result.tasks())
+
+
+def test_a_worker_that_fails_stops_no_other(
+    run: Run,
+    work: Work,
+    pipeline: Pipeline,
+    docdb: DocDB,
+    s3: S3,
+) -> None:
+    docdb.put(*map(record, ["a", "bad", "c"]))
+    s3.put(BUCKET, [f"{name}/x.nwb" for name in ("a", "bad", "c")])
+    result = run(*FLAGS, env=pipeline.environment)
+    assert [status == 0 for status in work(result)] == [True, False, True]
+    good = [task for task in result.tasks() if task["asset_name"] != ["bad"]]
+    assert stored(s3) == results_of(good)
+    again = run(*FLAGS, "--skip_processed=1", "--overwrite=1", env=pipeline.environment)
+    assert [task["asset_name"] for task in again.tasks()] == [["bad"]]
+
+
+@pytest.mark.usefixtures("world")
+def test_a_schema_of_2_6_reads_the_tasks(
+    run: Run,
+    pipeline: Pipeline,
+    tmp_path: Path,
+) -> None:
+    there = tmp_path / "schema"
+    wanted = ["aind-data-schema==2.6.0", "aind-data-schema-models>=5.4.1,<6"]
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(there)]
+    if subprocess.run([*pip, *wanted], capture_output=True, check=False).returncode:
+        pytest.skip("aind-data-schema 2.6.0 cannot be installed")
+    content = {"fixed_parameters": {**FIXED, "none": None}}
+    (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
+    pipeline.put(version=None, parameters=OWN)
+    result = run(*FLAGS, env=pipeline.environment)
+    assert result.status == 0, result.log
+    program = (
+        "import sys, aind_data_schema, pathlib\n"
+        "from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel\n"
+        "print(aind_data_schema.__version__)\n"
+        "for path in pathlib.Path(sys.argv[1]).rglob('*.json'):\n"
+        "    code = AnalysisDispatchModel.model_validate_json(path.read_text()).analysis_code\n"
+        "    assert code.parameters.none is None and code.parameters.unit\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(result.output)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(there)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2.6.0"
+    for task in result.tasks():
+        assert "null" not in json.dumps({**task["analysis_code"], "parameters": {}})
