@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from analysis_pipeline_utils.result_files import processing_prefix
 from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
 from test_analysis_code import OWN, model_of
 
-from conftest import Result, Run, Task
+from conftest import ROOT, Result, Run, Task
 from standins import BUCKET, RESULTS, S3, DocDB, record
 
 STORE = "results-bucket"
@@ -46,18 +47,18 @@ def analyse(task, parameters):
 
 run_analysis_jobs(Given, Found, analyse)
 """
-# A root in which all is as it is, but for /data and /results.
+# A root in which all is as it is, but for some folders.
 ROOT_OF_ITS_OWN = """
 for path in /*; do
   name=${path#/}
-  case $name in data|results) continue;; esac
+  case $name in data|results|code) continue;; esac
   if [ -L "$path" ]; then cp -P "$path" "$new/$name"
   elif [ -d "$path" ]; then mkdir "$new/$name" && mount --rbind "$path" "$new/$name"
   fi
 done
-mkdir "$new/data" "$new/results"
-mount --bind "$data" "$new/data"
-mount --bind "$results" "$new/results"
+for name in data results code; do
+  if [ -n "${!name:-}" ]; then mkdir "$new/$name" && mount --bind "${!name}" "$new/$name"; fi
+done
 exec chroot "$new" "$@"
 """
 UNSHARE = ["unshare", "--map-root-user", "--mount", "bash", "-euc", ROOT_OF_ITS_OWN, "-"]
@@ -253,3 +254,37 @@ def test_a_schema_of_2_6_reads_the_tasks(
     assert done.stdout.strip() == "2.6.0"
     for task in result.tasks():
         assert "null" not in json.dumps({**task["analysis_code"], "parameters": {}})
+
+
+@pytest.mark.usefixtures("world")
+def test_the_workers_process_in_the_readme_reads_what_is_staged(run: Run, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    process = readme.split("process analysis {")[1].split("workflow {")[0]
+    script = textwrap.dedent(process.split("script: '''\n")[1].split("'''")[0])
+    [example] = [
+        text.split("```")[0] for text in readme.split("```python\n")[1:] if "job_dict" in text[:400]
+    ]
+    write = "analyse = lambda files: open(f'/results/{len(files)}.txt', 'a').write(f'{files}\\n')\n"
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "analysis.py").write_text(write + example)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "tools" / "python").chmod(0o755)
+    result = run(*FLAGS, "--max_jobs=2")
+    found = []
+    for name in result.names():  # Nextflow: a fresh folder for each, with links to its inputs
+        place = tmp_path / "work" / name
+        (place / "capsule" / "data").mkdir(parents=True)
+        (place / "root").mkdir()
+        (place / "capsule" / "data" / "job_dict").symlink_to(result.output / name)
+        env = {
+            "PATH": f"{tmp_path / 'tools'}:{os.environ['PATH']}",
+            "new": str(place / "root"),
+            "code": str(tmp_path / "code"),
+        }
+        command = [*UNSHARE, "bash", "-euc", f"cd {place}; {script}"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for path in (place / "capsule" / "results").glob("*"):
+            found += path.read_text().splitlines()
+    assert sorted(found) == sorted(str(task["file_location"]) for task in result.tasks())
