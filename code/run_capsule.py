@@ -32,6 +32,7 @@ import gc
 import io
 import logging
 import os
+import shutil
 import time
 import traceback
 from collections import defaultdict
@@ -39,6 +40,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -53,12 +55,7 @@ from dispatch.analysis_code import (
     check_parameters,
     not_set,
 )
-from dispatch.asset_csv import (
-    find_by_asset_id,
-    pick_by_id,
-    read_asset_ids,
-    spelt_as_records_do,
-)
+from dispatch.asset_csv import AssetList, find_listed, list_of_assets, pick_listed
 from dispatch.assets import (
     ASSET_FIELDS,
     Asset,
@@ -70,12 +67,13 @@ from dispatch.assets import (
     skips_in,
 )
 from dispatch.docdb import Database, open_docdb
-from dispatch.filters import combine, lists_in, looks_like_filter, parse_filter
+from dispatch.filters import combine, lists_in
 from dispatch.flags import (
     Flag,
     build_parser,
     flag,
     parse_words,
+    to_date,
     to_field,
     to_fields,
     to_input_folder,
@@ -94,20 +92,22 @@ from dispatch.grouping import keep_latest, set_groups
 from dispatch.hints import (
     check_fields,
     explain,
+    name_endings,
     name_untold,
     skip_choices_without_record,
     skip_values_without_record,
+    warn_of_bounds,
 )
-from dispatch.inputs import find_file, named_file, read_file, read_parameters
+from dispatch.inputs import hint_on_example, named_file, read_parameters, read_query
 from dispatch.listing import FIRST_CONNECTIONS, Files, Listing, most_connections
 from dispatch.local_files import LocalFiles
+from dispatch.locations import Store
 from dispatch.messages import (
     BadInput,
     FailedRun,
     configure_log,
     echo,
     log,
-    log_first,
     one_line,
     plural,
     without_secrets,
@@ -123,10 +123,17 @@ from dispatch.output import (
 from dispatch.plan import Plan, first_tasks, summarise, summarise_records, write_table
 from dispatch.plan_page import Request, fields_shown, write_page
 from dispatch.progress import Progress
-from dispatch.results import RESULTS_STORE, name_twins, set_apart_processed
+from dispatch.results import (
+    RESULTS_STORE,
+    name_twins,
+    set_apart_dispatched,
+    set_apart_processed,
+)
 from dispatch.retry import begin, result_of
 from dispatch.s3 import S3
-from dispatch.schema import LEVEL, MODALITY, PROJECT, SUBJECT, Choice, beside
+from dispatch.schema import DATE, LEVEL, MODALITY, PROJECT, SUBJECT, Choice, Days, beside
+from dispatch.selection import Selection
+from dispatch.skips import report_skipped, skip_without_task
 from dispatch.snapshot import open_snapshot
 from dispatch.tasks import (
     Task,
@@ -134,11 +141,12 @@ from dispatch.tasks import (
     deal_in_lots,
     deal_in_order,
     number_of_workers,
+    query_to_copy,
     render_tasks,
     size_of,
     task_model,
 )
-from dispatch.values import Record, compact, pasteable, rank
+from dispatch.values import Record, pasteable, rank
 
 if TYPE_CHECKING:
     from aind_data_schema.core.processing import DataProcess
@@ -159,17 +167,23 @@ class Settings:
         Python dict, or the path of a JSON file (in the working folder, else in the input folder or
         one folder down).""", heading="Choose the assets", also="--docdb_query")
     project_name: str | None = flag(to_string, "NAME", """Only assets of this project. This flag and
-        the next three are combined by AND, with each other and with the query.""")
+        the next five are combined by AND, with each other and with the query.""")
     subject_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only assets of these subjects,
-        separated by commas.""", ())
+        separated by commas or blanks.""", ())
     modality: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only assets with any of these
         modalities, by their abbreviations, such as ecephys.""", ())
     data_level: str | None = flag(to_level, "raw|derived", "Only raw, or only derived assets.")
-    use_data_asset_csv: bool = flag(to_switch, "0|1", """1: the assets are those whose Code Ocean
-        ids are listed in the column asset_id of data_asset_input.csv in the input folder; --query
-        and the flags above are not used then.""", False)
+    session_from: str | None = flag(to_date, "DATE", """Only sessions of this day or later:
+        2025-03-01, 2025-03 or 2025.""")
+    session_to: str | None = flag(to_date, "DATE", "Only sessions up to the end of this day, month "
+        "or year.")
+    use_data_asset_csv: bool = flag(to_switch, "0|1", """1: the assets are those that
+        data_asset_input.csv in the input folder lists, by Code Ocean ids in a column asset_id, else
+        by names in a column asset_name; --query and the flags above are not used then.""", False)
     asset_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only the assets with these Code Ocean
         ids, in this order, as from the CSV, without one.""", ())
+    asset_name: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only the assets with these names,
+        in this order.""", ())
     docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
         $DOCDB_VERSION, else v1.""")
     docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
@@ -188,6 +202,10 @@ class Settings:
     file_extension: str | None = flag(to_suffix, "SUFFIX", """How the names of the files to find
         end, such as nwb (for .nwb), .nwb.zarr or _probe.json; a folder with such a name is one
         file. Blank: none, a task names the asset alone.""", heading="Find the files")
+    include: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """Only files whose path below the
+        asset matches any of these, in which * stands for any letters, slashes too.""", ())
+    exclude: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """No files whose path below the
+        asset matches any of these.""", ())
     split_files: bool = flag(to_switch, "0|1", """1: one task per file. 0: one task per asset, with
         all of its files. Without a file extension, or for grouped assets, it has no effect.""",
         True)
@@ -207,6 +225,8 @@ class Settings:
     skip_processed: bool = flag(to_switch, "0|1", """1: leave out the tasks whose result is in the
         results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
         $DOCDB_COLLECTION.""", False)
+    skip_dispatched: tuple[str, ...] = flag(to_names, "FOLDER,FOLDER", """Leave out the tasks that
+        are in the worker folders of earlier dispatches, in these output folders.""", ())
     max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
         heading="Share out the work", also="--max_number_of_tasks_dispatched")
     max_jobs: int | None = flag(to_positive, "N", """Maximum number of worker folders. Blank: as
@@ -231,7 +251,8 @@ class Settings:
 
     # What is no flag itself:
     own_filter: Record = field(default_factory=dict)  # of --query
-    whole_filter: Record | None = None  # of all flags that choose records; None: a list of ids does
+    whole_filter: Record | None = None  # of all flags that choose records; None: a list does
+    asset_list: AssetList | None = None
     argv: tuple[str, ...] = ()  # the flags as they were given
 
     @property
@@ -246,6 +267,8 @@ class Settings:
             choices.append(Choice(MODALITY, self.modality))
         if self.data_level:
             choices.append(Choice(LEVEL, (self.data_level,)))
+        if self.session_from or self.session_to:
+            choices.append(Days(DATE, (), self.session_from, self.session_to))
         return choices
 
     @property
@@ -262,9 +285,11 @@ class Settings:
         return "--analysis_code none" if self.analysis_code == "none" else None
 
 
-QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level")
+QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level", "session_from",
+               "session_to")  # fmt: skip
+LIST_FLAGS = ("use_data_asset_csv", "asset_id", "asset_name")
 LIMITING_FLAGS = ("max_tasks", "max_number_of_tasks_dispatched")
-CHOOSING_FLAGS = (*QUERY_FLAGS, "docdb_query", "use_data_asset_csv", "asset_id")
+CHOOSING_FLAGS = (*QUERY_FLAGS, "docdb_query", *LIST_FLAGS)
 
 
 EPILOG = """\
@@ -314,14 +339,14 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
             chosen["docdb_version"] = to_version(version)
         except ValueError as error:
             raise BadInput(f"$DOCDB_VERSION {error}, not {version!r}") from None
-    list_of_ids = name_list_of_ids(chosen)
+    given_list = name_list_flag(chosen)
     given = [name for name in QUERY_FLAGS if chosen[name]]
-    if list_of_ids:
+    if given_list:
         for name in given:
-            log.warning("--%s is not used: %s says which assets", name, list_of_ids)
+            log.warning("--%s is not used: %s says which assets", name, given_list)
     elif not given:
-        choices = f"--{', --'.join(QUERY_FLAGS)}, --asset_id, or --use_data_asset_csv 1"
-        raise BadInput(f"no assets chosen: give {choices}")
+        choices = f"--{', --'.join((*QUERY_FLAGS, *LIST_FLAGS))}"
+        raise BadInput(f"no assets chosen: give one of {choices}{hint_on_example(ROOT)}")
     snapshot, code = chosen["docdb_snapshot"], chosen["analysis_code"]
     if snapshot:
         chosen["docdb_snapshot"] = named_file("--docdb_snapshot", snapshot, folder)
@@ -329,7 +354,10 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         what = "--analysis_code must be auto, none or a file"
         chosen["analysis_code"] = named_file(what, code, folder)
     settings = Settings(**chosen, argv=tuple(words))
-    if not list_of_ids:
+    if given_list:
+        names, ids = settings.asset_name, settings.asset_id
+        settings = replace(settings, asset_list=list_of_assets(names, ids, folder))
+    else:
         own = read_query(settings.query, folder) if settings.query else {}
         conditions = [own, *(choice.condition for choice in settings.choices)]
         settings = replace(settings, own_filter=own, whole_filter=combine(conditions))
@@ -337,13 +365,12 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     return settings
 
 
-def name_list_of_ids(chosen: dict[str, Any]) -> str:
-    """Return the flag that gives a list of ids, "" if none does; raise BadInput for two."""
-    if chosen["asset_id"] and chosen["use_data_asset_csv"]:
-        raise BadInput("--asset_id and --use_data_asset_csv 1 both say which assets: give one")
-    if chosen["asset_id"]:
-        return "--asset_id"
-    return "--use_data_asset_csv 1" if chosen["use_data_asset_csv"] else ""
+def name_list_flag(chosen: dict[str, Any]) -> str:
+    """Return the flag that gives a list of assets, "" if none does; raise BadInput for two."""
+    given = [f"--{name}" for name in LIST_FLAGS if chosen[name]]
+    if len(given) > 1:
+        raise BadInput(f"{' and '.join(given)} each say which assets: give one of them")
+    return "".join(given)
 
 
 def check_settings(settings: Settings) -> None:
@@ -352,6 +379,8 @@ def check_settings(settings: Settings) -> None:
         raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
     if settings.balance_by == "size" and not settings.file_extension:
         raise BadInput("--balance_by size needs --file_extension, which says whose bytes count")
+    if (settings.include or settings.exclude) and not settings.file_extension:
+        raise BadInput("--include and --exclude need --file_extension, whose files they sort")
     keys = {name.replace(".", "__") for name in settings.group_by}
     if len(keys) < len(settings.group_by):
         raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
@@ -362,14 +391,6 @@ def check_settings(settings: Settings) -> None:
     for path in settings.unwind_list_fields:
         if not any(f"{name}.".startswith(f"{path}.") for name in settings.fields_in_use):
             log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
-
-
-def read_query(value: str, folder: Path) -> Record:
-    """Return the filter that --query gives, itself or as the path of a file; raise BadInput."""
-    if value.startswith("{") or (looks_like_filter(value) and not find_file(value, folder)):
-        return parse_filter(value, "--query")
-    path = named_file("--query", value, folder)
-    return parse_filter(read_file(path), str(path))
 
 
 # ------------------------------------------------------------------------------------ assets
@@ -415,13 +436,11 @@ def choose_assets(
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
     by name, then record id, with the first of their ids. Their listing begins as they come.
     """
-    query = settings.whole_filter
-    if query is None:
-        ids = list(map(spelt_as_records_do, settings.asset_id))
-        ids = ids or read_asset_ids(settings.input_directory)
-        pages = find_by_asset_id(database, ids, fields_to_ask(settings))
+    asset_list, fields = settings.asset_list, fields_to_ask(settings)
+    if asset_list:
+        pages = find_listed(database, asset_list, fields)
     else:
-        pages = database.find(query, fields_to_ask(settings))
+        pages = database.find(settings.whole_filter or {}, fields)
     entries: list[Entry] = []
     for page in pages:
         in_page = [read_asset(record, database.folder) for record in page]
@@ -431,8 +450,8 @@ def choose_assets(
         progress.records += len(page)
         progress.update()
     entries.sort(key=lambda entry: (name_of(entry.record), str(entry.record.get("_id"))))
-    if query is None:
-        return pick_by_id(ids, entries)
+    if asset_list:
+        return pick_listed(asset_list, entries)
     if entries:
         lists = lists_in(settings.own_filter)
         several = [choice for choice in settings.choices if len(choice.values) > 1]
@@ -476,6 +495,7 @@ def find_assets(
     entries = choose_assets(settings, database, progress, None if narrowed else listing)
     if settings.whole_filter is not None:
         own, choices = settings.own_filter, settings.choices
+        warn_of_bounds(database, own, settings.strict)
         name_untold(database, own, choices)
         if settings.whole_filter and not progress.records:
             explain(database, own, choices)
@@ -498,15 +518,21 @@ def find_assets(
 # ------------------------------------------------------------------------------------- files
 
 
+def make_stores(settings: Settings) -> dict[str, Store]:
+    """Return the stores of files, by the schemes of their locations."""
+    return {"s3": S3(settings.timeout, settings.no_sign_request), "file": LocalFiles()}
+
+
 def open_listing(settings: Settings, progress: Progress) -> Listing | None:
     """Return what lists the files of assets side by side; None where none are looked for."""
     if not settings.file_extension:
         return None
     most = most_connections(settings.max_connections)
     return Listing(
-        {"s3": S3(settings.timeout, settings.no_sign_request), "file": LocalFiles()},
+        make_stores(settings),
         settings.file_extension,
         progress,
+        selection=Selection(settings.include, settings.exclude),
         weigh=settings.dry_run or settings.balance_by == "size",
         first=min(most, settings.max_connections or FIRST_CONNECTIONS),
         most=most,
@@ -515,8 +541,6 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
 
 
 # ------------------------------------------------------------------------------------- tasks
-
-QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 
 
 def make_tasks(
@@ -549,17 +573,6 @@ def make_tasks(
                 yield Task(assets, part, size_of(part or [], sizes), parameters, query)
 
 
-def query_to_copy(whole_filter: Record | None) -> str | None:
-    """Return the filter as every task tells it; None if there is none, or it is too long."""
-    if whole_filter is None:
-        return None
-    query = compact(whole_filter)
-    if len(query) > QUERY_LENGTH:
-        log.warning("the query is left out of the tasks: it has %d characters", len(query))
-        return None
-    return query
-
-
 # ----------------------------------------------------------------------------------- workers
 
 
@@ -588,6 +601,7 @@ def show_plan(plan: Plan, settings: Settings) -> None:
         argv=settings.argv,
         choosing_flags=CHOOSING_FLAGS,
         limiting_flags=LIMITING_FLAGS,
+        lists_names=bool(settings.asset_list and settings.asset_list.by_name),
         keeps_latest=bool(settings.filter_latest),
         input_folder=settings.input_directory,
         output=output,
@@ -597,7 +611,8 @@ def show_plan(plan: Plan, settings: Settings) -> None:
         write_table(plan, staging / "dispatch_plan.csv")
         write_page(plan, request, staging / "dispatch_plan.html")
         move_plan(staging, output)
-    table = first_tasks(plan)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    table = first_tasks(plan, width)
     if settings.whole_filter is not None:
         table = f"filter: {pasteable(settings.whole_filter)}\n{table}"
     try:
@@ -619,7 +634,10 @@ def dispatch(settings: Settings) -> None:
     plan = make_plan(settings)
     done = "dispatched to" if plan.workers else "nothing new to dispatch to"
     summary = summarise(
-        plan, by_size=settings.balance_by == "size", tells_processed=settings.skip_processed
+        plan,
+        by_size=settings.balance_by == "size",
+        tells_processed=settings.skip_processed,
+        tells_dispatched=bool(settings.skip_dispatched),
     )
     with writing_to(output):
         if settings.dry_run:
@@ -645,11 +663,12 @@ def make_plan(settings: Settings) -> Plan:
             listing.add(entries)
             begin(task_model)  # while S3 answers
             files = listing.files()
+            listing.selection.report(listing.extension)
     finally:
         progress.close()
         if listing:
             listing.close()
-    entries += skip_without_task(assets_in(entries), groups, files, settings.file_extension)
+    entries += skip_assets(assets_in(entries), groups, files, settings)
     report_skipped(skips_in(entries), settings.strict)
     process = result_of(question) if question else None
     if not process and fixed:  # the tasks are where a worker finds its parameters
@@ -659,15 +678,28 @@ def make_plan(settings: Settings) -> Plan:
     name_twins(tasks, settings.strict)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise_records(progress.records, entries)}")
+    tasks, dispatched = set_apart_dispatched(tasks, settings.skip_dispatched)
     processed: list[Task] = []
-    if settings.skip_processed:
+    if settings.skip_processed and tasks:
         tasks, processed = set_apart_processed(tasks, settings.timeout)
     left_out = 0
     if settings.max_tasks and len(tasks) > settings.max_tasks:
         left_out = len(tasks) - settings.max_tasks
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, plural(left_out, "task"))
     workers = deal(tasks[: len(tasks) - left_out], settings)
-    return Plan(progress.records, entries, files, workers, processed, left_out)
+    return Plan(progress.records, entries, files, workers, processed, left_out, dispatched)
+
+
+def skip_assets(
+    assets: list[Asset], groups: list[list[Asset]], files: Files | None, settings: Settings
+) -> list[Skip]:
+    """Return a skip for each asset that no task will stand for; hint on files, if there is none."""
+    if assets and files is not None and not any(files.values()):
+        name_endings(partial(make_stores, settings), assets)
+    no_files = f"no {settings.file_extension} file"
+    if settings.include or settings.exclude:
+        no_files += " that --include and --exclude leave"
+    return skip_without_task(assets, groups, files, no_files)
 
 
 def ask_for_code(
@@ -680,37 +712,6 @@ def ask_for_code(
     file = settings.analysis_code if isinstance(settings.analysis_code, Path) else None
     panel = Panel(fixed, sets, is_to_be_known=settings.skip_processed)
     return begin_find_process(file, settings.analysis_capsule, panel, settings.timeout)
-
-
-def skip_without_task(
-    assets: list[Asset], groups: list[list[Asset]], files: Files | None, extension: str | None
-) -> list[Skip]:
-    """Return a skip for each asset that no task will stand for."""
-    grouped = set()
-    for group in groups:
-        grouped |= {asset.record_id for asset in group}
-    skips: dict[str, Skip] = {}
-    for asset in assets:
-        if asset.record_id not in grouped:
-            skips[asset.record_id] = Skip("left out by group_assets", asset.label)
-        elif files is not None and not files[asset.location]:
-            where = f"{asset.name} ({asset.location})"
-            skips[asset.record_id] = Skip(f"no {extension} file", where)
-    return list(skips.values())
-
-
-def report_skipped(skips: list[Skip], strict: bool) -> None:
-    """Log what is skipped by name; raise FailedRun if nothing may be."""
-    by_reason: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
-    for skip in skips:
-        severity = logging.INFO if skip.asked else logging.WARNING
-        by_reason[severity, skip.reason].append(skip.name)
-    for (severity, reason), names in by_reason.items():
-        log_first(severity, f"skipped, {reason}", names)
-    faults = [skip for skip in skips if not skip.asked]
-    if faults and strict:
-        first = f"{faults[0].name}: {faults[0].reason}"
-        raise FailedRun(f"--strict 1: {len(faults)} would be skipped, first {first}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

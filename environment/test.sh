@@ -12,4 +12,4 @@ step ruff check .
 step mypy .
 step cog --check -I tests ../README.md
 # two for each core, since half of what tests do is to wait
-step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal "$@"
+step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal -rs "$@"

@@ -18,7 +18,7 @@ from typing import Any
 
 from dispatch.filters import read_value, without_quotes
 from dispatch.messages import BadInput, excerpt, shorten
-from dispatch.values import is_valid
+from dispatch.values import first_day, is_valid
 
 # What a converter raises as ValueError follows the flag in the error.
 
@@ -62,17 +62,29 @@ def to_string(value: str) -> str:
 
 
 def to_names(value: str) -> tuple[str, ...]:
-    """Convert names that are separated by commas, or a JSON list; repeated ones count once."""
-    names = [part.strip().strip("\"'`") for part in value.split(",")]
-    if value.startswith("["):
-        names = names_in_list(value)
+    """Convert names, as pasted from a table, or a JSON list; repeated ones count once."""
+    is_json = value.startswith("[")
+    names = names_in_list(value) if is_json else parts_of(value)
     unique: dict[str, None] = {}
     for name in names:
         if name.strip():
             unique[to_string(name.strip())] = None
-    if names and not unique:
+    if not unique and (names or not is_json):
         raise ValueError("must be one or more values, separated by commas")
     return tuple(unique)
+
+
+def parts_of(value: str) -> list[str]:
+    """Return what commas, semicolons, blanks and line breaks separate; in quotes, blanks do not."""
+    parts = []
+    for quote, inner, plain in re.findall(r"""(["'`])(.*?)\1|([^\s,;]+)""", value, re.DOTALL):
+        if not quote:
+            parts.append(plain.strip("\"'`"))
+        elif re.search("[\"'`]", inner):  # all of them in quotes, too
+            parts += parts_of(inner)
+        else:
+            parts += re.split(r"[,;\t\r\n]", inner)
+    return parts
 
 
 def names_in_list(value: str) -> list[str]:
@@ -96,6 +108,16 @@ def to_fields(value: str) -> tuple[str, ...]:
         if any(map(str.isdecimal, name.split("."))):
             raise ValueError("must be fields without a number, which only a filter can ask for")
     return names
+
+
+LISTS = (to_names, to_fields)
+
+
+def to_date(value: str) -> str:
+    """Convert a day, a month or a year."""
+    if not re.fullmatch(r"[12][0-9]{3}(-[0-9]{2}(-[0-9]{2})?)?", value) or not first_day(value):
+        raise ValueError("must be a date such as 2025-03-01, or a month, 2025-03, or a year, 2025")
+    return value
 
 
 def to_field(value: str) -> str:
@@ -145,6 +167,8 @@ class Flag(argparse.Action):
         string = without_quotes(values)
         if not string:
             return
+        if self.convert in LISTS and not string.startswith("["):
+            string = values.strip()  # in which each value may be in quotes
         try:
             value = self.convert(string)
         except ValueError as error:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Any, TypeVar
 
-from dispatch.assets import Entry, Skip, assets_in, name_of
+from dispatch.assets import Asset, Entry, Skip, assets_in, name_of
+from dispatch.date_ranges import bounds_without_time, odd_bounds, strings_of
 from dispatch.docdb import Database
+from dispatch.endings import ASSETS_ASKED, endings_in
 from dispatch.filters import conditions_of, wanted_values
-from dispatch.messages import NAMES_IN_LOG, BadInput, log, log_first, plural, shorten
+from dispatch.locations import Store
+from dispatch.messages import NAMES_IN_LOG, BadInput, FailedRun, log, log_first, plural, shorten
 from dispatch.retry import begin, result_of
 from dispatch.schema import Choice, Facet, facet_of
 from dispatch.values import (
@@ -46,6 +50,26 @@ def explain(database: Database, query: Record, choices: Sequence[Choice]) -> Non
     helpfully(log_matches, database, query, choices)
 
 
+def warn_of_bounds(database: Database, query: Record, strict: bool) -> None:
+    """Log the bounds of dates that do not mean what they seem to; raise FailedRun if strict."""
+    bounds = bounds_without_time(query)
+    if not bounds:
+        return
+    faults = helpfully(odd_bounds, bounds, strings_of(database)) or []
+    for fault in faults:
+        log.warning("%s", fault)
+    if faults and strict:
+        raise FailedRun(f"--strict 1: {faults[0]}")
+
+
+def name_endings(make_stores: Callable[[], Mapping[str, Store]], assets: Sequence[Asset]) -> None:
+    """Log what names in the first assets end in."""
+    endings = helpfully(endings_in, make_stores, assets)
+    if endings:
+        number = min(len(assets), ASSETS_ASKED)
+        log.warning("names in the first %s end in %s", plural(number, "asset"), endings)
+
+
 def helpfully(call: Callable[..., T], *values: Any) -> T | None:
     """Return what a call returns that only helps to understand; None if it fails or takes long."""
     try:
@@ -69,7 +93,7 @@ def log_matches(database: Database, query: Record, choices: Sequence[Choice]) ->
     for choice in choices:
         shown = pasteable(choice.condition)
         if len(choice.facet.paths) > 1:  # too long a filter to be read
-            shown = f"the {choice.facet.title} {' or '.join(choice.values)}"
+            shown = choice.shown
         if not matches_any(database, choice.condition, shown, is_alone):
             for value in choice.values[:3]:
                 log_near_value(database, choice.facet.paths, value)
@@ -86,9 +110,10 @@ def matches_any(database: Database, condition: Record, shown: str, is_alone: boo
 def name_untold(database: Database, query: Record, choices: Sequence[Choice]) -> None:
     """Log the records that all matches but a choice, and of which that cannot be told."""
     for choice in choices:
-        if choice.facet.spellings:
+        unknown = choice.facet.unknown()
+        if unknown:
             others = [one.condition for one in choices if one is not choice]
-            conditions = [query, *others, choice.facet.unknown()]
+            conditions = [query, *others, unknown]
             helpfully(log_untold, database, {"$and": conditions}, choice.facet)
 
 
@@ -224,6 +249,9 @@ def log_near_value(database: Database, paths: Sequence[str], value: Any) -> None
 def near_value(database: Database, paths: Sequence[str], wanted: Any) -> str:
     """Return which values, or fields, are near to what no record has; "" if nothing helps."""
     field = paths[0]
+    if isinstance(wanted, str) and re.search(r"^[*%]|[*%]$", wanted):
+        inner = re.escape(wanted.strip("*%"))
+        return f"{field}: a filter knows no * for any letters: write {compact({'$regex': inner})}"
     counts: dict[str | int | float, int] = {}  # of records, by what they have there
     for path in paths:
         for value, count in database.common_values(path):
@@ -231,7 +259,9 @@ def near_value(database: Database, paths: Sequence[str], wanted: Any) -> str:
                 counts[value] = counts.get(value, 0) + count
     if not counts and not database.count({field: {"$exists": True}}):
         return f"no record has the field {field}{near_fields(database, field)}"
-    if wanted is MISSING or not counts or wanted in counts:
+    if not counts and wanted is not MISSING:
+        return inner_field(database, field, wanted)
+    if wanted is MISSING or wanted in counts:
         return ""
     for value, count in counts.items():  # a number for a string, or the other way round
         if type(value) is not type(wanted) and str(value) == str(wanted):
@@ -242,6 +272,21 @@ def near_value(database: Database, paths: Sequence[str], wanted: Any) -> str:
     for value in near_spellings(wanted, counts):
         shown.append(f"{compact(value)} ({counts[value]})")
     return f"no record has {field} {compact(wanted)}; {nearest(shown)}"
+
+
+def inner_field(database: Database, field: str, wanted: Any) -> str:
+    """Return where a value lies inside of the objects of a field, "" if it is not known."""
+    paths: dict[str, None] = {}
+    for record in database.sample():
+        for path in islice(paths_of(record), PATHS_IN_HINTS):
+            if path.startswith(f"{field}."):
+                paths[path] = None
+    for path in islice(paths, 10):
+        for value, count in database.common_values(path):
+            if value == wanted:
+                told = f"{path} {compact(wanted)} matches {plural(count, 'record')}"
+                return f"the values of {field} are objects: {told}"
+    return ""
 
 
 def near_spellings(wanted: Any, counts: dict[str | int | float, int]) -> list[str | int | float]:

@@ -6,13 +6,16 @@ import difflib
 import glob
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice, product
 from pathlib import Path
 
+from dispatch.filters import looks_like_filter, parse_filter, without_quotes
 from dispatch.messages import BadInput, excerpt, file_size, first_of, log, plural, reason_of
-from dispatch.values import Record, check_values, unique_keys
+from dispatch.values import Record, check_values, compact, unique_keys
 
 LARGEST_INPUT = 2_000_000_000  # bytes; of files like a snapshot of all records, the largest
 
@@ -100,6 +103,35 @@ def read_file(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeError as error:
         raise BadInput(f"cannot read {path}: {error}") from None
+
+
+def read_query(value: str, folder: Path) -> Record:
+    """Return the filter that a flag gives, itself or as the path of a file; raise BadInput."""
+    if value.startswith("{") or (looks_like_filter(value) and not find_file(value, folder)):
+        return parse_filter(value, "--query")
+    pair = re.fullmatch(r"([\w.]+)\s*=\s*(\S.*)", value)
+    if pair and not find_file(value, folder):
+        meant = compact({pair[1]: without_quotes(pair[2])})
+        raise BadInput(f"--query: a filter begins with {{, such as {meant}, not {excerpt(value)}")
+    try:
+        path = named_file("--query", value, folder)
+    except BadInput as error:
+        if value.endswith(".json") or os.sep in value:
+            raise
+        meant = compact({"name": value})
+        raise BadInput(f"{error}; a filter begins with {{, such as {meant}") from None
+    string = read_file(path)
+    written = datetime.fromtimestamp(path.stat().st_mtime)
+    log.info("the query is that of %s, written %s", path, f"{written:%Y-%m-%d %H:%M:%S}")
+    return parse_filter(string, str(path))
+
+
+def hint_on_example(root: Path) -> str:
+    """Return how the bundled example is dispatched, "" if it is not there."""
+    if not (root / "data" / "metadata.jsonl").exists():
+        return ""
+    flags = "--docdb_snapshot metadata.jsonl --query query.json --file_extension .nwb"
+    return f"; the bundled example again: bash environment/run.sh {flags} --overwrite 1"
 
 
 def read_object(path: Path) -> Record:

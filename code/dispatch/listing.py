@@ -19,6 +19,7 @@ from dispatch.assets import Asset, Entry
 from dispatch.locations import Chain, Page, Store, scheme_of
 from dispatch.messages import FailedRun
 from dispatch.progress import SECONDS_PER_FRAME, Progress
+from dispatch.selection import Selection
 
 FIRST_CONNECTIONS = 64  # that requests are made over, before it shows how many help
 MOST_CONNECTIONS = 512  # half of them do at 50 ms a request, but not at 200 ms
@@ -91,10 +92,13 @@ class Listing:
         first: int = FIRST_CONNECTIONS,  # listers
         most: int = MOST_CONNECTIONS,
         ready: Iterable[str] = (),  # schemes of stores to be opened before there are assets
+        selection: Selection | None = None,  # of the files with the extension
     ) -> None:
         self.stores, self.extension, self.weigh = stores, extension, weigh
         self.progress, self.first, self.most, self.ready = progress, first, most, ready
+        self.selection = selection or Selection()
         self.sizes: dict[str, dict[str, int | None]] = {}  # by path below the asset, by location
+        self.refused: defaultdict[str, set[str]] = defaultdict(set)  # paths that do not count
         self.open_parts: Counter[str] = Counter()  # their number, by location
         self.failure: Exception | None = None
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
@@ -247,8 +251,14 @@ class Listing:
         file, closed = file_of(path, self.extension)
         if file is None:
             return
-        sizes = self.sizes[part.asset.location]
+        location = part.asset.location
+        sizes = self.sizes[location]
         if file not in sizes:
+            if file in self.refused[location]:
+                return
+            if not self.selection.takes(file, location):
+                self.refused[location].add(file)
+                return
             self.progress.files += 1
             sizes[file] = 0
         known = sizes[file]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -34,7 +35,7 @@ known_secrets: set[str] = set()  # in every spelling
 
 def plural(number: int, noun: str) -> str:
     """Return a number with its noun."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def file_size(size: float) -> str:
@@ -132,13 +133,22 @@ def log_first(severity: int, prefix: str, names: Sequence[str]) -> None:
     for name in names[:NAMES_IN_LOG]:
         log.log(severity, "%s: %s", prefix, name)
     if len(names) > NAMES_IN_LOG:
-        log.log(severity, "%s: and %d more", prefix, len(names) - NAMES_IN_LOG)
+        log.log(severity, "%s: and %s more", prefix, f"{len(names) - NAMES_IN_LOG:,}")
+
+
+def clear_line() -> str:
+    """Return what takes the line of progress off a terminal."""
+    return "\r\033[K" if sys.stderr and sys.stderr.isatty() else ""
 
 
 class OneLineFormatter(logging.Formatter):
     """Writes every message on one line, whatever the names in it are made of."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line; on a terminal, it takes the place of a line that tells of progress."""
+        return f"{clear_line()}{self.line_of(record)}"
+
+    def line_of(self, record: logging.LogRecord) -> str:
         """Return the line."""
         if record.name == log.name:
             return one_line(without_secrets(super().format(record)))

@@ -98,6 +98,19 @@ def is_plan(path: Path) -> bool:
     return path.name in PLAN_FILES and path.is_file() and not path.is_symlink()
 
 
+def task_ids_in(folder: Path) -> set[str]:
+    """Return the ids of the tasks in the worker folders of an earlier dispatch; raise BadInput."""
+    ids = set()
+    if not folder.is_dir():
+        raise BadInput(f"--skip_dispatched: {folder} is not a folder")
+    try:
+        for path in filter(is_worker, folder.iterdir()):
+            ids |= {entry.name.removesuffix(".json") for entry in os.scandir(path)}
+    except OSError as error:
+        raise BadInput(f"--skip_dispatched: cannot read {folder}: {error}") from None
+    return ids
+
+
 def count_workers(output: Path) -> int:
     """Return how many worker folders of an earlier run there are."""
     return sum(map(is_worker, output.glob("*")))

@@ -563,7 +563,7 @@ function showFilter(chosen, isNarrowed) {
     if (assets.id && !chosen.length) {
       choosing = `--query '{"_id":{"$in":[]}}'`;
     } else if (assets.id) {
-      choosing = isLong ? "--use_data_asset_csv 1" : `--asset_id ${quoted}`;
+      choosing = isLong ? "--use_data_asset_csv 1" : `--${data.list} ${quoted}`;
     } else {
       filter = filterOf(chosen, 2);
       choosing = `--query ${isLong ? "query.json" : quoted}`;
@@ -766,7 +766,7 @@ if (allTasks.length) {
     if (assets.id) {
       const ids = choose().chosen.map((asset) => assets.id[asset]);
       const cells = ids.map((id) => `"${id.replaceAll('"', '""')}"`);
-      string = ["asset_id", ...cells].join("\n");
+      string = [data.list, ...cells].join("\n");
       [name, type] = ["data_asset_input.csv", "text/csv"];
     }
     const file = new Blob([string, "\n"], { type });

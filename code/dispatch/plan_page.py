@@ -47,6 +47,7 @@ class Request:
     argv: tuple[str, ...] = ()  # the flags as they were given
     choosing_flags: tuple[str, ...] = ()  # those in place of which the page gives others
     limiting_flags: tuple[str, ...] = ()  # those that leave tasks out
+    lists_names: bool = False  # that list of ids is one of names
     keeps_latest: bool = False
     input_folder: Path = Path("data")
     output: Path = Path("results")
@@ -154,7 +155,7 @@ def page_data(plan: Plan, request: Request) -> Record:
     choices = [values_to_choose(facet, assets) for facet in FACETS if facet is not DATE]
     query = record_ids = asset_ids = None
     if request.query is None:
-        asset_ids = list(map(attrgetter("id"), assets))
+        asset_ids = list(map(attrgetter("name" if request.lists_names else "id"), assets))
     else:
         query = compact(request.query)
     if names_records(plan, request):
@@ -168,6 +169,7 @@ def page_data(plan: Plan, request: Request) -> Record:
         "query": query,
         "command_without_query": command_of(request.argv, "dry_run", *replaced),
         "limits": limits,
+        "list": "asset_name" if request.lists_names else "asset_id",
         "choices": [*choices, days_to_choose(DATE, assets)],
         "assets": {
             "name": list(map(attrgetter("name"), assets)),

@@ -9,9 +9,12 @@ import json
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
 from dispatch.docdb import DocDB, open_docdb
 from dispatch.messages import FailedRun, first_of, log, log_first, plural, shorten
+from dispatch.output import task_ids_in
 from dispatch.tasks import Task
 from dispatch.values import compact
 
@@ -77,6 +80,25 @@ def name_twins(tasks: list[Task], strict: bool) -> None:
             log.warning("%d records describe %s: %s", len(labels), location, first_of(labels))
     if twins and strict:
         raise FailedRun(f"--strict 1: {len(twins)} result names stand for several tasks")
+
+
+def set_apart_dispatched(
+    tasks: list[Task], folders: Sequence[str]
+) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that are left to do, and those in the worker folders of these folders."""
+    ids: set[str] = set()
+    for folder in folders:
+        ids |= task_ids_in(Path(folder).expanduser())
+    new, dispatched = [], []
+    for task in tasks:
+        if task.id in ids:
+            dispatched.append(task)
+        else:
+            new.append(task)
+    if folders:
+        found = f"{len(dispatched):,} of {plural(len(tasks), 'task')}"
+        log.info("dispatched already, in %s: %s", first_of([*folders]), found)
+    return new, dispatched
 
 
 def label_of(task: Task) -> str:

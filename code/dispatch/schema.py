@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dispatch.values import Record, strings_at
+from dispatch.values import Record, day_after, first_day, strings_at
 
 # Modalities by their abbreviations (aind-data-schema-models, modalities.py), with what older
 # records call them. 1: aind-metadata-upgrader 0.17, v1v2_utils.py; 2: its first generation,
@@ -47,6 +47,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "derived": ("derived data", "derived level"),  # 1 and 2, 2
     "simulated": (),
 }
+DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"  # what a time begins with
 # A modality that was written out as Python prints it: name='…' abbreviation='ecephys' (1)
 WRITTEN_OUT = re.compile("abbreviation=['\"]([^'\"]+)['\"]")
 
@@ -60,6 +61,7 @@ class Facet:
     paths: tuple[str, ...]
     spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by that of today
     may_be_written_out: bool = False
+    pattern: str = ""  # of what is known, where that is no list of spellings
 
     @cached_property
     def todays(self) -> dict[str, str]:
@@ -85,9 +87,14 @@ class Facet:
                     branches.append({path: {"$regex": pattern}})
         return branches[0] if len(branches) == 1 else {"$or": branches}
 
-    def unknown(self) -> Record:
-        """Return the filter for the records that have no value that is known, in any shape."""
-        return {"$nor": [self.condition(self.spellings)]}
+    def unknown(self) -> Record | None:
+        """Return the filter for the records that have no value that is known, in any shape.
+
+        None if any value is one.
+        """
+        if self.pattern:
+            return {"$nor": [{path: {"$regex": self.pattern}} for path in self.paths]}
+        return {"$nor": [self.condition(self.spellings)]} if self.spellings else None
 
     def strings_in(self, record: Record) -> list[list[str]]:
         """Return what a record says at each of the paths, as it says it."""
@@ -136,6 +143,7 @@ DATE = Facet(
         "acquisition.acquisition_start_time",  # 2
         "acquisition.session_start_time",  # 1, of imaging
     ),
+    pattern=DAY,
 )
 FACETS = (PROJECT, SUBJECT, MODALITY, LEVEL, DATE)
 
@@ -148,11 +156,43 @@ class Choice:
     values: tuple[str, ...]
 
     @property
+    def shown(self) -> str:
+        """What is asked for, in words."""
+        return f"the {self.facet.title} {' or '.join(self.values)}"
+
+    @property
     def condition(self) -> Record:
         """The filter for it."""
         if self.facet is PROJECT:
             return {self.facet.paths[0]: self.values[0]}
         return self.facet.condition(self.values)
+
+
+@dataclass(frozen=True)
+class Days(Choice):
+    """What the flags for dates ask for: the days of the first date up to those of the last one.
+
+    Records hold times as strings that begin with the day, in the zone of the session.
+    """
+
+    first: str | None = None
+    last: str | None = None
+
+    @property
+    def condition(self) -> Record:
+        """The filter for it."""
+        bounds: Record = {"$regex": DAY}
+        if self.first:
+            bounds["$gte"] = first_day(self.first)
+        if self.last:
+            bounds["$lt"] = day_after(self.last)
+        return {"$or": [{path: bounds} for path in self.facet.paths]}
+
+    @property
+    def shown(self) -> str:
+        """What is asked for, in words."""
+        since = f" from {self.first}" if self.first else ""
+        return f"the {self.facet.title}{since}{f' to {self.last}' if self.last else ''}"
 
 
 def facet_of(path: str) -> Facet | None:

@@ -53,7 +53,8 @@ def stop(number: int, _: object) -> None:
     for clean_up in reversed(clean_ups):
         with suppress(Exception):
             clean_up()
-    say_at_once(f"error: stopped by {signal.Signals(number).name}, nothing is dispatched\n")
+    clear = "\r\033[K" if os.isatty(2) else ""  # a line that tells of progress
+    say_at_once(f"{clear}error: stopped by {signal.Signals(number).name}, nothing is dispatched\n")
     os._exit(128 + number)
 
 

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatch.assets import Asset
 from dispatch.messages import log, plural
-from dispatch.values import Record, rank
+from dispatch.values import Record, compact, rank
 
 if TYPE_CHECKING:
     from aind_data_schema.core.processing import DataProcess
     from pydantic import BaseModel
 
 T = TypeVar("T")
+
+QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +73,17 @@ class Task:
         return shared
 
 
+def query_to_copy(query: Record | None) -> str | None:
+    """Return the filter as every task tells it; None if there is none, or it is too long."""
+    if query is None:
+        return None
+    string = compact(query)
+    if len(string) > QUERY_LENGTH:
+        log.warning("the query is left out of the tasks: it has %d characters", len(string))
+        return None
+    return string
+
+
 def size_of(part: list[str], sizes: dict[str, int | None]) -> int | None:
     """Return the bytes of some files; None where one of them is not known."""
     total = 0
@@ -88,7 +101,7 @@ def render_tasks(
     """Return the tasks with id and JSON, equal ones once, and what runs them, if that is known.
 
     They are checked against the model that consumers read them with. The id is made from the
-    content, so that the same input gives the same files and a pipeline's cache holds.
+    work, whatever the query that chose it: assets, files, group, parameters, code.
     """
     from pydantic_core import to_json
 
@@ -107,7 +120,9 @@ def render_tasks(
             record["analysis_code"] = without_nulls(code.model_dump())
         # NaN in a record would be no JSON
         task.content = to_json(record, indent=4, inf_nan_mode="null") + b"\n"
-        task.id = str(uuid.uuid5(uuid.NAMESPACE_OID, task.content.decode()))
+        record.pop("query", None)
+        work = to_json(record, inf_nan_mode="null")
+        task.id = str(uuid.uuid5(uuid.NAMESPACE_OID, work.decode()))
         repeated += task.id in rendered
         rendered.setdefault(task.id, task)
     if repeated:

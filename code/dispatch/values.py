@@ -185,6 +185,26 @@ TIME = re.compile(
 )
 
 
+def first_day(date: str) -> str:
+    """Return the first day of a day, month or year as ISO 8601 writes it, "" if it is none."""
+    whole = f"{date}-01-01"[:10] if len(date) == 4 else f"{date}-01"[:10]
+    try:
+        return datetime.fromisoformat(whole).strftime("%Y-%m-%d")
+    except ValueError:
+        return ""
+
+
+def day_after(date: str) -> str:
+    """Return the day after a day, month or year."""
+    first = datetime.fromisoformat(first_day(date))
+    if len(date) == 4:
+        return f"{first.year + 1:04}-01-01"
+    if len(date) == 7:
+        first = first.replace(day=28) + timedelta(days=4)
+        return first.strftime("%Y-%m-01")
+    return (first + timedelta(days=1)).strftime("%Y-%m-%d")
+
+
 def instant(value: Any) -> tuple[datetime, str] | None:
     """Return the time that a string tells, in UTC if it names no zone; None if it tells none.
 

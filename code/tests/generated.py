@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "code"))
 
 import run_capsule  # noqa: E402
 from dispatch.flags import (  # noqa: E402
+    to_date,
     to_field,
     to_fields,
     to_level,
@@ -50,6 +51,7 @@ LIMITS: dict[Any, dict[str, Any]] = {
     to_version: {"value_type": "string", "pattern": "^(v1|v2)?$"},
     to_level: {"value_type": "string", "pattern": "^(raw|derived)?$"},
     to_measure: {"value_type": "string", "pattern": "^(count|size)?$"},
+    to_date: {"value_type": "string", "pattern": "^([0-9]{4}(-[0-9]{2}){0,2})?$"},
     to_names: {"value_type": "string"},
     to_fields: {"value_type": "string"},
     to_field: {"value_type": "string", "pattern": "^[^,]*$"},

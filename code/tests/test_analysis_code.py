@@ -761,9 +761,9 @@ def test_ten_thousand_names_are_asked_for_in_three_requests(
     requests = asked(docdb)
     assert len(requests) <= 3
     assert len({name for names in requests for name in names}) == 10_000
-    assert "5000 tasks (5000 processed already)" in result.error
+    assert "5,000 tasks (5,000 processed already)" in result.error
     assert len(re.findall("INFO processed already: ", result.log)) == 21
-    assert "processed already: and 4980 more" in result.log
+    assert "processed already: and 4,980 more" in result.log
 
 
 def test_a_gateway_that_takes_and_gives_less_is_asked_more_often(

@@ -23,7 +23,8 @@ import run_capsule
 import standins
 from conftest import PROGRAM, ROOT, Result, Run, a_task, fuzz
 from dispatch import docdb as live_docdb
-from dispatch.asset_csv import find_by_asset_id, read_asset_ids
+from dispatch import inputs
+from dispatch.asset_csv import AssetList, find_listed, read_asset_list
 from dispatch.assets import ASSET_FIELDS, Asset
 from dispatch.lock import lock
 from dispatch.messages import BadInput, FailedRun
@@ -388,7 +389,7 @@ def test_any_table_that_pandas_writes_gives_its_ids(tmp_path: Path) -> None:
         expected = list(dict.fromkeys(asset_id.strip().lower() for asset_id, _ in rows))
         expected = [asset_id for asset_id in expected if asset_id]
         try:
-            found = read_asset_ids(tmp_path)
+            found = read_asset_list(tmp_path).values
         except BadInput as error:
             assert "no id in its column" in str(error)  # noqa: PT017
             found = []
@@ -412,7 +413,7 @@ def test_twenty_thousand_ids_are_asked_for(run: Run, docdb: DocDB, tmp_path: Pat
     result = run("--use_data_asset_csv=1")
     assert result.status == 0, result.log
     assert len(result.tasks()) == 50
-    assert "19950 skipped" in result.error
+    assert "19,950 skipped" in result.error
     assert result.log.count("skipped, no record has this id: ") == 21
     assert {request.method for request in docdb.requests} == {"POST"}
 
@@ -483,7 +484,7 @@ def test_a_record_with_ids_in_two_questions_comes_once(docdb: DocDB) -> None:
     database = live_docdb.DocDB(aggregate)
     database.ids_at_once = 1
     ids = ["first", "co-one", "second"]
-    pages = list(find_by_asset_id(database, ids, ["_id"]))
+    pages = list(find_listed(database, AssetList(ids), ["_id"]))
     assert pages == [[{"_id": "id-two"}], [{"_id": "id-one"}], []]
 
 
@@ -950,7 +951,7 @@ strings = st.one_of(
 @given(string=strings)
 def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     try:
-        query = run_capsule.read_query(string, ROOT / "data")
+        query = inputs.read_query(string, ROOT / "data")
     except BadInput:
         return
     assert isinstance(query, dict)
@@ -965,7 +966,7 @@ def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
 )
 def test_a_query_reads_the_same_as_json_as_literal_and_in_quotes(query: Record) -> None:
     for string in (json.dumps(query), repr(query), f"'{json.dumps(query)}'", f'"{query!r}"'):
-        assert run_capsule.read_query(string, ROOT / "data") == query
+        assert inputs.read_query(string, ROOT / "data") == query
 
 
 # ----------------------------------------------------------------------------------------- README
@@ -1035,10 +1036,10 @@ def test_records_whose_ids_are_no_strings_are_counted(number: int, run: Run, doc
     result = run("--query={}")
     assert result.status == 0, result.log
     assert [task["asset_name"] for task in result.tasks()] == [["a"], ["b"]]
-    assert f"{number + 2} records matched, {number} skipped" in result.error
+    assert f"{number + 2:,} records matched, {number:,} skipped" in result.error
     del docdb.records["v1"][-2:]
     result = run("--query={}", "--overwrite=1")
-    assert f"nothing to dispatch: {number} records matched, {number} skipped" in result.error
+    assert f"nothing to dispatch: {number:,} records matched, {number:,} skipped" in result.error
 
 
 def test_pages_begin_small_and_take_few_requests(docdb: DocDB) -> None:

@@ -818,7 +818,7 @@ def test_a_csv_of_50_megabytes_is_read(run: Run, docdb: DocDB, tmp_path: Path) -
     result = run("--use_data_asset_csv=1")
     assert result.status == 0, result.log
     assert [task["asset_name"] for task in result.tasks()] == [["b"], ["a"]]
-    assert "no record has this id: 49998" in result.error
+    assert "no record has this id: 49,998" in result.error
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,7 @@ def test_no_more_threads_are_started_than_have_something_to_do(
 def test_pages_of_records_come_over_one_connection(run: Run, docdb: DocDB) -> None:
     docdb.put(*(record(f"{n:05}") for n in range(1_100)))
     result = run("--query={}", "--max_jobs=1")
-    assert "1100 tasks" in result.error
+    assert "1,100 tasks" in result.error
     assert len(docdb.requests) == 3  # the last one for records whose ids are no strings
     assert docdb.connections == 1
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import PROGRAM, Run
 from dispatch.flags import (
+    to_date,
     to_input_folder,
     to_level,
     to_measure,
@@ -66,7 +67,7 @@ def test_quotes_around_any_value_are_taken_off(name: str) -> None:
     values: dict[Any, str] = {
         to_switch: "1", to_positive: "3", to_number: "3",
         to_version: "v2", to_level: "raw", to_measure: "count",
-        to_input_folder: "/",
+        to_input_folder: "/", to_date: "2025-03",
     }  # fmt: skip
     value = values.get(FLAGS[name].convert, "word")
     plain = run_capsule.parse_flags([f"{name}={value}"])
@@ -88,13 +89,21 @@ def test_a_project_in_quotes_is_found(run: Run, docdb: DocDB) -> None:
 # --------------------------------------------------------------------------------------- lists
 
 
-@given(st.lists(st.text("ab .é中\n", max_size=4).map(str.strip).filter(bool), min_size=1))
-def test_every_spelling_of_a_list_is_the_same_list(names: list[str]) -> None:
+@given(
+    st.lists(st.text("ab .é中", max_size=4).map(str.strip).filter(bool), min_size=1),
+    st.sampled_from([",", " , ", ";", "; ", "\n", "\r\n", ",\n", ",,", "\n\n"]),
+)
+def test_every_spelling_of_a_list_is_the_same_list(names: list[str], separator: str) -> None:
     expected = tuple(dict.fromkeys(names))
+    spellings = []
+    for quote in "\"'`":
+        spellings.append(separator.join(f"{quote}{name}{quote}" for name in names))
+    if not any(" " in name for name in names):
+        for blank in (separator, " ", "\t", "\t \n"):
+            spellings += [blank.join(names), f"{blank.join(names)}{blank}"]
+        spellings.append(f"'{separator.join(names)}'")
     for string in (
-        ",".join(names),
-        " , ".join(names),
-        ",".join(f'"{name}"' for name in names),
+        *spellings,
         json.dumps(names),
         json.dumps(names, indent=2),
         json.dumps(names, ensure_ascii=False),

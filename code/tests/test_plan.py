@@ -222,6 +222,7 @@ def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
             "parameters": "",
             "result": "",
             "processed": "0",
+            "dispatched": "0",
         }
     ]
 
@@ -511,7 +512,7 @@ def test_a_dry_run_prints_the_filter_and_the_first_tasks(run: Run, docdb: DocDB)
     assert len(rows) == 21
     assert "x.nwb and 1 more" in rows[0]
     assert rows[-1] == "... and 16 more"
-    assert counts.startswith("tasks 36, workers 36, assets 36, files 72 (")
+    assert counts.startswith("tasks 36, workers 36, assets 36, files 12 (")
     assert counts.endswith("records 37, skipped 1")
     assert "36 tasks" in result.error
     assert "1 skipped (no .nwb file: 1)" in result.error

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import FUZZ_SECONDS, ROOT, fuzz
 from dispatch import inputs
-from dispatch.asset_csv import read_asset_ids
+from dispatch.asset_csv import read_asset_list
 from dispatch.assets import Asset, Skip
 from dispatch.aws import Account
 from dispatch.grouping import keep_latest, set_groups
@@ -71,12 +71,12 @@ CSV = st.lists(
 
 
 def read_query(string: str, folder: Path) -> None:
-    compact(run_capsule.read_query(string, folder)).encode()
+    compact(inputs.read_query(string, folder)).encode()
 
 
 def read_csv(string: str, folder: Path) -> None:
     (folder / "data_asset_input.csv").write_bytes(string.encode("utf-8", "surrogatepass"))
-    assert all(read_asset_ids(folder))
+    assert all(read_asset_list(folder).values)
 
 
 def read_parameters(string: str, folder: Path) -> None:
