@@ -71,13 +71,16 @@ def fault_of(bound: Bound, values: list[str]) -> str:
     times = [value for value in values if instant(value)]
     if not values or 2 * len(times) < len(values):  # no dates
         return ""
-    if isinstance(value, str) and len(value) == 10 and first_day(value):
-        if all(len(time) == 10 for time in times):
-            return ""
-        written = compact({"$lt": day_after(value)})
-        return f"{given} leaves out that day, but for midnight: write {written}"
-    meant = day_of(value)
+    are_days = all(len(time) == 10 for time in times)
+    is_day = isinstance(value, str) and len(value) == 10 and first_day(value)
+    if is_day and are_days:
+        return ""
+    meant = value if is_day else day_of(value)
     written = f"write {compact({bound.operator: meant})}"
+    if bound.operator == "$lte" and not are_days and meant:
+        written = f"write {compact({'$lt': day_after(meant)})}"
+    if is_day:
+        return f"{given} leaves out that day, but for midnight: {written}"
     if not meant:
         written = 'write a date as "2025-03-04"'
     return f"{given} is no date as records write it: {written}"
