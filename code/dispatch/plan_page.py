@@ -1,7 +1,7 @@
 """The page of a dry run: what it shows, and what its script draws, counts and filters.
 
-Knows the plan, and the fields of a record by which people choose. The template and the script lie
-beside this file.
+Knows the plan, and the fields of a record by which people choose. The template and the files
+of the script lie beside this file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dispatch.values import Record, compact, instant, is_valid, value_at
 
 PROGRAM = Path(__file__).parent.with_name("run_capsule.py")
 PLAN_PAGE = Path(__file__).with_name("plan_page.html.j2")
-PLAN_SCRIPT = Path(__file__).with_name("plan_page.js")
+PLAN_SCRIPTS = ("data", "picture", "table", "choice", "lists")  # in their order in the page
 TASKS_IN_PAGE = 50_000  # so that it opens at once; the CSV holds all
 NAMES_IN_PAGE = 10_000  # of what is skipped for the same reason, or processed already
 
@@ -78,7 +78,7 @@ def render_page(plan: Plan, request: Request) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = PLAN_SCRIPT.read_text(encoding="utf-8")
+    script = script_of_page()
     query = None
     if request.query is not None:
         query = json.dumps(request.query, indent=2, ensure_ascii=False)
@@ -88,6 +88,7 @@ def render_page(plan: Plan, request: Request) -> str:
         assets=assets_of(plan.tasks),
         query=query,
         command=command_of(request.argv, "dry_run"),
+        portable=portable_command_of(request.argv, "dry_run"),
         warning=warning_of(request.output, request.overwrite),
         names_records=names_records(plan, request),
         input_folder=request.input_folder,
@@ -101,14 +102,18 @@ def render_page(plan: Plan, request: Request) -> str:
     return page
 
 
+def script_of_page() -> str:
+    """Return the script of the page, its files one after another."""
+    texts = []
+    for name in PLAN_SCRIPTS:
+        path = PLAN_PAGE.with_name(f"plan_page_{name}.js")
+        texts.append(path.read_text(encoding="utf-8"))
+    return "\n".join(texts)
+
+
 def command_of(argv: Sequence[str], *left_out: str) -> str:
     """Return the command that these flags make, without some of them, wherever it is pasted."""
-    words = list(argv)
-    for name in left_out:
-        while f"--{name}" in words:
-            start = words.index(f"--{name}")
-            del words[start : start + 2]
-        words = [word for word in words if not word.startswith(f"--{name}=")]
+    words = flags_without(argv, *left_out)
     environment = []
     for name in (*RESULTS_STORE, "DOCDB_VERSION", "CODEOCEAN_DOMAIN", *PIPELINE):
         if os.environ.get(name) and name not in SECRETS:
@@ -117,6 +122,23 @@ def command_of(argv: Sequence[str], *left_out: str) -> str:
         environment.insert(0, "env")
     command = shlex.join([*environment, sys.executable, str(PROGRAM), *words])
     return f"cd {shlex.quote(os.getcwd())} && {command}"
+
+
+def portable_command_of(argv: Sequence[str], *left_out: str) -> str:
+    """Return the command as it is run in a clone of this capsule on any machine."""
+    words = flags_without(argv, *left_out, "input_directory", "output_directory")
+    return shlex.join(["python", "code/run_capsule.py", *words])
+
+
+def flags_without(argv: Sequence[str], *left_out: str) -> list[str]:
+    """Return these flags without some of them."""
+    words = list(argv)
+    for name in left_out:
+        while f"--{name}" in words:
+            start = words.index(f"--{name}")
+            del words[start : start + 2]
+        words = [word for word in words if not word.startswith(f"--{name}=")]
+    return words
 
 
 def warning_of(output: Path, overwrite: bool) -> str:
@@ -168,6 +190,12 @@ def page_data(plan: Plan, request: Request) -> Record:
     return {
         "query": query,
         "command_without_query": command_of(request.argv, "dry_run", *replaced),
+        "portable_without_query": portable_command_of(request.argv, "dry_run", *replaced),
+        "skips": {
+            "name": list(map(attrgetter("name"), plan.skips)),
+            "reason": coded(list(map(attrgetter("reason"), plan.skips))),
+        },
+        "workers": len(plan.workers),
         "limits": limits,
         "list": "asset_name" if request.lists_names else "asset_id",
         "choices": [*choices, days_to_choose(DATE, assets)],

@@ -18,7 +18,7 @@ import pytest
 
 from conftest import Run, Visit
 from dispatch import plan_page
-from dispatch.plan_page import PLAN_SCRIPT
+from dispatch.plan_page import script_of_page
 from dispatch.schema import FACETS
 from dispatch.snapshot import Snapshot
 from reference import matches
@@ -283,8 +283,8 @@ def dispatch_ids(each: Record) -> list[str]:
 
 def copied(tab: Visit, name: str) -> str:
     """Copy the filter or the command, and return what the clipboard has, or what is selected."""
-    tab.page.locator(f"#narrow [data-copy={name}]").click()
-    said = tab.page.locator(f"#narrow [data-copy={name}] + [role=status]")
+    tab.page.locator(f"#bar [data-copy={name}]").click()
+    said = tab.page.locator(f"#bar [data-copy={name}] + [role=status]")
     said.filter(has_text="e").wait_for()
     shown: str = tab.page.inner_text(f"#{name}")
     if "Selected" in said.inner_text():
@@ -532,8 +532,8 @@ def test_a_long_filter_is_laid_out_where_it_is_seen(open_page: Any, tmp_path: Pa
     assert "long" in lines.get_attribute("class")
     assert len(json.loads(lines.text_content())["$and"][1]["_id"]["$in"]) == 3_000
     assert lines.bounding_box()["height"] == 24 * 16 > short
-    page.locator("#narrow [data-copy=filter]").click()
-    page.locator("#narrow [data-copy=filter] + [role=status]").filter(has_text="e").wait_for()
+    page.locator("#bar [data-copy=filter]").click()
+    page.locator("#bar [data-copy=filter] + [role=status]").filter(has_text="e").wait_for()
     lines.scroll_into_view_if_needed()
     page.wait_for_function("() => byId('filter').innerText === byId('filter').textContent")
     page.emulate_media(media="print")
@@ -545,8 +545,8 @@ def test_a_long_filter_is_laid_out_where_it_is_seen(open_page: Any, tmp_path: Pa
 
 def test_a_choice_takes_back_what_was_said_of_a_copy(cohort: Any) -> None:
     page = cohort()
-    page.locator("#narrow [data-copy=filter]").click()
-    status = page.locator("#narrow [data-copy=filter] + [role=status]")
+    page.locator("#bar [data-copy=filter]").click()
+    status = page.locator("#bar [data-copy=filter] + [role=status]")
     status.filter(has_text="e").wait_for()
     page.get_by_role("checkbox", name="ecephys").check()
     assert status.inner_text() == ""
@@ -577,12 +577,12 @@ def test_a_value_that_is_not_listed_is_found(open_page: Any, tmp_path: Path) -> 
     names = [f"value {number:03}" for number in range(300)]
     write(make_named_plan(names), make_named_request(names), tmp_path)
     page = open_page(tmp_path).page
-    box = page.get_by_role("checkbox", name="value 250")
+    box = page.locator("#values-of-subject").get_by_role("checkbox", name="value 250")
     assert box.count() == 0
-    page.get_by_label("Search in the values of subject").fill("E 25")
+    page.get_by_label("Search: subject").fill("E 25")
     assert page.locator("#values-of-subject input").count() == 10
     box.check()
-    page.get_by_label("Search in the values of subject").fill("")
+    page.get_by_label("Search: subject").fill("")
     assert box.is_checked()
     assert page.locator("#values-of-subject input").count() == 101
     assert page.inner_text("#task-table tbody").startswith("0\tvalue 250\t")
@@ -636,12 +636,65 @@ def test_a_task_of_several_assets_counts_if_one_of_them_is_chosen(
 
 def test_the_keyboard_chooses(cohort: Any) -> None:
     page = cohort()
-    page.get_by_label("Search in the values of subject").focus()
+    page.get_by_label("Search: subject").focus()
     page.keyboard.type("771755")
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert page.inner_text("#chosen").startswith("Chosen: 14 of 300")
     assert page.evaluate("document.activeElement.type") == "checkbox"
+
+
+def test_a_link_shows_the_choice_its_figures_and_chips_in_the_first_screen(cohort: Any) -> None:
+    page = cohort("#modality=ecephys&to=2025-02-01", viewport={"width": 1400, "height": 900})
+    chips = page.locator("#chips button")
+    assert chips.all_inner_texts() == [
+        "Modality: ecephys \u00d7",
+        "Session date: to 2025-02-01 \u00d7",
+    ]
+    for seen in (chips.first, page.locator("#chosen"), page.locator("#values-of-subject")):
+        assert seen.bounding_box()["y"] < 700
+    said = re.match(r"Chosen: (\d+) of 300 assets, (\d+) of 900 tasks", page.inner_text("#chosen"))
+    assert said
+    figures = page.locator(".numbers div").all_inner_texts()
+    assert f"Assets\n{said[1]} of 300" in figures
+    assert f"Tasks\n{said[2]} of 900" in figures
+    assert f"Files\n{said[2]} of 900" in figures
+    assert "Skipped\n12 in the whole plan" in figures
+    page.locator("#dispatch").scroll_into_view_if_needed()
+    assert 0 <= chips.first.bounding_box()["y"] < 900  # it stays on the screen
+    chips.first.click()
+    assert chips.all_inner_texts() == ["Session date: to 2025-02-01 \u00d7"]
+    assert page.url.endswith("#to=2025-02-01")
+
+
+def test_values_that_are_there_come_first_in_their_natural_order(
+    open_page: Any, tmp_path: Path
+) -> None:
+    names = [f"Project {number}" for number in range(1, 31)]
+    write(make_named_plan(names), make_named_request(names), tmp_path)
+    page = open_page(tmp_path).page
+    assert list(values(page, "subject")) == names
+    page.locator("#values-of-modality").get_by_role("checkbox", name="Project 10 ").check()
+    assert list(values(page, "subject").items())[:2] == [("Project 10", 1), ("Project 1", 0)]
+    stops = "list => [...list.querySelectorAll('input')].filter(e => e.tabIndex === 0).length"
+    assert page.locator("#values-of-subject").evaluate(stops) == 1
+
+
+def test_what_is_skipped_is_downloaded_with_its_reasons(cohort: Any) -> None:
+    page = cohort()
+    with page.expect_download() as download:
+        page.locator("#download-skipped").click()
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    found = [(row["asset"], row["reason"]) for row in rows]
+    assert found == [(skip.name, skip.reason) for skip in make_plan().skips]
+
+
+def test_a_colleague_gets_the_choice_without_paths_of_this_machine(cohort: Any) -> None:
+    page = cohort("#modality=ecephys")
+    whole = shlex.split(page.locator("#command").text_content())
+    sent = shlex.split(page.locator("#portable").text_content())
+    assert sent[:2] == ["python", "code/run_capsule.py"]
+    assert sent[2:] == whole[-len(sent) + 2 :]
 
 
 def test_paper_shows_what_is_chosen_without_the_tools(cohort: Any) -> None:
@@ -662,7 +715,7 @@ def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
 
 
 def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_path: Path) -> None:
-    script = PLAN_SCRIPT.read_text()
+    script = script_of_page()
     for line in script.splitlines():
         assert len(line) <= 100
         assert not re.search(
@@ -677,16 +730,22 @@ def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_
     page.reload()
     page.locator("#date-to").focus()
     page.locator("#date-to").select_option("2025-03-03")
-    page.get_by_label("Search in the values of subject").fill("77")
+    page.get_by_label("Search: subject").fill("77")
     page.locator("#values-of-subject input").first.check()
     page.locator("#values-of-subject input").first.uncheck()
     page.locator("[data-counted=period] summary").click()
     page.locator("#search").fill("ecephys")
     page.locator("[data-column=size] button").click()
     page.locator("[data-column=id] button").click()
-    page.locator("#narrow [data-copy=filter]").click()
+    page.locator("#bar [data-copy=filter]").click()
     with page.expect_download():
         page.get_by_role("button", name="Download query.json").click()
+    with page.expect_download():
+        page.locator("#download-skipped").click()
+    page.locator("#values-of-subject input").first.press("ArrowDown")
+    page.locator("#values-of-modality input").first.check()
+    while page.locator("#chips button").count():
+        page.locator("#chips button").first.click()
     page.evaluate("location.hash = 'tasks'")
     for last in ("2025-01-07", "2025-03-08", "2027-03-08", "9000-01-01"):
         page.evaluate("last => [gather(['2025-01-06', last]), visible('\u202e')]", last)

@@ -279,7 +279,10 @@ def test_the_page_says_what_the_plan_holds(visit: Any) -> None:
 def test_search_narrows_the_rows(visit: Any) -> None:
     plan = make_plan()
     tab = visit(plan)
-    search, shown = tab.page.get_by_label("Search in all columns"), tab.page.locator("#shown")
+    search, shown = (
+        tab.page.get_by_label("Search in all columns (does not change the choice)"),
+        tab.page.locator("#shown"),
+    )
     assert shown.inner_text() == "900 tasks."
     search.fill("771755  ECEPHYS")
     names = [task.assets[0].name for task in plan.tasks]
@@ -320,7 +323,7 @@ def test_sort_takes_numbers_as_numbers_and_texts_as_texts(visit: Any) -> None:
 
 def test_rows_stay_narrowed_when_they_are_sorted(visit: Any) -> None:
     tab = visit(make_plan())
-    tab.page.get_by_label("Search in all columns").fill("behavior")
+    tab.page.get_by_label("Search in all columns (does not change the choice)").fill("behavior")
     found = tab.column(7)
     tab.page.get_by_role("button", name="Size").click()
     assert tab.column(7) != found
@@ -347,7 +350,7 @@ def test_the_keyboard_reaches_search_and_sorting(visit: Any) -> None:
 
 def test_copying_gives_the_text_or_selects_it(visit: Any) -> None:
     tab = visit(make_plan(assets=30, tasks=90))
-    for place, name in product(("#narrow", "#dispatch"), ("filter", "command")):
+    for place, name in product(("#bar", "#dispatch"), ("filter", "command")):
         tab.page.locator(f"{place} [data-copy={name}]").click()
         said = tab.page.locator(f"{place} [data-copy={name}] + [role=status]")
         said.filter(has_text="e").wait_for()
@@ -399,7 +402,7 @@ def test_the_dark_page_is_dark(visit: Any) -> None:
 
 def test_the_page_reads_without_scripts(visit: Any) -> None:
     page = visit(make_plan(), java_script_enabled=False).page
-    assert not page.get_by_label("Search in all columns").is_visible()
+    assert not page.get_by_label("Search in all columns (does not change the choice)").is_visible()
     assert not page.locator("#narrow").is_visible()
     assert "dispatch_plan.csv has all tasks" in page.inner_text("noscript")
     assert "Tasks\n900" in page.locator(".numbers div").all_inner_texts()
