@@ -159,7 +159,9 @@ function drawCounts({ labels, counts, periods, subjects }) {
   const cell = 18;
   const left = 12 + 8 * Math.max(...names.map((name) => name.length));
   const [top, bar] = [98, 56];
-  const [wide, high] = [labels.length * cell, drawn.length * cell];
+  const room = byId("assets").clientWidth - left - 90;
+  const step = Math.max(cell, Math.min(3 * cell, Math.floor(room / labels.length)));
+  const [wide, high] = [labels.length * step, drawn.length * cell];
   const most = counts.slice(0, drawn.length).flat().reduce((a, b) => Math.max(a, b), 4);
   const highest = periods.reduce((a, [, sum]) => Math.max(a, sum), 1);
   const squares = ["", "", "", ""];
@@ -168,20 +170,20 @@ function drawCounts({ labels, counts, periods, subjects }) {
     row.forEach((value, x) => {
       if (!value) return;
       const shade = Math.ceil((4 * value) / most);
-      const [right, down] = [left + x * cell, top + y * cell];
-      squares[shade - 1] += `M${right} ${down}h${cell}v${cell}h${-cell}z`;
+      const [right, down] = [left + x * step, top + y * cell];
+      squares[shade - 1] += `M${right} ${down}h${step}v${cell}h${-step}z`;
       if (value > 1) {
-        const place = { x: right + cell / 2, y: down + cell / 2 + 4, class: `more on${shade}` };
+        const place = { x: right + step / 2, y: down + cell / 2 + 4, class: `more on${shade}` };
         numbers.push(shape("text", place, String(value)));
       }
     });
   });
   const bars = periods.map(([, sum], x) => {
     const height = (sum / highest) * bar;
-    return `M${left + (x + 0.1) * cell} ${8 + bar}v${-height}h${0.8 * cell}v${height}z`;
+    return `M${left + (x + 0.1) * step} ${8 + bar}v${-height}h${0.8 * step}v${height}z`;
   });
   let gaps = "";
-  for (let x = 0; x <= labels.length; x += 1) gaps += `M${left + x * cell} ${top}v${high}`;
+  for (let x = 0; x <= labels.length; x += 1) gaps += `M${left + x * step} ${top}v${high}`;
   for (let y = 0; y <= drawn.length; y += 1) gaps += `M${left} ${top + y * cell}h${wide}`;
   const empty = { x: left, y: top, width: wide, height: high, class: "empty" };
   const shapes = [
@@ -193,8 +195,8 @@ function drawCounts({ labels, counts, periods, subjects }) {
     shape("text", { x: left - 6, y: 8 + bar, class: "left" }, "0"),
     shape("text", { x: left - 6, y: 14, class: "left" }, number(highest)),
   ];
-  for (let x = 0; x < labels.length; x += 6) {
-    shapes.push(shape("text", { x: left + x * cell, y: top - 7 }, labels[x]));
+  for (let x = 0; x < labels.length; x += Math.ceil((6 * cell) / step)) {
+    shapes.push(shape("text", { x: left + x * step, y: top - 7 }, labels[x]));
   }
   drawn.forEach(([, total], row) => {
     const y = top + row * cell + cell / 2 + 4.5;
