@@ -26,7 +26,7 @@ from dispatch.analysis_code import PIPELINE
 from dispatch.assets import Asset
 from dispatch.messages import SECRETS, plural, shorten
 from dispatch.output import count_workers
-from dispatch.plan import Plan, assets_of, numbered_tasks
+from dispatch.plan import Plan, assets_of, group_cell, numbered_tasks
 from dispatch.results import RESULTS_STORE
 from dispatch.schema import DATE, FACETS, SUBJECT, Facet
 from dispatch.tasks import Task
@@ -82,9 +82,11 @@ def render_page(plan: Plan, request: Request) -> str:
     query = None
     if request.query is not None:
         query = json.dumps(request.query, indent=2, ensure_ascii=False)
-    data = json.dumps(page_data(plan, request), separators=(",", ":"))
+    known = page_data(plan, request)
+    data = json.dumps(known, separators=(",", ":"))
     page: str = template.render(
         plan=plan,
+        groups=list(known["tasks"]["groups"]),
         assets=assets_of(plan.tasks),
         query=query,
         command=command_of(request.argv, "dry_run"),
@@ -124,10 +126,26 @@ def command_of(argv: Sequence[str], *left_out: str) -> str:
     return f"cd {shlex.quote(os.getcwd())} && {command}"
 
 
+FOLDERS_AND_SAFETY = ("input_directory", "output_directory", "overwrite")  # are each machine's own
+
+
 def portable_command_of(argv: Sequence[str], *left_out: str) -> str:
-    """Return the command as it is run in a clone of this capsule on any machine."""
-    words = flags_without(argv, *left_out, "input_directory", "output_directory")
+    """Return the command as it is run in a clone of this capsule on any machine.
+
+    Files are those of that name there.
+    """
+    words = []
+    for word in flags_without(argv, *left_out, *FOLDERS_AND_SAFETY):
+        name, sign, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+        if is_path_here(value):
+            value = os.path.basename(value)
+        words.append(f"{name}{sign}{value}")
     return shlex.join(["python", "code/run_capsule.py", *words])
+
+
+def is_path_here(value: str) -> bool:
+    """Return whether the value of a flag is the path of a file on this machine."""
+    return os.sep in value and not value.startswith("{") and os.path.isfile(value)
 
 
 def flags_without(argv: Sequence[str], *left_out: str) -> list[str]:
@@ -222,7 +240,25 @@ def task_columns(workers: list[int], tasks: list[Task], assets: list[Asset]) -> 
         columns["size"].append(task.size)
         columns["parameters"].append(parameters_of(task))
         columns["id"].append(task.id)
-    return {"worker": workers, **columns, "parameters": coded(columns["parameters"])}
+    return {
+        "worker": workers,
+        **columns,
+        "parameters": coded(columns["parameters"]),
+        "groups": group_columns(tasks),
+    }
+
+
+def group_columns(tasks: list[Task]) -> Record:
+    """Return what the assets of each task share, by its name; "" where they share nothing."""
+    groups = [task.shared_group() for task in tasks]
+    names: dict[str, None] = {}
+    for group in groups:
+        names |= dict.fromkeys(group)
+    columns = {}
+    for name in names:
+        cells = [group_cell(group[name]) if name in group else "" for group in groups]
+        columns[name] = coded(cells)
+    return columns
 
 
 def coded(values: Sequence[Any]) -> Record:

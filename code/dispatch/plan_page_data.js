@@ -10,7 +10,7 @@ const allTasks = tasks.id.map((_, task) => task);
 
 const SUBJECTS_IN_PICTURE = 200;
 const PERIODS_IN_PICTURE = 53; // a year in weeks
-const ROWS_AT_ONCE = 200; // of the table of tasks
+const ROWS_AT_ONCE = 60; // of the table of tasks, with those around what is in sight
 const VALUES_AT_ONCE = 100; // of a field to choose by
 const LONG_STRING = 10_000; // characters of a filter that fill its box, however wide the window is
 const LONGEST_ARGUMENT = 100_000; // bytes of a filter in a command; Linux takes 128 KiB

@@ -98,26 +98,29 @@ const PERIODS = {
   year: { of: (day) => Number(day.slice(0, 4)), label: (years) => digits(years, 4) },
 };
 
-// The shortest period of which a picture has room for all from the first to the last day: its name,
+// The shortest period of which all in the years that have sessions fit into a picture: its name,
 // what its columns are called, and the column of each day.
 function gather(days) {
-  let name, numbers, columns;
+  const sorted = [...days].sort();
+  const years = [...new Set(sorted.map((day) => day.slice(0, 4)))];
+  let name, columns;
   for (name of Object.keys(PERIODS)) {
-    numbers = days.map(PERIODS[name].of);
-    const first = numbers.reduce((least, each) => Math.min(least, each));
-    const last = numbers.reduce((most, each) => Math.max(most, each));
-    columns = null;
-    if (last - first < PERIODS_IN_PICTURE) {
-      columns = Array.from({ length: last - first + 1 }, (_, place) => first + place);
-      break;
+    const { of } = PERIODS[name];
+    const found = new Set();
+    for (const year of years) {
+      const [first, last] = [`${year}-01-01`, `${year}-12-31`];
+      const from = of(first < sorted[0] ? sorted[0] : first);
+      const to = of(last > sorted.at(-1) ? sorted.at(-1) : last);
+      for (let period = from; period <= to; period += 1) found.add(period);
     }
+    columns = [...found];
+    if (columns.length <= PERIODS_IN_PICTURE) break;
   }
-  columns ??= [...new Set(numbers)].sort((a, b) => a - b); // one of the days is mistaken
   const places = new Map(columns.map((each, place) => [each, place]));
   return {
     period: name,
     labels: columns.map(PERIODS[name].label),
-    column: new Map(days.map((day, place) => [day, places.get(numbers[place])])),
+    column: new Map(days.map((day) => [day, places.get(PERIODS[name].of(day))])),
   };
 }
 

@@ -3,7 +3,8 @@
 const table = byId("task-table");
 const headers = Array.from(table.tHead.rows[0].cells);
 const search = byId("search");
-const moreButton = byId("more");
+const box = table.closest("[tabindex]"); // in which the rows scroll
+const margins = table.parentElement; // in place of the rows out of sight
 
 // What a column says of a task; numbers sort as numbers.
 const COLUMNS = {
@@ -19,6 +20,11 @@ const COLUMNS = {
   parameters: (task) => tasks.parameters.values[tasks.parameters.rows[task]],
   id: (task) => tasks.id[task],
 };
+for (const [key, { values, rows }] of Object.entries(tasks.groups)) {
+  COLUMNS[`group_metadata.${key}`] = (task) => values[rows[task]];
+}
+const MONOSPACED = ["parameters", "id"];
+const CHARACTERS_AT_END = 12; // of a name that is cut in the middle
 
 function shownIn(column, task) {
   const value = COLUMNS[column](task);
@@ -26,26 +32,34 @@ function shownIn(column, task) {
   return column === "size" ? size(value) : String(value);
 }
 
-function rowOf(task) {
-  const row = make("tr", {});
-  for (const header of headers) {
-    const { column } = header.dataset;
-    const string = shownIn(column, task);
-    if (column === "assets") {
-      row.append(make("th", { scope: "row" }, string));
-    } else if (column === "first") {
-      const nameStart = string.replace(/\/+$/, "").lastIndexOf("/") + 1;
-      const folder = make("span", { class: "quiet" }, string.slice(0, nameStart));
-      row.append(make("td", {}, folder, string.slice(nameStart)));
-    } else if (column === "id") {
-      row.append(make("td", { class: "id", title: string }, make("code", {}, string)));
-    } else if (column === "parameters") {
-      row.append(make("td", {}, make("code", {}, string)));
-    } else {
-      row.append(make("td", { class: "n" }, string));
-    }
+// The path of the first file below its asset, whose name stands beside it.
+function pathBelow(url, task) {
+  const name = `/${assets.name[tasks.assets[task][0]]}/`;
+  const start = url.indexOf(name);
+  return start < 0 ? url : url.slice(start + name.length);
+}
+
+// What cuts a string in its middle, where it is too long for its column.
+function cutInMiddle(string) {
+  const characters = [...string];
+  if (characters.length <= 2 * CHARACTERS_AT_END) return [string];
+  const end = characters.splice(-CHARACTERS_AT_END).join("");
+  return [make("span", { class: "start" }, characters.join("")), make("span", {}, end)];
+}
+
+function cellOf(header, task) {
+  const { column } = header.dataset;
+  const string = shownIn(column, task);
+  const label = { "data-label": header.textContent.trim() };
+  if (header.classList.contains("n")) {
+    return make("td", { role: "cell", class: "n", ...label }, string);
   }
-  return row;
+  const shown = column === "first" ? pathBelow(string, task) : string;
+  const inside = MONOSPACED.includes(column) ? [make("code", {}, shown)] : cutInMiddle(shown);
+  if (column === "assets") {
+    return make("th", { role: "rowheader", scope: "row", title: string, ...label }, ...inside);
+  }
+  return make("td", { role: "cell", title: string, ...label }, ...inside);
 }
 
 let order = allTasks;
@@ -63,8 +77,9 @@ function listTasks() {
   listedTasks = order.filter(
     (task) => isChosenTask[task] && words.every((word) => searchedStrings[task].includes(word))
   );
-  table.tBodies[0].replaceChildren();
-  showMore();
+  table.setAttribute("aria-rowcount", listedTasks.length + 1);
+  box.scrollTop = 0;
+  drawRowsAnew();
   let sentence = `${count(data.all_tasks, "task")}.`;
   if (data.all_tasks > allTasks.length) {
     sentence = `The first ${number(allTasks.length)} of ${count(data.all_tasks, "task")};`;
@@ -76,22 +91,42 @@ function listTasks() {
   byId("shown").textContent = sentence;
 }
 
-function showMore() {
-  const body = table.tBodies[0];
-  const shown = body.rows.length;
-  body.append(...listedTasks.slice(shown, shown + ROWS_AT_ONCE).map(rowOf));
-  moreButton.hidden = body.rows.length === listedTasks.length;
-  const rows = `${number(body.rows.length)} of ${number(listedTasks.length)} rows`;
-  moreButton.textContent = `Show more: ${rows}`;
+// Rows only as they come into sight: 50,000 of them take seconds to lay out. All are equally high.
+let rowHeight = 0;
+let firstDrawn = -1;
+
+function drawRows(first) {
+  if (first === firstDrawn) return;
+  firstDrawn = first;
+  const drawn = listedTasks.slice(first, first + ROWS_AT_ONCE);
+  const rows = drawn.map((task, place) => {
+    const attributes = { role: "row", "aria-rowindex": first + place + 2 }; // the first one: header
+    return make("tr", attributes, ...headers.map((header) => cellOf(header, task)));
+  });
+  table.tBodies[0].replaceChildren(...rows);
+  // measured once, since to lay out all is what takes time
+  rowHeight ||= table.tBodies[0].getBoundingClientRect().height / rows.length || 0;
+  margins.style.paddingTop = `${first * rowHeight}px`;
+  const after = listedTasks.length - first - drawn.length;
+  margins.style.paddingBottom = `${after * rowHeight}px`;
 }
 
+function drawRowsInSight() {
+  const inSight = rowHeight ? Math.floor(box.scrollTop / rowHeight) : 0; // a box shows 25 at most
+  const step = ROWS_AT_ONCE / 4; // so that few scrolls draw anew, and some rows are there before
+  drawRows(Math.max(0, (Math.floor(inSight / step) - 1) * step));
+}
+
+function drawRowsAnew() {
+  [firstDrawn, rowHeight] = [-1, 0];
+  drawRowsInSight();
+}
+
+box.addEventListener("scroll", drawRowsInSight);
+window.addEventListener("resize", drawRowsAnew);
+window.addEventListener("beforeprint", () => drawRows(0));
+window.addEventListener("afterprint", drawRowsAnew);
 search.addEventListener("input", listTasks);
-moreButton.addEventListener("click", () => {
-  const firstNew = table.tBodies[0].rows.length;
-  showMore();
-  if (moreButton.hidden) table.closest("[tabindex]").focus();
-  table.tBodies[0].rows[firstNew].scrollIntoView({ block: "nearest" });
-});
 
 for (const header of headers) {
   header.querySelector("button").addEventListener("click", () => {

@@ -276,6 +276,28 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+# What a column of the tasks says, of all rows that are there at some time while its table is
+# scrolled by a bit more than what is seen.
+SCROLL = """async (number) => {
+  const table = document.getElementById("task-table");
+  const box = table.closest("[tabindex]");
+  const found = new Map();
+  box.scrollTop = 0;
+  for (;;) {
+    await new Promise(requestAnimationFrame);
+    for (const row of table.tBodies[0].rows) {
+      if (row.getClientRects().length) {
+        found.set(Number(row.ariaRowIndex), row.cells[number - 1].textContent.trim());
+      }
+    }
+    const before = box.scrollTop;
+    box.scrollTop += 1.5 * box.clientHeight;
+    if (box.scrollTop === before) break;
+  }
+  return [...found].sort((a, b) => a[0] - b[0]).map(([, text]) => text);
+}"""
+
+
 class Visit:
     """A page that is open, and all that it asked for or complained about."""
 
@@ -297,16 +319,8 @@ class Visit:
         dialog.dismiss()
 
     def column(self, number: int) -> list[str]:
-        """Return the texts of a column of the tasks, of all rows that can be made to show."""
-        more = self.page.locator("#more")
-        while more.is_visible():
-            more.click()
-        found: list[str] = self.page.evaluate(
-            "number => Array.from(document.querySelectorAll('#task-table tbody tr'))"
-            ".filter(row => row.getClientRects().length)"
-            ".map(row => row.cells[number - 1].textContent.trim())",
-            number,
-        )
+        """Return the texts of a column of the tasks, of all rows, as one who scrolls sees them."""
+        found: list[str] = self.page.evaluate(SCROLL, number)
         return found
 
     def headers(self) -> list[str]:
