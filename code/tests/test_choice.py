@@ -707,7 +707,7 @@ def test_paper_shows_what_is_chosen_without_the_tools(cohort: Any) -> None:
 
 
 def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
-    page = cohort("#modality=ecephys&from=2025-02-01", viewport={"width": 1200, "height": 1000})
+    page = cohort("#modality=ecephys&from=2025-02-01", viewport={"width": 1200, "height": 1400})
     assert page.inner_text("#chosen").startswith("Chosen: ")
     page.evaluate("scrollTo(0, 0)")
     if SHOTS:
