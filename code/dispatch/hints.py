@@ -230,7 +230,12 @@ def advise_on_field(option: str, field: str, lacking: list[Record]) -> None:
             if number:
                 verb = "has" if number == 1 else "have"
                 log.warning(
-                    "%s %s: %d of these records %s %s instead", option, field, number, verb, place
+                    "%s %s: %s of these records %s %s instead",
+                    option,
+                    field,
+                    f"{number:,}",
+                    verb,
+                    place,
                 )
 
 
@@ -270,7 +275,7 @@ def near_value(database: Database, paths: Sequence[str], wanted: Any) -> str:
             return f"the values of {field} are {kind}: {matches}"
     shown = []
     for value in near_spellings(wanted, counts):
-        shown.append(f"{compact(value)} ({counts[value]})")
+        shown.append(f"{compact(value)} ({counts[value]:,})")
     return f"no record has {field} {compact(wanted)}; {nearest(shown)}"
 
 

@@ -72,12 +72,13 @@ def name_twins(tasks: list[Task], strict: bool) -> None:
                 records[asset.location][asset.record_id] = asset.label
     twins = [labels for labels in by_result.values() if len(labels) > 1]
     for labels in twins:
-        text = "%d tasks have one result name, so that all but the first will fail: %s"
-        log.warning(text, len(labels), first_of(labels))
+        text = "%s have one result name, so that all but the first will fail: %s"
+        log.warning(text, plural(len(labels), "task"), first_of(labels))
     for location, labels_by_id in records.items():
         if len(labels_by_id) > 1:
             labels = [*labels_by_id.values()]
-            log.warning("%d records describe %s: %s", len(labels), location, first_of(labels))
+            number = plural(len(labels), "record")
+            log.warning("%s describe %s: %s", number, location, first_of(labels))
     if twins and strict:
         raise FailedRun(f"--strict 1: {len(twins)} result names stand for several tasks")
 

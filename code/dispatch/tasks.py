@@ -79,7 +79,9 @@ def query_to_copy(query: Record | None) -> str | None:
         return None
     string = compact(query)
     if len(string) > QUERY_LENGTH:
-        log.warning("the query is left out of the tasks: it has %d characters", len(string))
+        log.warning(
+            "the query is left out of the tasks: it has %s", plural(len(string), "character")
+        )
         return None
     return string
 

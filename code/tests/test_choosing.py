@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import string
 import struct
 import subprocess
@@ -586,3 +587,20 @@ def test_flags_without_assets_name_the_example(run: Run) -> None:
     assert f"the bundled example again: bash environment/run.sh {flags} --overwrite 1" in (
         result.error
     )
+
+
+def test_the_line_of_progress_is_cleared_before_the_last_line_on_ctrl_c(
+    start: Start, docdb: DocDB, s3: S3
+) -> None:
+    docdb.put(*(record(f"{n:04}") for n in range(300)))
+    s3.put(BUCKET, [f"{n:04}/x.nwb" for n in range(300)])
+    s3.fault = lambda _: time.sleep(1)
+    terminal = Terminal(100)
+    process = start("--query={}", "--file_extension=nwb", stderr=terminal.other)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    said = terminal.read(process)
+    assert process.returncode == 130
+    last = said.rstrip().split("\n")[-1]
+    assert "records" in last.partition("error: ")[0]  # which is told of, and taken off
+    assert "\033[Kerror: stopped by SIGINT, nothing is dispatched" in last
