@@ -254,7 +254,7 @@ class Listing:
         location = part.asset.location
         sizes = self.sizes[location]
         if file not in sizes:
-            if file in self.refused[location]:
+            if file in self.refused.get(location, ()):
                 return
             if not self.selection.takes(file, location):
                 self.refused[location].add(file)

@@ -32,6 +32,8 @@ class Selection:
         if LEFT_BEHIND.fullmatch(path):
             self.left_behind.add(f"{location}/{path}")
             return False
+        if not (self.include or self.exclude):
+            return True
         included = self.matches(self.include, path)
         excluded = self.matches(self.exclude, path)
         takes = (included or not self.include) and not excluded
