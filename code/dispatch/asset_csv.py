@@ -72,13 +72,13 @@ def read_asset_list(folder: Path) -> AssetList:
     name = known[0]
     if len(known) > 1 and name == "asset_id":
         log.info("%s: asset_id counts, %s is not used", path, known[1])
-    by_name = name != "asset_id"
+    by_name, column = name != "asset_id", columns.index(name)
     values: dict[str, None] = {}
     for line, row in rows:
         if any(row[len(columns) :]):
             more = f"has more values than there are columns: {excerpt(str(row))}"
             raise BadInput(f"{path}, line {line} {more}")
-        value = "".join(row[columns.index(name) :][:1])
+        value = "".join(row[column : column + 1])
         if value:
             values[value if by_name else spelt_as_records_do(value)] = None
     what = "asset name" if by_name else "asset id"

@@ -281,12 +281,8 @@ def near_value(database: Database, paths: Sequence[str], wanted: Any) -> str:
 
 def inner_field(database: Database, field: str, wanted: Any) -> str:
     """Return where a value lies inside of the objects of a field, "" if it is not known."""
-    paths: dict[str, None] = {}
-    for record in database.sample():
-        for path in islice(paths_of(record), PATHS_IN_HINTS):
-            if path.startswith(f"{field}."):
-                paths[path] = None
-    for path in islice(paths, 10):
+    inner = [path for path in paths_in_sample(database) if path.startswith(f"{field}.")]
+    for path in inner[:10]:
         for value, count in database.common_values(path):
             if value == wanted:
                 told = f"{path} {compact(wanted)} matches {plural(count, 'record')}"
@@ -306,11 +302,17 @@ def near_spellings(wanted: Any, counts: dict[str | int | float, int]) -> list[st
     return [values_by_spelling[name] for name in near]
 
 
-def near_fields(database: Database, field: str) -> str:
-    """Return which fields of a sample of records are named like one that they do not have."""
+def paths_in_sample(database: Database) -> list[str]:
+    """Return the paths of all fields in a sample of records, each once."""
     paths: dict[str, None] = {}
     for record in database.sample():
         paths |= dict.fromkeys(islice(paths_of(record), PATHS_IN_HINTS))
+    return list(paths)
+
+
+def near_fields(database: Database, field: str) -> str:
+    """Return which fields of a sample of records are named like one that they do not have."""
+    paths = paths_in_sample(database)
     paths_by_part: dict[str, str] = {}  # the shortest path that has these names in a row
     for path in sorted(paths, key=len):
         names = path.split(".")

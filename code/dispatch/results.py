@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dispatch.docdb import DocDB, open_docdb
@@ -30,16 +30,23 @@ def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], li
     # v1, whatever the metadata's version is: there the consumer's library looks, and writes
     store = open_docdb("v1", timeout, name, database=database, collection=collection)
     results = store.known_names([task.result for task in tasks if task.result])
-    new, processed = [], []
-    for task in tasks:
-        if task.result in results:
-            processed.append(task)
-        else:
-            new.append(task)
+    new, processed = set_apart(tasks, lambda task: task.result in results)
     log_first(logging.INFO, "processed already", [label_of(task) for task in processed])
     if tasks and not processed:
         warn_of_other_names(store, tasks)
     return new, processed
+
+
+def set_apart(tasks: list[Task], is_done: Callable[[Task], bool]) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that are left to do, and those that are done, in their order."""
+    new: list[Task] = []
+    done: list[Task] = []
+    for task in tasks:
+        if is_done(task):
+            done.append(task)
+        else:
+            new.append(task)
+    return new, done
 
 
 def warn_of_other_names(store: DocDB, tasks: list[Task]) -> None:
@@ -90,12 +97,7 @@ def set_apart_dispatched(
     ids: set[str] = set()
     for folder in folders:
         ids |= task_ids_in(Path(folder).expanduser())
-    new, dispatched = [], []
-    for task in tasks:
-        if task.id in ids:
-            dispatched.append(task)
-        else:
-            new.append(task)
+    new, dispatched = set_apart(tasks, lambda task: task.id in ids)
     if folders:
         found = f"{len(dispatched):,} of {plural(len(tasks), 'task')}"
         log.info("dispatched already, in %s: %s", first_of([*folders]), found)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from fcntl import ioctl
 from pathlib import Path
@@ -38,6 +38,20 @@ SESSION = "session.session_start_time"
 
 def names(result: Result) -> list[str]:
     return [name for task in result.tasks() for name in task["asset_name"]]
+
+
+def write_snapshot(folder: Path, records: Iterable[Record]) -> str:
+    """Write a snapshot of records into a folder; return the flag that asks it from there."""
+    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return "--docdb_snapshot=records.jsonl"
+
+
+def put_on_disk(folder: Path, assets: Iterable[str], keys: Iterable[str]) -> str:
+    """Make files below a folder, with a snapshot of their assets; return the flag that asks it."""
+    for key in keys:
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_text("")
+    return write_snapshot(folder, ({**record(name), "location": name} for name in assets))
 
 
 # ------------------------------------------------------------------------------------------ days
@@ -63,7 +77,7 @@ def test_the_days_of_sessions_are_chosen_in_both_versions(
     flags = ["--docdb_version", where]
     if where == "snapshot":
         flags = ["--docdb_snapshot=records.jsonl"]
-        (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+        write_snapshot(tmp_path, records)
     else:
         docdb.put(*records, version=where)
     for first, last, days in (
@@ -146,7 +160,7 @@ def test_a_bound_that_is_no_date_is_told_as_it_should_be_written(
         time = f"2025-03-{day:02}T12:00:00"
         records.append(record(time, session={"session_start_time": time}, created=time))
     docdb.put(*records)
-    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    write_snapshot(tmp_path, records)
     flags = ["--docdb_snapshot=records.jsonl"] if where == "snapshot" else []
     flags.append(f"--query={json.dumps({'$and': [{field: bound}, {'name': {'$ne': 'x'}}]})}")
     [warning] = [line for line in run(*flags).log.splitlines() if f"WARNING {field}" in line]
@@ -301,12 +315,7 @@ def test_patterns_choose_among_the_files(
     flags = ["--query={}", "--file_extension=.json", f"--include={include}", f"--exclude={exclude}"]
     asked = len(s3.listings())
     if where == "disk":
-        for key in KEYS:
-            (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / key).write_text("{}")
-        lines = [json.dumps({**record(name), "location": name}) for name in "ab"]
-        (tmp_path / "records.jsonl").write_text("\n".join(lines))
-        flags.append("--docdb_snapshot=records.jsonl")
+        flags.append(put_on_disk(tmp_path, "ab", KEYS))
     result = run(*flags, "--overwrite=1")
     assert plain.status == result.status == 0, result.log
     found = []
@@ -344,12 +353,7 @@ def test_what_macos_and_nfs_leave_is_no_data(
         docdb.put(record("a"), record("b"))
         s3.put(BUCKET, keys)
     else:
-        for key in keys:
-            (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / key).write_text("")
-        lines = [json.dumps({**record(name), "location": name}) for name in "ab"]
-        (tmp_path / "records.jsonl").write_text("\n".join(lines))
-        flags.append("--docdb_snapshot=records.jsonl")
+        flags.append(put_on_disk(tmp_path, "ab", keys))
     result = run(*flags)
     found = {url.partition("/a/")[2] for task in result.tasks() for url in task["file_location"]}
     assert found == set(kept)
@@ -430,12 +434,7 @@ def test_what_names_end_in_is_said_where_no_file_is_found(
     docdb.put(*map(record, "abcde"))
     flags = ["--query={}"]
     if where == "disk":
-        for key in keys:
-            (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / key).write_text("")
-        lines = [json.dumps({**record(name), "location": name}) for name in "abcde"]
-        (tmp_path / "records.jsonl").write_text("\n".join(lines))
-        flags.append("--docdb_snapshot=records.jsonl")
+        flags.append(put_on_disk(tmp_path, "abcde", keys))
     result = run(*flags, "--file_extension=.NWB")
     assert result.status == 1
     assert "names in the first 3 assets end in .nwb (12), .json (3), .nwb.zarr (1)" in result.log
@@ -463,7 +462,7 @@ def test_a_filter_that_is_slightly_off_is_put_right(
     modality = {"modality": [{"abbreviation": "behavior", "name": "Behavior"}]}
     records = [record(f"behavior_77465{n}", data_description=modality) for n in range(2)]
     docdb.put(*records)
-    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    write_snapshot(tmp_path, records)
     flags = ["--docdb_snapshot=records.jsonl"] if where == "snapshot" else []
     result = run(f"--query={json.dumps(query)}", *flags)
     assert result.status == 1
