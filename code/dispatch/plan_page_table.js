@@ -119,6 +119,7 @@ function drawRowsInSight() {
 
 function drawRowsAnew() {
   [firstDrawn, rowHeight] = [-1, 0];
+  drawRows(0); // which shows how high a row is
   drawRowsInSight();
 }
 
