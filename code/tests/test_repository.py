@@ -284,10 +284,7 @@ def test_the_errors_in_the_readme_are_those_of_the_program() -> None:
 
 
 def test_the_top_level_is_what_the_design_says() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    top = {line.split("/")[0] for line in listed.splitlines()}
+    top = {path.relative_to(ROOT).parts[0] for path in committed_files()}
     assert {name for name in top if not name.startswith(".")} == {
         "code", "environment", "data", "results", "README.md", "LICENSE",
     }  # fmt: skip
@@ -563,10 +560,19 @@ def test_a_python_that_is_too_old_is_told(tmp_path: Path) -> None:
     assert not (root / ".venv").exists()
 
 
+def committed_files() -> list[Path]:
+    """Return the files of the repository."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name]
+
+
 def test_nothing_in_the_documents_names_this_machine() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    for name in listed.splitlines():
-        text = (ROOT / name).read_bytes()
-        assert str(ROOT).encode() not in text, name
+    for path in committed_files():
+        assert str(ROOT).encode() not in path.read_bytes(), path
+
+
+def test_all_that_is_committed_is_text_but_for_the_picture_and_the_example() -> None:
+    binary = {path for path in committed_files() if b"\0" in path.read_bytes()}
+    example = {path for path in binary if path.is_relative_to(ROOT / "data")}
+    assert binary - example == {ROOT / "code" / "benchmarks" / "plan.png"}
