@@ -5,13 +5,13 @@ Knows stores by what they answer.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from dispatch.assets import Asset
 from dispatch.locations import Store, scheme_of
+from dispatch.loop import new_loop
 
 ASSETS_ASKED = 3
 ENDINGS_SHOWN = 5
@@ -22,7 +22,8 @@ def endings_in(make_stores: Callable[[], Mapping[str, Store]], assets: Iterable[
 
     One page of each is asked for; a Zarr store counts once.
     """
-    return asyncio.run(ask_for_endings(make_stores(), list(assets)[:ASSETS_ASKED]))
+    asked = list(assets)[:ASSETS_ASKED]
+    return new_loop().run_until_done(ask_for_endings(make_stores(), asked))
 
 
 async def ask_for_endings(stores: Mapping[str, Store], assets: list[Asset]) -> str:

@@ -17,6 +17,7 @@ from threading import Thread
 
 from dispatch.assets import Asset, Entry
 from dispatch.locations import Chain, Page, Store, scheme_of
+from dispatch.loop import new_loop
 from dispatch.messages import FailedRun
 from dispatch.progress import SECONDS_PER_FRAME, Progress
 from dispatch.selection import Selection
@@ -77,9 +78,10 @@ class Part:
 class Listing:
     """The files of assets, listed side by side from the moment that they are added.
 
-    One thread makes the requests, in coroutines (all that is `async`), the listers, that take parts
-    of assets from a queue: assets in the order in which they come, then the parts into which one is
-    split. As long as answers are quick, each lets one more lister begin.
+    The requests are made in coroutines (all that is `async`, of which one runs at a time), the
+    listers, that take parts of assets from a queue: assets in the order in which they come, then
+    the parts into which one is split. As long as answers are quick, each lets one more lister
+    begin.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Listing:
         self.listers: asyncio.TaskGroup
         self.begun = 0  # listers
         self.quickest: defaultdict[str, float] = defaultdict(lambda: math.inf)  # seconds by scheme
-        self.loop = asyncio.new_event_loop()
+        self.loop = new_loop()
         self.work_of_all = self.loop.create_task(self.work_side_by_side())
         Thread(target=self.run).start()
 
@@ -144,12 +146,12 @@ class Listing:
         """Give up what is under way."""
         self.loop.call_soon_threadsafe(self.work_of_all.cancel)
 
-    # ------------------------------------------------------------------- in the thread of the loop
+    # --------------------------------------------------------------------------------- in the loop
 
     def run(self) -> None:
         """List until closed, or until there is a failure."""
         try:
-            self.loop.run_until_complete(self.work_of_all)
+            self.loop.run_until_done(self.work_of_all)
         except asyncio.CancelledError:
             pass
         except Exception as failure:  # of several that come at once, the first
