@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dispatch.assets import Asset
 from dispatch.docdb import DocDB, open_docdb
 from dispatch.messages import FailedRun, first_of, log, log_first, plural, shorten
 from dispatch.output import task_ids_in
@@ -70,22 +71,27 @@ def name_twins(tasks: list[Task], strict: bool) -> None:
     after its whole analysis.
     """
     by_result: defaultdict[str, list[str]] = defaultdict(list)
-    records: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    first: dict[str, Asset] = {}  # by location; nearly all have one record
+    records: defaultdict[str, dict[str, str]] = defaultdict(dict)  # of the others
     for task in tasks:
         if task.result:
             by_result[task.result].append(label_of(task))
-        else:
-            for asset in task.assets:
-                records[asset.location][asset.record_id] = asset.label
+            continue
+        for asset in task.assets:
+            other = first.setdefault(asset.location, asset)
+            if other.record_id != asset.record_id:
+                records[asset.location] |= {
+                    other.record_id: other.label,
+                    asset.record_id: asset.label,
+                }
     twins = [labels for labels in by_result.values() if len(labels) > 1]
     for labels in twins:
         text = "%s have one result name, so that all but the first will fail: %s"
         log.warning(text, plural(len(labels), "task"), first_of(labels))
     for location, labels_by_id in records.items():
-        if len(labels_by_id) > 1:
-            labels = [*labels_by_id.values()]
-            number = plural(len(labels), "record")
-            log.warning("%s describe %s: %s", number, location, first_of(labels))
+        labels = [*labels_by_id.values()]
+        number = plural(len(labels), "record")
+        log.warning("%s describe %s: %s", number, location, first_of(labels))
     if twins and strict:
         raise FailedRun(f"--strict 1: {len(twins)} result names stand for several tasks")
 
