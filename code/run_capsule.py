@@ -66,6 +66,7 @@ from dispatch.assets import (
     read_asset,
     skips_in,
 )
+from dispatch.concurrency import Concurrency
 from dispatch.docdb import Database, open_docdb
 from dispatch.filters import combine, lists_in
 from dispatch.flags import (
@@ -99,7 +100,7 @@ from dispatch.hints import (
     warn_of_bounds,
 )
 from dispatch.inputs import hint_on_example, named_file, read_parameters, read_query
-from dispatch.listing import FIRST_CONNECTIONS, Files, Listing, most_connections
+from dispatch.listing import Files, Listing
 from dispatch.local_files import LocalFiles
 from dispatch.locations import Store
 from dispatch.messages import (
@@ -527,15 +528,13 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
     """Return what lists the files of assets side by side; None where none are looked for."""
     if not settings.file_extension:
         return None
-    most = most_connections(settings.max_connections)
     return Listing(
         make_stores(settings),
         settings.file_extension,
         progress,
         selection=Selection(settings.include, settings.exclude),
         weigh=settings.dry_run or settings.balance_by == "size",
-        first=min(most, settings.max_connections or FIRST_CONNECTIONS),
-        most=most,
+        concurrency=Concurrency(settings.max_connections),
         ready=[] if settings.docdb_snapshot else ["s3"],  # while DocDB answers
     )
 

@@ -6,8 +6,6 @@ Knows stores by what they answer, and nothing of how they are asked.
 from __future__ import annotations
 
 import asyncio
-import math
-import resource
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,28 +14,18 @@ from dataclasses import dataclass, replace
 from threading import Thread
 
 from dispatch.assets import Asset, Entry
+from dispatch.concurrency import Concurrency
 from dispatch.locations import Chain, Page, Store, scheme_of
 from dispatch.loop import new_loop
 from dispatch.messages import FailedRun
 from dispatch.progress import SECONDS_PER_FRAME, Progress
 from dispatch.selection import Selection
 
-FIRST_CONNECTIONS = 64  # that requests are made over, before it shows how many help
-MOST_CONNECTIONS = 512  # half of them do at 50 ms a request, but not at 200 ms
-MOST_WANTED = 4_096  # connections; S3 itself answers no prefix faster than a few hundred can ask
-OTHER_FILES = 64  # that the program, its other connections and git have open
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
 LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
 
 Files = dict[str, dict[str, int | None]]  # bytes by URL, by location; None where not known
-
-
-def most_connections(wanted: int) -> int:
-    """Return how many requests there may be at the same time; 0 wanted: as many as may help."""
-    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(wanted or MOST_CONNECTIONS, MOST_WANTED)
-    return max(1, min(wanted, open_files - OTHER_FILES))
 
 
 def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
@@ -80,8 +68,7 @@ class Listing:
 
     The requests are made in coroutines (all that is `async`, of which one runs at a time), the
     listers, that take parts of assets from a queue: assets in the order in which they come, then
-    the parts into which one is split. As long as answers are quick, each lets one more lister
-    begin.
+    the parts into which one is split. There are as many listers as there may be requests at once.
     """
 
     def __init__(
@@ -91,13 +78,13 @@ class Listing:
         progress: Progress,
         *,
         weigh: bool = False,  # folders that are files, by all that lies in them
-        first: int = FIRST_CONNECTIONS,  # listers
-        most: int = MOST_CONNECTIONS,
+        concurrency: Concurrency | None = None,
         ready: Iterable[str] = (),  # schemes of stores to be opened before there are assets
         selection: Selection | None = None,  # of the files with the extension
     ) -> None:
         self.stores, self.extension, self.weigh = stores, extension, weigh
-        self.progress, self.first, self.most, self.ready = progress, first, most, ready
+        self.progress, self.ready = progress, ready
+        self.concurrency = concurrency or Concurrency()
         self.selection = selection or Selection()
         self.sizes: dict[str, dict[str, int | None]] = {}  # by path below the asset, by location
         self.refused: defaultdict[str, set[str]] = defaultdict(set)  # paths that do not count
@@ -105,8 +92,7 @@ class Listing:
         self.failure: Exception | None = None
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
         self.listers: asyncio.TaskGroup
-        self.begun = 0  # listers
-        self.quickest: defaultdict[str, float] = defaultdict(lambda: math.inf)  # seconds by scheme
+        self.working = 0  # listers
         self.loop = new_loop()
         self.work_of_all = self.loop.create_task(self.work_side_by_side())
         Thread(target=self.run).start()
@@ -169,7 +155,7 @@ class Listing:
             async with asyncio.TaskGroup() as self.listers:
                 for scheme in self.ready:
                     self.listers.create_task(self.stores[scheme].open())
-                for _ in range(self.first):
+                for _ in range(int(self.concurrency.limit)):
                     self.begin_lister()
         finally:
             for store in self.stores.values():
@@ -177,13 +163,13 @@ class Listing:
 
     def begin_lister(self) -> None:
         """Begin one more lister, unless there are as many as there may be."""
-        if self.begun < self.most:
-            self.begun += 1
+        if self.working + 1 <= self.concurrency.limit:
+            self.working += 1
             self.listers.create_task(self.work())
 
     async def work(self) -> None:
-        """List one part after the other."""
-        while True:
+        """List one part after the other, until there are more listers than there may be."""
+        while self.working <= self.concurrency.limit:
             part = await self.queue.get()
             location = part.asset.location
             try:
@@ -197,6 +183,7 @@ class Listing:
             if not self.open_parts[location]:
                 self.progress.listed += 1
             self.queue.task_done()
+        self.working -= 1
 
     async def list_part(self, part: Part) -> list[Part]:
         """Count the files of a part, page by page; return the parts that it leaves to be listed.
@@ -234,17 +221,15 @@ class Listing:
     async def fetch_page(
         self, part: Part, *, after: str | None = None, token: str = "", level: bool = False
     ) -> Page:
-        """Return a page of a part; a quick one lets one more lister begin, if there is work."""
+        """Return a page of a part; if there is work, one more lister may begin for it."""
         scheme = scheme_of(part.asset.location)
         store = self.stores[scheme]
         started = time.monotonic()
         page = await store.list_page(
             part.asset.location, part.folder, after=after, token=token, level=level
         )
-        seconds = time.monotonic() - started
-        self.quickest[scheme] = min(self.quickest[scheme], seconds)
-        is_quick = seconds < 2 * self.quickest[scheme]
-        if is_quick and not store.slowed_down and not self.queue.empty():
+        if not self.queue.empty():
+            self.concurrency.adapt(scheme, time.monotonic() - started, store.refusals)
             self.begin_lister()
         return page
 

@@ -15,7 +15,7 @@ from dispatch.locations import Page, local_path
 class LocalFiles:
     """The store of file:// locations."""
 
-    slowed_down = False
+    refusals = 0
 
     def __init__(self) -> None:
         self.walked: defaultdict[str, set[str]] = defaultdict(set)  # by location, outside of it

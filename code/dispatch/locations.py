@@ -51,8 +51,8 @@ class Store(Protocol):
     """What keeps files: S3, local folders, or another one."""
 
     @property
-    def slowed_down(self) -> bool:
-        """Whether the store has asked for fewer requests."""
+    def refusals(self) -> int:
+        """How often the store has asked for fewer requests."""
 
     async def open(self) -> None:
         """Make ready what all requests need, once, however often that is called."""

@@ -37,7 +37,7 @@ class S3:
 
     def __init__(self, timeout: int, no_sign_request: bool = False) -> None:
         self.timeout, self.no_sign_request = timeout, no_sign_request
-        self.slowed_down = False
+        self.refusals = 0  # SlowDown
         self.is_open = False
         self.account: Account
         self.runtime: Runtime
@@ -108,7 +108,7 @@ class S3:
                 raise OSError(f"{fault}{hint}")
             step = min(attempt, LIST_TRIES)
             if is_slow_down:
-                self.slowed_down = True
+                self.refusals += 1
                 step -= STEPS_OF_SLOW_DOWN
             severity = logging.DEBUG if step <= 1 else logging.WARNING
             seconds = min(backoff(step), LONGEST_LIST_PAUSE)

@@ -21,8 +21,14 @@ from hypothesis import strategies as st
 from conftest import Run, fuzz
 from dispatch import s3 as aws
 from dispatch.assets import Asset
+from dispatch.concurrency import (
+    FEWEST_CONNECTIONS,
+    FIRST_CONNECTIONS,
+    OTHER_FILES,
+    Concurrency,
+)
 from dispatch.flags import to_suffix
-from dispatch.listing import FIRST_CONNECTIONS, KEYS_PER_FOLDER, OTHER_FILES, Listing, file_of
+from dispatch.listing import KEYS_PER_FOLDER, Listing, file_of
 from dispatch.local_files import LocalFiles
 from dispatch.messages import FailedRun
 from dispatch.progress import Progress
@@ -430,6 +436,51 @@ def test_after_slow_down_no_more_requests_are_made_at_once(many: int, run: Run, 
 
     all_are_found(hold, many, run, s3)
     assert most <= first
+
+
+def test_where_s3_refuses_fewer_requests_are_made_at_once(many: int, run: Run, s3: S3) -> None:
+    lock = Lock()
+    in_hand = refused = 0
+
+    def hold(environ: Any, start_response: Any) -> Any:
+        nonlocal in_hand, refused
+        with lock:
+            if in_hand >= 16:
+                refused += 1
+                return answer(503, "SlowDown")(environ, start_response)
+            in_hand += 1
+        time.sleep(0.02)
+        page = s3.list_objects(environ, start_response)
+        with lock:
+            in_hand -= 1
+        return [page]
+
+    all_are_found(hold, many, run, s3)
+    assert refused < 2 * many  # three times as many where each only pauses
+
+
+def test_refusals_lower_the_number_of_requests_and_answers_raise_it_again() -> None:
+    concurrency = Concurrency(100)
+    concurrency.adapt("s3", 0.05, 60)
+    assert 70 <= concurrency.limit < 71
+    for _ in range(10_000):
+        concurrency.adapt("s3", 0.05, 60)
+    assert concurrency.limit == 100
+    for refusals in range(61, 1_000):
+        concurrency.adapt("s3", 0.05, refusals)
+        assert FEWEST_CONNECTIONS <= concurrency.limit <= 100
+    assert concurrency.limit < FEWEST_CONNECTIONS + 1
+    for refusals in range(1_000, 10_000):  # each time one of eight: a share that is still too high
+        concurrency.adapt("s3", 0.05, 999 + (refusals - 999) // 8)
+    assert concurrency.limit < FEWEST_CONNECTIONS + 1
+
+
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_refusals_leave_no_run_without_requests(most: int) -> None:
+    concurrency = Concurrency(most)
+    for refusals in range(1, 100):
+        concurrency.adapt("s3", 0.05, refusals)
+        assert concurrency.limit == most
 
 
 def test_slow_down_is_outlived_for_longer_than_other_faults(many: int, run: Run, s3: S3) -> None:
