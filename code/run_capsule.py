@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 
 try:
-    from dispatch import signals
+    from dispatch.terminal import signals
 except ImportError:
     sys.exit("error: the folder dispatch must lie beside run_capsule.py, and Python look there")
 if __name__ == "__main__":
@@ -39,24 +39,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dispatch.analysis_code import (
-    MERGED,
-    PIPELINE,
-    SHARED_FOLDERS,
-    Panel,
-    begin_find_process,
-    check_parameters,
-    not_set,
-)
-from dispatch.asset_csv import AssetList, find_listed, list_of_assets, pick_listed
-from dispatch.assets import (
+from dispatch.assets.asset_csv import find_listed, list_of_assets, pick_listed
+from dispatch.assets.assets import (
     ASSET_FIELDS,
     Asset,
     Entry,
@@ -66,31 +57,8 @@ from dispatch.assets import (
     read_asset,
     skips_in,
 )
-from dispatch.concurrency import Concurrency
-from dispatch.docdb import Database, open_docdb
-from dispatch.filters import combine, lists_in
-from dispatch.flags import (
-    Flag,
-    build_parser,
-    flag,
-    parse_words,
-    to_date,
-    to_field,
-    to_fields,
-    to_input_folder,
-    to_level,
-    to_measure,
-    to_names,
-    to_number,
-    to_path,
-    to_positive,
-    to_string,
-    to_suffix,
-    to_switch,
-    to_version,
-)
-from dispatch.grouping import keep_latest, set_groups
-from dispatch.hints import (
+from dispatch.assets.grouping import keep_latest, set_groups
+from dispatch.assets.hints import (
     check_fields,
     explain,
     name_endings,
@@ -99,21 +67,45 @@ from dispatch.hints import (
     skip_values_without_record,
     warn_of_bounds,
 )
-from dispatch.inputs import hint_on_example, named_file, read_parameters, read_query
-from dispatch.listing import Files, Listing
-from dispatch.local_files import LocalFiles
-from dispatch.locations import Store
-from dispatch.messages import (
-    BadInput,
-    FailedRun,
-    configure_log,
-    echo,
-    log,
-    one_line,
-    plural,
-    without_secrets,
+from dispatch.files.concurrency import Concurrency
+from dispatch.files.listing import Files, Listing
+from dispatch.files.selection import Selection
+from dispatch.files.skips import report_skipped, skip_without_task
+from dispatch.given.filters import combine, lists_in
+from dispatch.given.flags import (
+    Flag,
+    build_parser,
+    parse_words,
+    to_version,
 )
-from dispatch.output import (
+from dispatch.given.inputs import hint_on_example, named_file, read_parameters, read_query
+from dispatch.given.values import Record, pasteable, rank
+from dispatch.plan.page import Request, fields_shown, write_page
+from dispatch.plan.plan import Plan, first_tasks, summarise, summarise_records, write_table
+from dispatch.records.docdb import Database, open_docdb
+from dispatch.records.schema import beside
+from dispatch.records.snapshot import open_snapshot
+from dispatch.settings import (
+    CHOOSING_FLAGS,
+    EPILOG,
+    LIMITING_FLAGS,
+    LIST_FLAGS,
+    QUERY_FLAGS,
+    ROOT,
+    Settings,
+)
+from dispatch.stores.local_files import LocalFiles
+from dispatch.stores.locations import Store
+from dispatch.stores.s3 import S3
+from dispatch.tasks.analysis_code import (
+    MERGED,
+    SHARED_FOLDERS,
+    Panel,
+    begin_find_process,
+    check_parameters,
+    not_set,
+)
+from dispatch.tasks.output import (
     check_output,
     move_plan,
     recover,
@@ -121,22 +113,13 @@ from dispatch.output import (
     write_workers,
     writing_to,
 )
-from dispatch.plan import Plan, first_tasks, summarise, summarise_records, write_table
-from dispatch.plan_page import Request, fields_shown, write_page
-from dispatch.progress import Progress
-from dispatch.results import (
+from dispatch.tasks.results import (
     RESULTS_STORE,
     name_twins,
     set_apart_dispatched,
     set_apart_processed,
 )
-from dispatch.retry import begin, result_of
-from dispatch.s3 import S3
-from dispatch.schema import DATE, LEVEL, MODALITY, PROJECT, SUBJECT, Choice, Days, beside
-from dispatch.selection import Selection
-from dispatch.skips import report_skipped, skip_without_task
-from dispatch.snapshot import open_snapshot
-from dispatch.tasks import (
+from dispatch.tasks.tasks import (
     Task,
     deal_by_size,
     deal_in_lots,
@@ -147,169 +130,61 @@ from dispatch.tasks import (
     size_of,
     task_model,
 )
-from dispatch.values import Record, pasteable, rank
+from dispatch.terminal.messages import (
+    BadInput,
+    FailedRun,
+    configure_log,
+    echo,
+    log,
+    one_line,
+    plural,
+    without_secrets,
+)
+from dispatch.terminal.progress import Progress
+from dispatch.terminal.waiting import begin, result_of
 
 if TYPE_CHECKING:
     from aind_data_schema.core.processing import DataProcess
 
 VERSION = "1.0.0"
 FEW_COLLECTIONS = (1_000_000, 20, 100)  # of garbage, of which there is little: else a third more
-ROOT = Path(__file__).resolve().parent.parent  # in Code Ocean: /, so that this is /data, /results
 
-# ---------------------------------------------------------------------------------- settings
+# -------------------------------------------------------------------------------- what you may edit
 
+# Edit here to analyse several assets in one task, where --group_by does not say it. GROUP_FIELDS
+# names the fields of the record that your grouping reads (dots reach inside), group_assets returns
+# the assets in groups: one task per group. For one task per subject and day:
+#
+#     GROUP_FIELDS = ("subject.subject_id", "session.session_start_time")
+#
+#
+#     def group_assets(assets: list[Asset]) -> list[list[Asset]]:
+#         """Return the assets of each subject and day."""
+#         groups = defaultdict(list)
+#         for asset in assets:
+#             subject = asset.record.get("subject") or {}
+#             session = asset.record.get("session") or {}
+#             day = str(session.get("session_start_time"))[:10]
+#             groups[subject.get("subject_id"), day].append(asset)
+#         return list(groups.values())
 
-# fmt: off
-@dataclass(frozen=True)
-class Settings:
-    """What one run is asked to do; the command line, app panel and README are made from it."""
-
-    query: str | None = flag(str, "FILTER", """Which records: a DocDB filter as a JSON object or
-        Python dict, or the path of a JSON file (in the working folder, else in the input folder or
-        one folder down).""", heading="Choose the assets", also="--docdb_query")
-    project_name: str | None = flag(to_string, "NAME", """Only assets of this project. This flag and
-        the next five are combined by AND, with each other and with the query.""")
-    subject_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only assets of these subjects,
-        separated by commas or blanks.""", ())
-    modality: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only assets with any of these
-        modalities, by their abbreviations, such as ecephys.""", ())
-    data_level: str | None = flag(to_level, "raw|derived", "Only raw, or only derived assets.")
-    session_from: str | None = flag(to_date, "DATE", """Only sessions of this day or later:
-        2025-03-01, 2025-03 or 2025.""")
-    session_to: str | None = flag(to_date, "DATE", "Only sessions up to the end of this day, month "
-        "or year.")
-    use_data_asset_csv: bool = flag(to_switch, "0|1", """1: the assets are those that
-        data_asset_input.csv in the input folder lists, by Code Ocean ids in a column asset_id, else
-        by names in a column asset_name; --query and the flags above are not used then.""", False)
-    asset_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only the assets with these Code Ocean
-        ids, in this order, as from the CSV, without one.""", ())
-    asset_name: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only the assets with these names,
-        in this order.""", ())
-    docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
-        $DOCDB_VERSION, else v1.""")
-    docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
-        to query instead of the live database; looked for like a query file.""")
-    filter_latest: str | None = flag(to_field, "FIELD", """Of the assets that agree in all fields of
-        --filter_by, only the one with the greatest value here, such as created.""")
-    filter_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """The fields for --filter_latest,
-        such as subject.subject_id,session.session_start_time.""", ())
-    group_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """One task for all assets that agree
-        in these fields, such as subject.subject_id.""", (), heading="Group the assets")
-    unwind_list_fields: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """An asset whose value
-        here is a list counts once for each element, in --group_by, --filter_by and --filter_latest,
-        such as data_description.modality.abbreviation.""", ())
-    drop_null_groups: bool = flag(to_switch, "0|1", """1: skip assets that lack a field to group or
-        filter by. 0: keep them as a group of their own.""", True)
-    file_extension: str | None = flag(to_suffix, "SUFFIX", """How the names of the files to find
-        end, such as nwb (for .nwb), .nwb.zarr or _probe.json; a folder with such a name is one
-        file. Blank: none, a task names the asset alone.""", heading="Find the files")
-    include: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """Only files whose path below the
-        asset matches any of these, in which * stands for any letters, slashes too.""", ())
-    exclude: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """No files whose path below the
-        asset matches any of these.""", ())
-    split_files: bool = flag(to_switch, "0|1", """1: one task per file. 0: one task per asset, with
-        all of its files. Without a file extension, or for grouped assets, it has no effect.""",
-        True)
-    max_connections: int = flag(to_number, "N", """Maximum number of requests to S3 at the same
-        time. 0: as many as help.""", 0)
-    no_sign_request: bool = flag(to_switch, "0|1", """1: ask S3 without credentials, as anyone may
-        ask public buckets.""", False)
-    timeout: int = flag(to_positive, "SECONDS", """How long one attempt at a request to DocDB or S3
-        may take; then it is retried, a few times.""", 60)
-    analysis_code: str | Path = flag(str, "auto|none|FILE", """What every task says of the code that
-        will run it. auto: in a pipeline of Code Ocean, the capsule that --analysis_capsule names,
-        with the fixed parameters; elsewhere nothing. none: nothing. FILE: the code in this file, a
-        Code of aind-data-schema as JSON; looked for like a query file.""", "auto",
-        heading="Say what will run")
-    analysis_capsule: str = flag(to_string, "NAME", """The capsule of the running pipeline that will
-        run the tasks: its id, or a part of its name in the pipeline.""", "wrapper")
-    skip_processed: bool = flag(to_switch, "0|1", """1: leave out the tasks whose result is in the
-        results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
-        $DOCDB_COLLECTION.""", False)
-    skip_dispatched: tuple[str, ...] = flag(to_names, "FOLDER,FOLDER", """Leave out the tasks that
-        are in the worker folders of earlier dispatches, in these output folders.""", ())
-    max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
-        heading="Share out the work", also="--max_number_of_tasks_dispatched")
-    max_jobs: int | None = flag(to_positive, "N", """Maximum number of worker folders. Blank: as
-        many as --tasks_per_job takes; without that too, one for each task that says its code, else
-        50.""", also="--num_parallel_workers")
-    tasks_per_job: int | None = flag(to_positive, "N", """N tasks in each worker folder; with
-        --max_jobs at least N, and with --balance_by size N on the average.""")
-    balance_by: str = flag(to_measure, "count|size", """What is shared out evenly. count: the tasks,
-        in their order. size: the bytes of their files; needs --file_extension.""", "count")
-    dry_run: bool = flag(to_switch, "0|1", """1: dispatch nothing, but show what would be: the first
-        tasks on the terminal, all of them in dispatch_plan.csv and dispatch_plan.html in the output
-        folder.""", False, heading="Folders and safety")
-    input_directory: Path = flag(to_input_folder, "FOLDER", """Where the CSV, query, parameter and
-        snapshot files are looked for.""", ROOT / "data")
-    output_directory: Path = flag(to_path, "FOLDER", "Where the worker folders are written.", ROOT /
-        "results")
-    overwrite: bool = flag(to_switch, "0|1", "1: replace the worker folders of an earlier run.",
-        False)
-    strict: bool = flag(to_switch, "0|1", """1: fail when an asset or id would be skipped, instead
-        of going on without it.""", False)
-    # fmt: on
-
-    # What is no flag itself:
-    own_filter: Record = field(default_factory=dict)  # of --query
-    whole_filter: Record | None = None  # of all flags that choose records; None: a list does
-    asset_list: AssetList | None = None
-    argv: tuple[str, ...] = ()  # the flags as they were given
-
-    @property
-    def choices(self) -> list[Choice]:
-        """What the flags of the form ask for."""
-        choices = []
-        if self.project_name:
-            choices.append(Choice(PROJECT, (self.project_name,)))
-        if self.subject_id:
-            choices.append(Choice(SUBJECT, self.subject_id))
-        if self.modality:
-            choices.append(Choice(MODALITY, self.modality))
-        if self.data_level:
-            choices.append(Choice(LEVEL, (self.data_level,)))
-        if self.session_from or self.session_to:
-            choices.append(Days(DATE, (), self.session_from, self.session_to))
-        return choices
-
-    @property
-    def fields_in_use(self) -> tuple[str, ...]:
-        """The fields of a record that the flags for filtering and grouping read."""
-        latest = (self.filter_latest,) if self.filter_latest else ()
-        return (*latest, *self.filter_by, *self.group_by)
-
-    @property
-    def no_code(self) -> str | None:
-        """Why the tasks do not say which code will run them; None if they do."""
-        if self.analysis_code == "auto":
-            return not_set(PIPELINE)
-        return "--analysis_code none" if self.analysis_code == "none" else None
+GROUP_FIELDS: tuple[str, ...] = ()
 
 
-QUERY_FLAGS = ("query", "project_name", "subject_id", "modality", "data_level", "session_from",
-               "session_to")  # fmt: skip
-LIST_FLAGS = ("use_data_asset_csv", "asset_id", "asset_name")
-LIMITING_FLAGS = ("max_tasks", "max_number_of_tasks_dispatched")
-CHOOSING_FLAGS = (*QUERY_FLAGS, "docdb_query", *LIST_FLAGS)
+def group_assets(assets: list[Asset]) -> list[list[Asset]]:
+    """Return the assets in groups: those that agree in the fields of --group_by, else each alone.
+
+    Groups are ordered by their values, the assets of each by name.
+    """
+    if not any(asset.group for asset in assets):
+        return [[asset] for asset in assets]
+    groups: defaultdict[Any, list[Asset]] = defaultdict(list)
+    for asset in assets:
+        groups[rank(list(asset.group.values()))].append(asset)
+    return [sorted(groups[key], key=attrgetter("name", "record_id")) for key in sorted(groups)]
 
 
-EPILOG = """\
-examples:
-  every .nwb file of a subject's assets, one task per file, for at most 50 workers:
-    run_capsule.py --query '{"subject.subject_id": "774659"}' --file_extension .nwb
-
-  the latest sorting of each session of a project, one task per subject, only looked at:
-    run_capsule.py --project_name "Dynamic Routing" --data_level derived --group_by \\
-      subject.subject_id --filter_latest created --filter_by session.session_start_time --dry_run 1
-
-  the assets listed in data_asset_input.csv, shared out among 20 workers by the size of their files:
-    run_capsule.py --use_data_asset_csv 1 --file_extension .zarr --max_jobs 20 --balance_by size
-
-A blank value (--flag=) means the default. 0 and 1 may be written false and true, or no and yes; a
-list is a,b or ["a", "b"], and joined where it is given twice. Environment: AWS_* as for every AWS
-tool, DOCDB_HOST, DOCDB_VERSION, LOG_LEVEL; for --skip_processed DOCDB_DATABASE, DOCDB_COLLECTION;
-in a pipeline of Code Ocean CO_PIPELINE_ID, CO_COMPUTATION_ID, CODEOCEAN_API_TOKEN,
-CODEOCEAN_DOMAIN."""
+# -------------------------------------------------------------------------------------------- flags
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, dict[str, Flag]]:
@@ -394,39 +269,35 @@ def check_settings(settings: Settings) -> None:
             log.warning("--unwind_list_fields: nothing is grouped or filtered by %s", path)
 
 
-# ------------------------------------------------------------------------------------ assets
-
-# Edit here to analyse several assets in one task, where --group_by does not say it. GROUP_FIELDS
-# names the fields of the record that your grouping reads (dots reach inside), group_assets returns
-# the assets in groups: one task per group. For one task per subject and day:
-#
-#     GROUP_FIELDS = ("subject.subject_id", "session.session_start_time")
-#
-#
-#     def group_assets(assets: list[Asset]) -> list[list[Asset]]:
-#         """Return the assets of each subject and day."""
-#         groups = defaultdict(list)
-#         for asset in assets:
-#             subject = asset.record.get("subject") or {}
-#             session = asset.record.get("session") or {}
-#             day = str(session.get("session_start_time"))[:10]
-#             groups[subject.get("subject_id"), day].append(asset)
-#         return list(groups.values())
-
-GROUP_FIELDS: tuple[str, ...] = ()
+# ------------------------------------------------------------------------------------------ records
 
 
-def group_assets(assets: list[Asset]) -> list[list[Asset]]:
-    """Return the assets in groups: those that agree in the fields of --group_by, else each alone.
+def open_database(settings: Settings) -> Database:
+    """Return what answers the filter."""
+    if settings.whole_filter is not None:
+        log.info("the filter: %s", pasteable(settings.whole_filter))
+    if settings.docdb_snapshot:
+        return open_snapshot(settings.docdb_snapshot)
+    return open_docdb(settings.docdb_version, settings.timeout)
 
-    Groups are ordered by their values, the assets of each by name.
-    """
-    if not any(asset.group for asset in assets):
-        return [[asset] for asset in assets]
-    groups: defaultdict[Any, list[Asset]] = defaultdict(list)
-    for asset in assets:
-        groups[rank(list(asset.group.values()))].append(asset)
-    return [sorted(groups[key], key=attrgetter("name", "record_id")) for key in sorted(groups)]
+
+def fields_to_ask(settings: Settings) -> list[str]:
+    """Return the fields of a record that are asked for, none of them inside another one."""
+    wanted = {*ASSET_FIELDS, *GROUP_FIELDS, *settings.unwind_list_fields}
+    wanted |= beside(settings.fields_in_use) | lists_in(settings.own_filter).keys()
+    for choice in settings.choices:
+        if len(choice.values) > 1:
+            wanted |= set(choice.facet.paths)
+    if not settings.drop_null_groups:
+        # of a list, a projection gives the objects alone; here the others count as lacking a field
+        wanted |= {name.partition(".")[0] for name in settings.unwind_list_fields}
+    if settings.dry_run:
+        wanted |= fields_shown()
+    tops = tuple(f"{name}." for name in wanted)
+    return sorted(name for name in wanted if not name.startswith(tops))
+
+
+# ------------------------------------------------------------------------------------------- assets
 
 
 def choose_assets(
@@ -463,31 +334,6 @@ def choose_assets(
     return entries
 
 
-def fields_to_ask(settings: Settings) -> list[str]:
-    """Return the fields of a record that are asked for, none of them inside another one."""
-    wanted = {*ASSET_FIELDS, *GROUP_FIELDS, *settings.unwind_list_fields}
-    wanted |= beside(settings.fields_in_use) | lists_in(settings.own_filter).keys()
-    for choice in settings.choices:
-        if len(choice.values) > 1:
-            wanted |= set(choice.facet.paths)
-    if not settings.drop_null_groups:
-        # of a list, a projection gives the objects alone; here the others count as lacking a field
-        wanted |= {name.partition(".")[0] for name in settings.unwind_list_fields}
-    if settings.dry_run:
-        wanted |= fields_shown()
-    tops = tuple(f"{name}." for name in wanted)
-    return sorted(name for name in wanted if not name.startswith(tops))
-
-
-def open_database(settings: Settings) -> Database:
-    """Return what answers the filter."""
-    if settings.whole_filter is not None:
-        log.info("the filter: %s", pasteable(settings.whole_filter))
-    if settings.docdb_snapshot:
-        return open_snapshot(settings.docdb_snapshot)
-    return open_docdb(settings.docdb_version, settings.timeout)
-
-
 def find_assets(
     settings: Settings, database: Database, progress: Progress, listing: Listing | None
 ) -> list[Entry]:
@@ -516,7 +362,7 @@ def find_assets(
     return entries
 
 
-# ------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def make_stores(settings: Settings) -> dict[str, Store]:
@@ -539,7 +385,7 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
     )
 
 
-# ------------------------------------------------------------------------------------- tasks
+# -------------------------------------------------------------------------------------------- tasks
 
 
 def make_tasks(
@@ -572,7 +418,7 @@ def make_tasks(
                 yield Task(assets, part, size_of(part or [], sizes), parameters, query)
 
 
-# ----------------------------------------------------------------------------------- workers
+# ------------------------------------------------------------------------------------------ workers
 
 
 def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
@@ -592,59 +438,7 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
     return workers
 
 
-def show_plan(plan: Plan, settings: Settings) -> None:
-    """Write the plan of a dry run into the output folder, and print its first tasks."""
-    output = settings.output_directory
-    request = Request(
-        query=settings.whole_filter,
-        argv=settings.argv,
-        choosing_flags=CHOOSING_FLAGS,
-        limiting_flags=LIMITING_FLAGS,
-        lists_names=bool(settings.asset_list and settings.asset_list.by_name),
-        keeps_latest=bool(settings.filter_latest),
-        input_folder=settings.input_directory,
-        output=output,
-        overwrite=settings.overwrite,
-    )
-    with staged(output, overwrite=True) as staging:
-        write_table(plan, staging / "dispatch_plan.csv")
-        write_page(plan, request, staging / "dispatch_plan.html")
-        move_plan(staging, output)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    table = first_tasks(plan, width)
-    if settings.whole_filter is not None:
-        table = f"filter: {pasteable(settings.whole_filter)}\n{table}"
-    try:
-        print(table, flush=True)
-    except OSError:  # a pipe that is closed, a disk that is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-# -------------------------------------------------------------------------------------- main
-
-
-def dispatch(settings: Settings) -> None:
-    """Do what the settings ask for, from records to worker folders."""
-    started = time.monotonic()
-    output = settings.output_directory
-    with writing_to(output):
-        recover(output)
-        check_output(output, settings.overwrite or settings.dry_run)
-    plan = make_plan(settings)
-    done = "dispatched to" if plan.workers else "nothing new to dispatch to"
-    summary = summarise(
-        plan,
-        by_size=settings.balance_by == "size",
-        tells_processed=settings.skip_processed,
-        tells_dispatched=bool(settings.skip_dispatched),
-    )
-    with writing_to(output):
-        if settings.dry_run:
-            show_plan(plan, settings)
-            done = "dry run, nothing is dispatched, the plan is in"
-        else:
-            write_workers(plan.workers, output, settings.overwrite)
-    log.info("%s %s: %s, %.1f s", done, output, summary, time.monotonic() - started)
+# --------------------------------------------------------------------------------------------- plan
 
 
 def make_plan(settings: Settings) -> Plan:
@@ -711,6 +505,61 @@ def ask_for_code(
     file = settings.analysis_code if isinstance(settings.analysis_code, Path) else None
     panel = Panel(fixed, sets, is_to_be_known=settings.skip_processed)
     return begin_find_process(file, settings.analysis_capsule, panel, settings.timeout)
+
+
+def show_plan(plan: Plan, settings: Settings) -> None:
+    """Write the plan of a dry run into the output folder, and print its first tasks."""
+    output = settings.output_directory
+    request = Request(
+        query=settings.whole_filter,
+        argv=settings.argv,
+        choosing_flags=CHOOSING_FLAGS,
+        limiting_flags=LIMITING_FLAGS,
+        lists_names=bool(settings.asset_list and settings.asset_list.by_name),
+        keeps_latest=bool(settings.filter_latest),
+        input_folder=settings.input_directory,
+        output=output,
+        overwrite=settings.overwrite,
+    )
+    with staged(output, overwrite=True) as staging:
+        write_table(plan, staging / "dispatch_plan.csv")
+        write_page(plan, request, staging / "dispatch_plan.html")
+        move_plan(staging, output)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    table = first_tasks(plan, width)
+    if settings.whole_filter is not None:
+        table = f"filter: {pasteable(settings.whole_filter)}\n{table}"
+    try:
+        print(table, flush=True)
+    except OSError:  # a pipe that is closed, a disk that is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# --------------------------------------------------------------------------------------------- main
+
+
+def dispatch(settings: Settings) -> None:
+    """Do what the settings ask for, from records to worker folders."""
+    started = time.monotonic()
+    output = settings.output_directory
+    with writing_to(output):
+        recover(output)
+        check_output(output, settings.overwrite or settings.dry_run)
+    plan = make_plan(settings)
+    done = "dispatched to" if plan.workers else "nothing new to dispatch to"
+    summary = summarise(
+        plan,
+        by_size=settings.balance_by == "size",
+        tells_processed=settings.skip_processed,
+        tells_dispatched=bool(settings.skip_dispatched),
+    )
+    with writing_to(output):
+        if settings.dry_run:
+            show_plan(plan, settings)
+            done = "dry run, nothing is dispatched, the plan is in"
+        else:
+            write_workers(plan.workers, output, settings.overwrite)
+    log.info("%s %s: %s, %.1f s", done, output, summary, time.monotonic() - started)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dispatch.tasks import Task, deal_by_size, deal_in_order
+from dispatch.tasks.tasks import Task, deal_by_size, deal_in_order
 
 ROUNDS = 200
 

@@ -37,7 +37,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 
 from servers import BUCKET, EXTENSIONS, SHAPES, World, asset_name  # noqa: E402
 
-from dispatch.listing import file_of  # noqa: E402
+from dispatch.files.listing import file_of  # noqa: E402
 
 LATENCY = 0.05
 THREADS = 64  # of the other methods

@@ -1,1 +1,1 @@
-"""What run_capsule.py stands on: a room for each concern, which imports only those below it."""
+"""The rooms of the program, in folders named for what they stand for; imports go down only."""

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pipelines import pipeline, repository  # noqa: F401  (fixtures)
 
-from dispatch import tasks
+from dispatch.tasks import tasks
 from forks import Server, run_in_a_fork
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 

@@ -18,21 +18,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / ".codeocean" / "app-panel.json"
 sys.path.insert(0, str(ROOT / "code"))
 
-import run_capsule  # noqa: E402
-from dispatch.flags import (  # noqa: E402
+from dispatch.given.flags import (  # noqa: E402
     to_date,
     to_field,
-    to_fields,
     to_level,
     to_measure,
-    to_names,
     to_number,
     to_positive,
-    to_string,
     to_suffix,
     to_switch,
     to_version,
 )
+from dispatch.settings import Settings  # noqa: E402
 
 # Folders are Code Ocean's own, and its results folder is empty at every start.
 NOT_IN_PANEL = ("--input_directory", "--output_directory", "--overwrite")
@@ -43,6 +40,7 @@ ICONS = {
     "Say what will run": "🔬",
     "Share out the work": "👥",
     "Folders and safety": "🛟",
+    "Expert": "🧪",
 }
 LIMITS: dict[Any, dict[str, Any]] = {
     to_switch: {"value_type": "integer", "minimum": 0, "maximum": 1},
@@ -52,12 +50,8 @@ LIMITS: dict[Any, dict[str, Any]] = {
     to_level: {"value_type": "string", "pattern": "^(raw|derived)?$"},
     to_measure: {"value_type": "string", "pattern": "^(count|size)?$"},
     to_date: {"value_type": "string", "pattern": "^([0-9]{4}(-[0-9]{2}){0,2})?$"},
-    to_names: {"value_type": "string"},
-    to_fields: {"value_type": "string"},
     to_field: {"value_type": "string", "pattern": "^[^,]*$"},
     to_suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
-    str: {"value_type": "string"},
-    to_string: {"value_type": "string"},
 }
 
 
@@ -70,7 +64,7 @@ def stable_id(name: str) -> str:
 def flags_by_heading() -> dict[str, list[Field[Any]]]:
     """Return the settings that are flags, by the heading that they stand under."""
     flags: dict[str, list[Field[Any]]] = {}
-    for setting in fields(run_capsule.Settings):
+    for setting in fields(Settings):
         if setting.metadata:
             heading = setting.metadata.get("heading") or list(flags)[-1]
             flags.setdefault(heading, []).append(setting)
@@ -85,25 +79,39 @@ def shown_default(setting: Field[Any]) -> str:
     return str(int(default) if isinstance(default, bool) else default)
 
 
+def fields_by_category() -> dict[str, list[Field[Any]]]:
+    """Return the settings that are fields of the app panel, by their category; experts' last."""
+    in_sight: dict[str, list[Field[Any]]] = {}
+    expert = []
+    for heading, flags in flags_by_heading().items():
+        in_sight[heading] = []
+        for setting in flags:
+            if f"--{setting.name}" in NOT_IN_PANEL:
+                continue
+            if setting.metadata.get("expert"):
+                expert.append(setting)
+            else:
+                in_sight[heading].append(setting)
+    return {**in_sight, "Expert": expert}
+
+
 def app_panel() -> str:
     """Return the text of .codeocean/app-panel.json."""
     categories, parameters = [], []
-    for heading, flags in flags_by_heading().items():
-        categories.append({"id": stable_id(heading), "name": heading, "icon": ICONS[heading]})
-        for setting in flags:
-            flag, said = f"--{setting.name}", setting.metadata
-            if flag in NOT_IN_PANEL:
-                continue
+    for name, settings in fields_by_category().items():
+        categories.append({"id": stable_id(name), "name": name, "icon": ICONS[name]})
+        for setting in settings:
+            said = setting.metadata
             parameters.append(
                 {
-                    "id": stable_id(flag),
-                    "category": stable_id(heading),
+                    "id": stable_id(f"--{setting.name}"),
+                    "category": stable_id(name),
                     "name": setting.name.replace("_", " ").capitalize(),
                     "param_name": setting.name,
                     "description": said["help"],
                     "help_text": said["help"],
                     "type": "text",
-                    **LIMITS[said["convert"]],
+                    **LIMITS.get(said["convert"], {"value_type": "string"}),
                     "default_value": shown_default(setting),
                 }
             )
@@ -130,7 +138,7 @@ def flag_table() -> str:
             said, default = setting.metadata, shown_default(setting)
             also = f"<br>also `{said['also']}`" if "also" in said else ""
             if isinstance(setting.default, Path):
-                default = f"<root>/{setting.default.relative_to(run_capsule.ROOT)}"
+                default = f"<root>/{setting.default.relative_to(ROOT)}"
             shown = f"`{default}`" if default else ""
             value = said["metavar"].replace("|", "\\|")
             lines.append(f"| `--{setting.name} {value}`{also} | {shown} | {said['help']} |")

@@ -29,7 +29,7 @@ from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
 from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
 
 from conftest import ROOT, Result, Run, Task
-from dispatch.analysis_code import OF_THE_LIBRARY
+from dispatch.tasks.analysis_code import OF_THE_LIBRARY
 from standins import BUCKET, RESULTS, S3, TOKEN, DocDB, Fault, Request, record
 from test_faults import DOCDB_FAULTS, UNANSWERED
 

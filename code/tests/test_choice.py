@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import Run, Visit
-from dispatch import plan_page
-from dispatch.plan_page import script_of_page
-from dispatch.schema import FACETS
-from dispatch.snapshot import Snapshot
+from dispatch.plan import page as plan_page
+from dispatch.plan.page import script_of_page
+from dispatch.records.schema import FACETS
+from dispatch.records.snapshot import Snapshot
 from reference import matches
 from standins import DocDB, record
 from test_plan import (

@@ -26,9 +26,9 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import PROGRAM, Result, Run, Start, fuzz
-from dispatch.date_ranges import bounds_without_time, odd_bounds
-from dispatch.schema import DATE, Days
-from dispatch.selection import Selection
+from dispatch.assets.date_ranges import bounds_without_time, odd_bounds
+from dispatch.files.selection import Selection
+from dispatch.records.schema import DATE, Days
 from reference import matches
 from standins import BUCKET, S3, DocDB, record
 

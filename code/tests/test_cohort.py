@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import run_capsule
 from conftest import Run, a_task, fuzz
-from dispatch.messages import BadInput, FailedRun
-from dispatch.tasks import deal_by_size
+from dispatch.tasks.tasks import deal_by_size
+from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, reached, record
 
 Record = dict[str, Any]

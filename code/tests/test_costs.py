@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "code" / "benchmarks"))
 from benchmark import PROGRAM, Figure, run_program, services
 from servers import World, asset_name
 
-from dispatch.s3 import read_page
+from dispatch.stores.s3 import read_page
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - where files cost next to nothing
 FEW, MANY = 1_000, 6_000  # assets of 20 objects, with one file each

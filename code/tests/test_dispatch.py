@@ -22,16 +22,16 @@ from hypothesis import strategies as st
 import run_capsule
 import standins
 from conftest import PROGRAM, ROOT, Result, Run, a_task, fuzz
-from dispatch import docdb as live_docdb
-from dispatch import inputs
-from dispatch.asset_csv import AssetList, find_listed, read_asset_list
-from dispatch.assets import ASSET_FIELDS, Asset
-from dispatch.lock import lock
-from dispatch.messages import BadInput, FailedRun
-from dispatch.output import write_workers
-from dispatch.rest import LONGEST_PAUSE
-from dispatch.tasks import Task, deal_in_order, render_tasks
-from dispatch.values import as_list
+from dispatch.assets.asset_csv import AssetList, find_listed, read_asset_list
+from dispatch.assets.assets import ASSET_FIELDS, Asset
+from dispatch.given import inputs
+from dispatch.given.values import as_list
+from dispatch.records import docdb as live_docdb
+from dispatch.records.rest import LONGEST_PAUSE
+from dispatch.tasks.lock import lock
+from dispatch.tasks.output import write_workers
+from dispatch.tasks.tasks import Task, deal_in_order, render_tasks
+from dispatch.terminal.messages import BadInput, FailedRun
 from reference import expected_files
 from standins import BUCKET, S3, DocDB, record
 
@@ -696,10 +696,10 @@ def test_an_edited_group_assets_makes_one_task_per_group(
 ) -> None:
     source = PROGRAM.read_text()
     start = source.index("GROUP_FIELDS: tuple")
-    end = source.index("def choose_assets")
+    end = source.index("# ---", start)
     edited = tmp_path / "code" / "run_capsule.py"
     edited.parent.mkdir()
-    edited.write_text(source[:start] + GROUPING.strip() + "\n\n\n" + source[end:])
+    edited.write_text(f"{source[:start]}{GROUPING.strip()}\n\n\n{source[end:]}")
     shutil.copytree(PROGRAM.with_name("dispatch"), edited.with_name("dispatch"))
     subjects = {"a": "1", "b": "2", "c": "1", "d": "1", "e": "left out", "f": "3"}
     docdb.put(*(record(name, subject={"subject_id": s}) for name, s in subjects.items()))

@@ -27,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Result, Run, Start
-from dispatch.messages import echo, keep_secret
+from dispatch.terminal.messages import echo, keep_secret
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Fault, Request, record
 
 Application = Callable[..., Any]

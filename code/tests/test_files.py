@@ -19,20 +19,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run, fuzz
-from dispatch import s3 as aws
-from dispatch.assets import Asset
-from dispatch.concurrency import (
+from dispatch.assets.assets import Asset
+from dispatch.files.concurrency import (
     FEWEST_CONNECTIONS,
     FIRST_CONNECTIONS,
     OTHER_FILES,
     Concurrency,
 )
-from dispatch.flags import to_suffix
-from dispatch.listing import KEYS_PER_FOLDER, Listing, file_of
-from dispatch.local_files import LocalFiles
-from dispatch.messages import FailedRun
-from dispatch.progress import Progress
-from dispatch.s3 import read_page
+from dispatch.files.listing import KEYS_PER_FOLDER, Listing, file_of
+from dispatch.given.flags import to_suffix
+from dispatch.stores import s3 as aws
+from dispatch.stores.local_files import LocalFiles
+from dispatch.stores.s3 import read_page
+from dispatch.terminal.messages import FailedRun
+from dispatch.terminal.progress import Progress
 from reference import expected_bytes, expected_files
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, Proxy, Request, record
 from test_faults import answer
@@ -70,7 +70,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
         "AWS_DEFAULT_REGION": "us-west-2",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("dispatch.s3.backoff", lambda _: 0.01)
+    monkeypatch.setattr("dispatch.stores.s3.backoff", lambda _: 0.01)
     s3.put(BUCKET, [])
 
     def start() -> Listing:
@@ -103,7 +103,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
 def small_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages, and what depends on them, be a tenth as large."""
     s3.page = 100
-    monkeypatch.setattr("dispatch.listing.KEYS_PER_FOLDER", KEYS_PER_FOLDER // 10)
+    monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", KEYS_PER_FOLDER // 10)
 
 
 # Folders with their markers, and the siblings that sort around them: before "/" come "!", "-", ".".
@@ -122,8 +122,8 @@ trees = st.sets(paths, max_size=40) | st.sets(keys_of_trees, max_size=40)
 def test_a_server_with_small_pages_gives_what_brute_force_finds(
     in_a_row: int, per_folder: int, s3: S3, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dispatch.listing.PAGES_IN_A_ROW", in_a_row)
-    monkeypatch.setattr("dispatch.listing.KEYS_PER_FOLDER", per_folder)
+    monkeypatch.setattr("dispatch.files.listing.PAGES_IN_A_ROW", in_a_row)
+    monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", per_folder)
 
     def check(keys: set[str], extension: str, page: int, weigh: bool) -> None:
         s3.backend.buckets[BUCKET].keys.clear()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import Run, fuzz
-from dispatch.asset_csv import AssetList, find_listed
-from dispatch.messages import BadInput
-from dispatch.snapshot import Snapshot
+from dispatch.assets.asset_csv import AssetList, find_listed
+from dispatch.records.snapshot import Snapshot
+from dispatch.terminal.messages import BadInput
 from reference import matches
 from standins import DocDB, record
 

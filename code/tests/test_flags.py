@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import run_capsule
 from conftest import PROGRAM, Run
-from dispatch.flags import (
+from dispatch.given.flags import (
     to_date,
     to_input_folder,
     to_level,
@@ -26,7 +26,8 @@ from dispatch.flags import (
     to_switch,
     to_version,
 )
-from dispatch.messages import BadInput
+from dispatch.settings import Settings
+from dispatch.terminal.messages import BadInput
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -378,4 +379,4 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
 )))  # fmt: skip
 def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:
     with suppress(BadInput):
-        assert isinstance(run_capsule.parse_settings(words), run_capsule.Settings)
+        assert isinstance(run_capsule.parse_settings(words), Settings)

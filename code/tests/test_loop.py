@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import fuzz
-from dispatch.loop import Loop, new_loop, running_loop
+from dispatch.stores.loop import Loop, new_loop, running_loop
 
 SHORT, LONG = 0.002, 0.5  # seconds: far enough apart for a busy machine
 

@@ -20,17 +20,17 @@ import pandas as pd
 import pytest
 
 from conftest import Run, Visit
-from dispatch.assets import Asset, Entry, Skip
-from dispatch.plan import Plan, assets_of, cell, write_table
-from dispatch.plan_page import (
+from dispatch.assets.assets import Asset, Entry, Skip
+from dispatch.plan.page import (
     Request,
     command_of,
     portable_command_of,
     render_page,
     write_page,
 )
-from dispatch.tasks import Task
-from run_capsule import CHOOSING_FLAGS, ROOT
+from dispatch.plan.plan import Plan, assets_of, cell, write_table
+from dispatch.settings import CHOOSING_FLAGS, ROOT
+from dispatch.tasks.tasks import Task
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:

@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 
 import run_capsule
 from conftest import FUZZ_SECONDS, ROOT, fuzz
-from dispatch import inputs
-from dispatch.asset_csv import read_asset_list
-from dispatch.assets import Asset, Skip
-from dispatch.aws import Account
-from dispatch.grouping import keep_latest, set_groups
-from dispatch.messages import BadInput, FailedRun, one_line
-from dispatch.progress import Progress
-from dispatch.snapshot import open_snapshot
-from dispatch.tasks import render_tasks
-from dispatch.values import compact
+from dispatch.assets.asset_csv import read_asset_list
+from dispatch.assets.assets import Asset, Skip
+from dispatch.assets.grouping import keep_latest, set_groups
+from dispatch.given import inputs
+from dispatch.given.values import compact
+from dispatch.records.snapshot import open_snapshot
+from dispatch.stores.aws import Account
+from dispatch.tasks.tasks import render_tasks
+from dispatch.terminal.messages import BadInput, FailedRun, one_line
+from dispatch.terminal.progress import Progress
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request
 
 # ------------------------------------------------------------------------------------ the readers
@@ -183,9 +183,9 @@ def env(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_SECRET_ACCESS_KEY": SECRET,
     }.items():
         monkeypatch.setenv(name, value)
-    for room in ("retry", "s3"):
+    for room in ("terminal.waiting", "stores.s3"):
         monkeypatch.setattr(f"dispatch.{room}.backoff", lambda _: 0.01)
-    monkeypatch.setattr("dispatch.s3.Account", cache(Account))  # is slow to make
+    monkeypatch.setattr("dispatch.stores.s3.Account", cache(Account))  # is slow to make
 
 
 def slow_down(_: Any, start_response: Any) -> list[bytes]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import REAL_RECORDS, Result, Run, fuzz
-from dispatch.schema import DATE, LEVEL, LEVELS, MODALITIES, MODALITY
+from dispatch.records.schema import DATE, LEVEL, LEVELS, MODALITIES, MODALITY
 from reference import matches
 from standins import DocDB, record
 

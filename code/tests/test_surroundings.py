@@ -24,8 +24,8 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import PROGRAM, Result, Run, Start, fuzz
-from dispatch.output import IN_MOVE
-from dispatch.s3 import read_page
+from dispatch.stores.s3 import read_page
+from dispatch.tasks.output import IN_MOVE
 from standins import BUCKET, ERROR, S3, SECRET, TOKEN, CodeOcean, DocDB, Fault, Request, record
 from test_faults import fails
 
@@ -257,7 +257,9 @@ sys.addaudithook(signal_once)
 """
 
 
-@pytest.mark.parametrize("module", ["argparse", "dispatch.analysis_code", "dispatch.values"])
+@pytest.mark.parametrize(
+    "module", ["argparse", "dispatch.tasks.analysis_code", "dispatch.given.values"]
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_in_its_first_moments(
     module: str, number: signal.Signals, start: Start, tmp_path: Path

@@ -1,0 +1,64 @@
+"""What names end in, where no file was found: asked of a few assets, for a hint.
+
+Knows stores by what they answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from dispatch.assets.assets import Asset
+from dispatch.stores.locations import Store, scheme_of
+from dispatch.stores.loop import new_loop
+
+ASSETS_ASKED = 3
+ENDINGS_SHOWN = 5
+
+
+def endings_in(make_stores: Callable[[], Mapping[str, Store]], assets: Iterable[Asset]) -> str:
+    """Return what the names in the first assets end in, in words, "" if there are none.
+
+    One page of each is asked for; a Zarr store counts once.
+    """
+    asked = list(assets)[:ASSETS_ASKED]
+    return new_loop().run_until_done(ask_for_endings(make_stores(), asked))
+
+
+async def ask_for_endings(stores: Mapping[str, Store], assets: list[Asset]) -> str:
+    """Return the most frequent endings with their numbers, in words."""
+    counts: Counter[str] = Counter()
+    try:
+        for asset in assets:
+            store = stores[scheme_of(asset.location)]
+            pages = [await store.list_page(asset.location, "", after=None, token="", level=False)]
+            for folder in pages[0].folders[:10]:  # of a local asset
+                pages.append(
+                    await store.list_page(asset.location, folder, after=None, token="", level=False)
+                )
+            names: set[str] = set()
+            for page in pages:
+                names |= set(map(whole_name, [*page.sizes, *page.folders]))
+            counts.update(filter(None, map(ending_of, names)))
+    finally:
+        for store in stores.values():
+            await store.close()
+    shown = [f"{ending} ({number:,})" for ending, number in counts.most_common(ENDINGS_SHOWN)]
+    return ", ".join(shown)
+
+
+def whole_name(path: str) -> str:
+    """Return the path of a file, or of the Zarr store or other file of folders that it lies in."""
+    inside = re.match(r"(?:.*?/)??[^/]*\.(?:zarr|nwb|n5)(?=/)", path)
+    return inside[0] if inside else path
+
+
+def ending_of(path: str) -> str:
+    """Return what a name ends in, such as .nwb or .nwb.zarr, "" for a folder or a bare name."""
+    name = path.rpartition("/")[2]
+    ending = re.search(r"(?<=.)(\.[A-Za-z]\w{0,9})?\.[A-Za-z0-9]\w{0,9}$", name)
+    if not ending:
+        return ""
+    is_double = name.endswith((".zarr", ".gz", ".n5", ".bz2"))
+    return ending[0] if is_double else f".{name.rpartition('.')[2]}"

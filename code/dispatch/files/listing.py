@@ -1,0 +1,329 @@
+"""The files of assets: which names count, and how assets are listed side by side.
+
+Knows stores by what they answer, and nothing of how they are asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+from threading import Thread
+
+from dispatch.assets.assets import Asset, Entry
+from dispatch.files.concurrency import Concurrency
+from dispatch.files.selection import Selection
+from dispatch.stores.locations import Chain, Page, Store, scheme_of
+from dispatch.stores.loop import new_loop
+from dispatch.terminal.messages import FailedRun
+from dispatch.terminal.progress import SECONDS_PER_FRAME, Progress
+
+PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
+KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
+LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
+
+Files = dict[str, dict[str, int | None]]  # bytes by URL, by location; None where not known
+
+
+def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
+    """Return the file that a path below an asset belongs to, and the closed folder it lies in.
+
+    A folder is closed, and nothing in it looked at, when its name has the extension, which makes
+    it a file itself, or is a Zarr store's. Both are None where there is none.
+
+    >>> file_of("ecephys/probeA.nwb/units/id/0", ".nwb")
+    ('ecephys/probeA.nwb', 'ecephys/probeA.nwb')
+    >>> file_of("ecephys/lfp.zarr/notes.nwb", ".nwb")
+    (None, 'ecephys/lfp.zarr')
+    >>> file_of("behavior/session.nwb", ".nwb")
+    ('behavior/session.nwb', None)
+    """
+    if extension not in path and ".zarr/" not in path:  # as most are
+        return None, None
+    end = path.find("/")
+    while end >= 0:
+        folder = path[:end]
+        if folder.endswith(extension):
+            return folder, folder
+        if folder.endswith(".zarr"):
+            return None, folder
+        end = path.find("/", end + 1)
+    return path if path.endswith(extension) else None, None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an asset that is listed by itself: what lies in a folder, after a path."""
+
+    asset: Asset
+    folder: str = ""  # a path below the asset that ends in a slash, or ""
+    after: str | None = None
+
+
+class Listing:
+    """The files of assets, listed side by side from the moment that they are added.
+
+    The requests are made in coroutines (all that is `async`, of which one runs at a time), the
+    listers, that take parts of assets from a queue: assets in the order in which they come, then
+    the parts into which one is split. There are as many listers as there may be requests at once.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],  # by scheme
+        extension: str,
+        progress: Progress,
+        *,
+        weigh: bool = False,  # folders that are files, by all that lies in them
+        concurrency: Concurrency | None = None,
+        ready: Iterable[str] = (),  # schemes of stores to be opened before there are assets
+        selection: Selection | None = None,  # of the files with the extension
+    ) -> None:
+        self.stores, self.extension, self.weigh = stores, extension, weigh
+        self.progress, self.ready = progress, ready
+        self.concurrency = concurrency or Concurrency()
+        self.selection = selection or Selection()
+        self.sizes: dict[str, dict[str, int | None]] = {}  # by path below the asset, by location
+        self.refused: defaultdict[str, set[str]] = defaultdict(set)  # paths that do not count
+        self.open_parts: Counter[str] = Counter()  # their number, by location
+        self.failure: Exception | None = None
+        self.queue: asyncio.Queue[Part] = asyncio.Queue()
+        self.listers: asyncio.TaskGroup
+        self.working = 0  # listers
+        self.loop = new_loop()
+        self.work_of_all = self.loop.create_task(self.work_side_by_side())
+        Thread(target=self.run).start()
+
+    # ------------------------------------------------------------- called by the thread that waits
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """List assets, but for those whose location is listed already."""
+        if self.failure:
+            raise self.failure
+        parts = []
+        for asset in entries:
+            if isinstance(asset, Asset) and asset.location not in self.sizes:
+                self.sizes[asset.location] = {}
+                parts.append(Part(asset))
+        self.progress.assets += len(parts)
+        self.loop.call_soon_threadsafe(self.enqueue, parts)
+
+    def files(self) -> Files:
+        """Wait for all assets; return their files, ordered; raise what listing one of them did."""
+        self.progress.complete = True
+        all_listed = asyncio.run_coroutine_threadsafe(self.queue.join(), self.loop)
+        while not self.failure and not all_listed.done():
+            self.progress.update()
+            wait([all_listed], SECONDS_PER_FRAME)
+        if self.failure:
+            raise self.failure
+        files: Files = {}
+        for location, sizes in self.sizes.items():
+            store = self.stores[scheme_of(location)]
+            files[location] = {}
+            for path in sorted(sizes):
+                files[location][store.url_of(location, path)] = sizes[path]
+        return files
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self.loop.call_soon_threadsafe(self.work_of_all.cancel)
+
+    # --------------------------------------------------------------------------------- in the loop
+
+    def run(self) -> None:
+        """List until closed, or until there is a failure."""
+        try:
+            self.loop.run_until_done(self.work_of_all)
+        except asyncio.CancelledError:
+            pass
+        except Exception as failure:  # of several that come at once, the first
+            self.failure = getattr(failure, "exceptions", [failure])[0]
+
+    def enqueue(self, parts: Iterable[Part]) -> None:
+        """Queue parts."""
+        for part in parts:
+            self.open_parts[part.asset.location] += 1
+            self.queue.put_nowait(part)
+
+    async def work_side_by_side(self) -> None:
+        """List what is queued, with as many listers as there may be."""
+        try:
+            async with asyncio.TaskGroup() as self.listers:
+                for scheme in self.ready:
+                    self.listers.create_task(self.stores[scheme].open())
+                for _ in range(int(self.concurrency.limit)):
+                    self.begin_lister()
+        finally:
+            for store in self.stores.values():
+                await store.close()
+
+    def begin_lister(self) -> None:
+        """Begin one more lister, unless there are as many as there may be."""
+        if self.working + 1 <= self.concurrency.limit:
+            self.working += 1
+            self.listers.create_task(self.work())
+
+    async def work(self) -> None:
+        """List one part after the other, until there are more listers than there may be."""
+        while self.working <= self.concurrency.limit:
+            part = await self.queue.get()
+            location = part.asset.location
+            try:
+                self.enqueue(await self.list_part(part))
+            except (FailedRun, ImportError):
+                raise
+            except Exception as error:
+                asset = f"{location} of asset {part.asset.name}"
+                raise FailedRun(f"cannot list {asset}: {error}") from None
+            self.open_parts[location] -= 1
+            if not self.open_parts[location]:
+                self.progress.listed += 1
+            self.queue.task_done()
+        self.working -= 1
+
+    async def list_part(self, part: Part) -> list[Part]:
+        """Count the files of a part, page by page; return the parts that it leaves to be listed.
+
+        When a page ends inside a folder that is one file or a Zarr store, the next request starts
+        after it: a store of a million chunks costs one page, and there are never more requests
+        than pages. A part that goes on for many pages is split, if there is a way to.
+        """
+        parts: list[Part] = []
+        after, token, pages = part.after, "", 0
+        chain = Chain()
+        while True:
+            page = await self.fetch_page(part, after=after, token=token)
+            chain.check(page)
+            for path, size in page.sizes.items():
+                self.count_file(part, path, size)
+            parts += self.parts_in(part, page.folders)
+            if not page.token:
+                return parts
+            pages += 1
+            token = page.token
+            if not page.sizes or not page.is_ordered:
+                continue
+            paths = list(page.sizes)
+            if pages >= PAGES_IN_A_ROW:
+                split_parts = await self.split(part, paths)
+                if split_parts is not None:
+                    return [*parts, *split_parts]
+            after = paths[-1]
+            passed = self.folder_to_pass(after)
+            if passed:
+                after = max(after, f"{passed}/{LAST_CHARACTER}")
+                token = ""
+
+    async def fetch_page(
+        self, part: Part, *, after: str | None = None, token: str = "", level: bool = False
+    ) -> Page:
+        """Return a page of a part; if there is work, one more lister may begin for it."""
+        scheme = scheme_of(part.asset.location)
+        store = self.stores[scheme]
+        started = time.monotonic()
+        page = await store.list_page(
+            part.asset.location, part.folder, after=after, token=token, level=level
+        )
+        if not self.queue.empty():
+            self.concurrency.adapt(scheme, time.monotonic() - started, store.refusals)
+            self.begin_lister()
+        return page
+
+    def count_file(self, part: Part, path: str, size: int) -> None:
+        """Count an object, or a folder, to the file that it lies in, if it lies in one."""
+        file, closed = file_of(path, self.extension)
+        if file is None:
+            return
+        location = part.asset.location
+        sizes = self.sizes[location]
+        if file not in sizes:
+            if file in self.refused.get(location, ()):
+                return
+            if not self.selection.takes(file, location):
+                self.refused[location].add(file)
+                return
+            self.progress.files += 1
+            sizes[file] = 0
+        known = sizes[file]
+        if closed and not self.weigh:  # not all of it is listed
+            sizes[file] = None
+        elif known is not None:
+            sizes[file] = known + size
+
+    def folder_to_pass(self, path: str) -> str | None:
+        """Return the folder around a path in which nothing more is of interest, if there is one."""
+        file, closed = file_of(path, self.extension)
+        if file and self.weigh:
+            return None
+        return closed
+
+    def parts_in(self, part: Part, folders: Iterable[str]) -> list[Part]:
+        """Count the folders that are files themselves; return those to be listed, as parts."""
+        parts = []
+        for folder in folders:
+            self.count_file(part, folder, 0)
+            if not self.folder_to_pass(folder):
+                parts.append(replace(part, folder=folder, after=None))
+        return parts
+
+    async def split(self, part: Part, paths: list[str]) -> list[Part] | None:
+        """Count the files ahead of a page that need no listing; return the parts left to list.
+
+        From the folder of the part down to the last of the page's paths, the subfolders ahead are
+        asked for, level by level, and become parts; the last part goes on after the page. It ends,
+        with None if that is at once, where a folder holds objects, or subfolders so small that a
+        request for each would cost more than pages.
+        """
+        parts: list[Part] = []
+        folder, last = part.folder, paths[-1]
+        while is_worth_splitting(folder, paths):
+            objects, subfolders = await self.list_level(replace(part, folder=folder))
+            for path, size in objects.items():
+                if path > last:
+                    self.count_file(part, path, size)
+            ahead, folder = [], ""
+            for subfolder in subfolders:
+                if subfolder > last:
+                    ahead.append(subfolder)
+                elif last.startswith(subfolder):
+                    folder = subfolder
+            parts += self.parts_in(part, ahead)
+            if not folder or not self.parts_in(part, [folder]):
+                return parts
+        if folder == part.folder:
+            return None
+        return [*parts, replace(part, folder=folder, after=last)]
+
+    async def list_level(self, part: Part) -> tuple[dict[str, int], list[str]]:
+        """Return the sizes of the objects that lie right in a folder, and its subfolders."""
+        objects: dict[str, int] = {}
+        subfolders: list[str] = []
+        token = last = ""
+        chain = Chain()
+        while True:
+            page = await self.fetch_page(part, token=token, level=True)
+            chain.check(page)
+            newest = max([*page.sizes, *page.folders], default=last)
+            if newest < last:
+                raise OSError("pages that go back, so that there is no end to them")
+            objects |= page.sizes
+            subfolders += page.folders
+            token, last = page.token, newest
+            if not token:
+                return objects, subfolders
+
+
+def is_worth_splitting(folder: str, paths: list[str]) -> bool:
+    """Return whether a folder holds nothing but large subfolders, by the paths of a page."""
+    inside = [path[len(folder) :] for path in paths if path.startswith(folder) and path != folder]
+    subfolders = set()
+    for path in inside:
+        name, slash, _ = path.partition("/")
+        if not slash:
+            return False
+        subfolders.add(name)
+    return len(inside) >= KEYS_PER_FOLDER * len(subfolders)

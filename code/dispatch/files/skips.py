@@ -1,0 +1,44 @@
+"""What is skipped: which assets no task will stand for, and how that is told.
+
+Knows assets and their files; no store and no database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+
+from dispatch.assets.assets import Asset, Skip
+from dispatch.files.listing import Files
+from dispatch.terminal.messages import FailedRun, log_first
+
+
+def skip_without_task(
+    assets: list[Asset], groups: list[list[Asset]], files: Files | None, no_files: str
+) -> list[Skip]:
+    """Return a skip for each asset that no task will stand for, such as one with no files."""
+    grouped = set()
+    for group in groups:
+        grouped |= {asset.record_id for asset in group}
+    skips: dict[str, Skip] = {}
+    for asset in assets:
+        if asset.record_id not in grouped:
+            skips[asset.record_id] = Skip("left out by group_assets", asset.label)
+        elif files is not None and not files[asset.location]:
+            where = f"{asset.name} ({asset.location})"
+            skips[asset.record_id] = Skip(no_files, where)
+    return list(skips.values())
+
+
+def report_skipped(skips: list[Skip], strict: bool) -> None:
+    """Log what is skipped by name; raise FailedRun if nothing may be."""
+    by_reason: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
+    for skip in skips:
+        severity = logging.INFO if skip.asked else logging.WARNING
+        by_reason[severity, skip.reason].append(skip.name)
+    for (severity, reason), names in by_reason.items():
+        log_first(severity, f"skipped, {reason}", names)
+    faults = [skip for skip in skips if not skip.asked]
+    if faults and strict:
+        first = f"{faults[0].name}: {faults[0].reason}"
+        raise FailedRun(f"--strict 1: {len(faults)} would be skipped, first {first}")

@@ -1,0 +1,189 @@
+"""The flags: the table that the command line, the app panel and the documents are made from.
+
+The story alone imports it; rooms get what they need as plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from dispatch.assets.asset_csv import AssetList
+from dispatch.given.flags import (
+    flag,
+    names_of,
+    to_date,
+    to_field,
+    to_fields,
+    to_input_folder,
+    to_level,
+    to_measure,
+    to_names,
+    to_number,
+    to_path,
+    to_positive,
+    to_string,
+    to_suffix,
+    to_switch,
+    to_version,
+)
+from dispatch.given.values import Record
+from dispatch.records.schema import DATE, LEVEL, MODALITY, PROJECT, SUBJECT, Choice, Days
+from dispatch.tasks.analysis_code import PIPELINE, not_set
+
+ROOT = Path(__file__).resolve().parents[2]  # in Code Ocean: /, so that this is /data, /results
+
+
+# fmt: off
+@dataclass(frozen=True)
+class Settings:
+    """What one run is asked to do; the command line, app panel and README are made from it."""
+
+    query: str | None = flag(str, "FILTER", """Which records: a DocDB filter as a JSON object or
+        Python dict, or the path of a JSON file (in the working folder, else in the input folder or
+        one folder down).""", heading="Choose the assets", also="--docdb_query", kind="query")
+    project_name: str | None = flag(to_string, "NAME", """Only assets of this project. This flag and
+        the next five are combined by AND, with each other and with the query.""", kind="query")
+    subject_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only assets of these subjects,
+        separated by commas or blanks.""", (), kind="query")
+    modality: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only assets with any of these
+        modalities, by their abbreviations, such as ecephys.""", (), kind="query")
+    data_level: str | None = flag(to_level, "raw|derived", "Only raw, or only derived assets.",
+        kind="query")
+    session_from: str | None = flag(to_date, "DATE", """Only sessions of this day or later:
+        2025-03-01, 2025-03 or 2025.""", kind="query")
+    session_to: str | None = flag(to_date, "DATE", "Only sessions up to the end of this day, month "
+        "or year.", kind="query")
+    use_data_asset_csv: bool = flag(to_switch, "0|1", """1: the assets are those that
+        data_asset_input.csv in the input folder lists, by Code Ocean ids in a column asset_id, else
+        by names in a column asset_name; --query and the flags above are not used then.""", False,
+        kind="list")
+    asset_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only the assets with these Code Ocean
+        ids, in this order, as from the CSV, without one.""", (), kind="list")
+    asset_name: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only the assets with these names,
+        in this order.""", (), kind="list")
+    docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
+        $DOCDB_VERSION, else v1.""", expert=True)
+    docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
+        to query instead of the live database; looked for like a query file.""")
+    filter_latest: str | None = flag(to_field, "FIELD", """Of the assets that agree in all fields of
+        --filter_by, only the one with the greatest value here, such as created.""")
+    filter_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """The fields for --filter_latest,
+        such as subject.subject_id,session.session_start_time.""", ())
+    group_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """One task for all assets that agree
+        in these fields, such as subject.subject_id.""", (), heading="Group the assets")
+    unwind_list_fields: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """An asset whose value
+        here is a list counts once for each element, in --group_by, --filter_by and --filter_latest,
+        such as data_description.modality.abbreviation.""", (), expert=True)
+    drop_null_groups: bool = flag(to_switch, "0|1", """1: skip assets that lack a field to group or
+        filter by. 0: keep them as a group of their own.""", True, expert=True)
+    file_extension: str | None = flag(to_suffix, "SUFFIX", """How the names of the files to find
+        end, such as nwb (for .nwb), .nwb.zarr or _probe.json; a folder with such a name is one
+        file. Blank: none, a task names the asset alone.""", heading="Find the files")
+    include: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """Only files whose path below the
+        asset matches any of these, in which * stands for any letters, slashes too.""", ())
+    exclude: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """No files whose path below the
+        asset matches any of these.""", ())
+    split_files: bool = flag(to_switch, "0|1", """1: one task per file. 0: one task per asset, with
+        all of its files. Without a file extension, or for grouped assets, it has no effect.""",
+        True)
+    max_connections: int = flag(to_number, "N", """Maximum number of requests to S3 at the same
+        time. 0: as many as help.""", 0, expert=True)
+    no_sign_request: bool = flag(to_switch, "0|1", """1: ask S3 without credentials, as anyone may
+        ask public buckets.""", False, expert=True)
+    timeout: int = flag(to_positive, "SECONDS", """How long one attempt at a request to DocDB or S3
+        may take; then it is retried, a few times.""", 60, expert=True)
+    analysis_code: str | Path = flag(str, "auto|none|FILE", """What every task says of the code that
+        will run it. auto: in a pipeline of Code Ocean, the capsule that --analysis_capsule names,
+        with the fixed parameters; elsewhere nothing. none: nothing. FILE: the code in this file, a
+        Code of aind-data-schema as JSON; looked for like a query file.""", "auto",
+        heading="Say what will run", expert=True)
+    analysis_capsule: str = flag(to_string, "NAME", """The capsule of the running pipeline that will
+        run the tasks: its id, or a part of its name in the pipeline.""", "wrapper", expert=True)
+    skip_processed: bool = flag(to_switch, "0|1", """1: leave out the tasks whose result is in the
+        results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
+        $DOCDB_COLLECTION.""", False)
+    skip_dispatched: tuple[str, ...] = flag(to_names, "FOLDER,FOLDER", """Leave out the tasks that
+        are in the worker folders of earlier dispatches, in these output folders.""", (),
+        expert=True)
+    max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
+        heading="Share out the work", also="--max_number_of_tasks_dispatched", kind="limit")
+    max_jobs: int | None = flag(to_positive, "N", """Maximum number of worker folders. Blank: as
+        many as --tasks_per_job takes; without that too, one for each task that says its code, else
+        50.""", also="--num_parallel_workers")
+    tasks_per_job: int | None = flag(to_positive, "N", """N tasks in each worker folder; with
+        --max_jobs at least N, and with --balance_by size N on the average.""", expert=True)
+    balance_by: str = flag(to_measure, "count|size", """What is shared out evenly. count: the tasks,
+        in their order. size: the bytes of their files; needs --file_extension.""", "count")
+    dry_run: bool = flag(to_switch, "0|1", """1: dispatch nothing, but show what would be: the first
+        tasks on the terminal, all of them in dispatch_plan.csv and dispatch_plan.html in the output
+        folder.""", False, heading="Folders and safety")
+    input_directory: Path = flag(to_input_folder, "FOLDER", """Where the CSV, query, parameter and
+        snapshot files are looked for.""", ROOT / "data")
+    output_directory: Path = flag(to_path, "FOLDER", "Where the worker folders are written.",
+        ROOT / "results")
+    overwrite: bool = flag(to_switch, "0|1", "1: replace the worker folders of an earlier run.",
+        False)
+    strict: bool = flag(to_switch, "0|1", """1: fail when an asset or id would be skipped, instead
+        of going on without it.""", False)
+
+    # What is no flag itself:
+    own_filter: Record = field(default_factory=dict)  # of --query
+    whole_filter: Record | None = None  # of all flags that choose records; None: a list does
+    asset_list: AssetList | None = None
+    argv: tuple[str, ...] = ()  # the flags as they were given
+    # fmt: on
+
+    @property
+    def choices(self) -> list[Choice]:
+        """What the flags of the form ask for."""
+        choices = []
+        if self.project_name:
+            choices.append(Choice(PROJECT, (self.project_name,)))
+        if self.subject_id:
+            choices.append(Choice(SUBJECT, self.subject_id))
+        if self.modality:
+            choices.append(Choice(MODALITY, self.modality))
+        if self.data_level:
+            choices.append(Choice(LEVEL, (self.data_level,)))
+        if self.session_from or self.session_to:
+            choices.append(Days(DATE, (), self.session_from, self.session_to))
+        return choices
+
+    @property
+    def fields_in_use(self) -> tuple[str, ...]:
+        """The fields of a record that the flags for filtering and grouping read."""
+        latest = (self.filter_latest,) if self.filter_latest else ()
+        return (*latest, *self.filter_by, *self.group_by)
+
+    @property
+    def no_code(self) -> str | None:
+        """Why the tasks do not say which code will run them; None if they do."""
+        if self.analysis_code == "auto":
+            return not_set(PIPELINE)
+        return "--analysis_code none" if self.analysis_code == "none" else None
+
+
+QUERY_FLAGS = names_of(fields(Settings), "query")
+LIST_FLAGS = names_of(fields(Settings), "list")
+LIMITING_FLAGS = names_of(fields(Settings), "limit", aliases=True)
+CHOOSING_FLAGS = (*names_of(fields(Settings), "query", aliases=True), *LIST_FLAGS)
+
+
+EPILOG = """\
+examples:
+  every .nwb file of a subject's assets, one task per file, for at most 50 workers:
+    run_capsule.py --query '{"subject.subject_id": "774659"}' --file_extension .nwb
+
+  the latest sorting of each session of a project, one task per subject, only looked at:
+    run_capsule.py --project_name "Dynamic Routing" --data_level derived --group_by \\
+      subject.subject_id --filter_latest created --filter_by session.session_start_time --dry_run 1
+
+  the assets listed in data_asset_input.csv, shared out among 20 workers by the size of their files:
+    run_capsule.py --use_data_asset_csv 1 --file_extension .zarr --max_jobs 20 --balance_by size
+
+A blank value (--flag=) means the default. 0 and 1 may be written false and true, or no and yes; a
+list is a,b or ["a", "b"], and joined where it is given twice. Environment: AWS_* as for every AWS
+tool, DOCDB_HOST, DOCDB_VERSION, LOG_LEVEL; for --skip_processed DOCDB_DATABASE, DOCDB_COLLECTION;
+in a pipeline of Code Ocean CO_PIPELINE_ID, CO_COMPUTATION_ID, CODEOCEAN_API_TOKEN,
+CODEOCEAN_DOMAIN."""

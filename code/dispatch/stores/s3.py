@@ -1,0 +1,317 @@
+"""S3 as a store: what is asked, page by page, what the answer is, and what is tried again.
+
+Knows how S3 words listings and errors. Who asks and where, `aws` knows; how requests travel, `crt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from urllib.parse import quote, unquote_plus
+from xml.etree import ElementTree
+
+from dispatch.stores.aws import Account, hint_on, told_by
+from dispatch.stores.crt import Answer, NoAnswer, Place, Runtime
+from dispatch.stores.locations import Page
+from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
+from dispatch.terminal.waiting import TRIES, backoff
+
+LIST_TRIES = 7  # of a request to S3
+LONGEST_LIST_PAUSE = 3  # seconds
+LONGEST_SLOW_DOWN = 300  # seconds that S3 may answer a request with SlowDown
+STEPS_OF_SLOW_DOWN = 5  # by which the first pauses are shorter there: others are served
+LARGEST_PAGE = 16_000_000  # bytes: 1,000 keys of 1,024 bytes, each as %XX, with all that S3 adds
+ELSEWHERE = re.compile(  # codes with which S3 says that a bucket is in another region
+    "<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException)<"
+)
+EXPRESS = "--x-s3"  # what the names of directory buckets end in
+
+
+class S3:
+    """The store of s3:// locations."""
+
+    def __init__(self, timeout: int, no_sign_request: bool = False) -> None:
+        self.timeout, self.no_sign_request = timeout, no_sign_request
+        self.refusals = 0  # SlowDown
+        self.is_open = False
+        self.account: Account
+        self.runtime: Runtime
+        self.places: dict[str, Place] = {}  # by bucket
+        self.opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Look for credentials, region and endpoint, once; raise FailedRun."""
+        if self.is_open:
+            return
+        async with self.opening:
+            if self.is_open:
+                return
+            longest = TRIES * self.timeout  # AWS's tools retry on their own
+            try:
+                finding = asyncio.to_thread(Account, self.timeout, self.no_sign_request)
+                self.account = await asyncio.wait_for(finding, longest)
+            except TimeoutError:
+                raise FailedRun(f"AWS: no credentials in {longest} s") from None
+            self.runtime = Runtime(self.account.certificates, self.timeout, LARGEST_PAGE)
+            self.is_open = True
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self.is_open:
+            self.runtime.close()
+
+    def url_of(self, location: str, path: str) -> str:
+        """Return the URL of a file, by its path below the location."""
+        return f"{location}/{path}"
+
+    async def list_page(
+        self, location: str, folder: str, *, after: str | None, token: str, level: bool
+    ) -> Page:
+        """Return a page of what lies in a folder below a location, after a path.
+
+        What may be transient is retried after a pause that grows. Raise OSError where it is not,
+        PermissionError where S3 refuses.
+        """
+        bucket, _, prefix = location.partition("://")[2].partition("/")
+        top = f"{prefix}/"
+        last = "" if after is None else f"{top}{after}"
+        query = listing_query(f"{top}{folder}", last, token, level)
+
+        async def ask() -> Page:
+            if bucket.endswith(EXPRESS):
+                asked = (bucket, f"{top}{folder}", token, level)
+                page = await asyncio.to_thread(self.account.page_of, *asked)
+                return without_top(page, len(top))
+            return read_page(await self.ask(bucket, query), last, len(top), f"{top}{folder}")
+
+        first_asked = time.monotonic()
+        attempt = 0
+        while True:
+            attempt += 1
+            is_patient = time.monotonic() - first_asked < LONGEST_SLOW_DOWN
+            tries = LIST_TRIES
+            try:
+                return await self.try_page(ask)
+            except PermissionError as error:
+                raise PermissionError(f"{echo(str(error))}{hint_on(error)}") from None
+            except OSError as error:
+                fault, hint = echo(reason_of(error)), hint_on(error)
+                if isinstance(error, NoAnswer) and error.tries:
+                    tries = min(tries, error.tries)
+            is_slow_down = fault.startswith("SlowDown")
+            if attempt >= tries and not (is_slow_down and is_patient):
+                raise OSError(f"{fault}{hint}")
+            step = min(attempt, LIST_TRIES)
+            if is_slow_down:
+                self.refusals += 1
+                step -= STEPS_OF_SLOW_DOWN
+            severity = logging.DEBUG if step <= 1 else logging.WARNING
+            seconds = min(backoff(step), LONGEST_LIST_PAUSE)
+            log.log(severity, "%s: %s; retrying in %.1f s", location, fault, seconds)
+            await asyncio.sleep(seconds)
+
+    async def try_page(self, ask: Callable[[], Awaitable[Page]]) -> Page:
+        """Return a page; raise OSError where there is none."""
+        await self.open()
+        try:
+            return await ask()
+        except TimeoutError:
+            raise OSError(f"nothing within {self.timeout} s (--timeout)") from None
+        except (FailedRun, OSError):
+            raise
+        except Exception as error:  # of botocore and read_page
+            raise OSError(told_by(error)) from None
+
+    async def ask(self, bucket: str, query: str) -> bytes:
+        """Return what S3 answers to a request for a bucket, in the region where it says that is."""
+        place = self.places.get(bucket) or await self.find_place(bucket)
+        answer = await self.runtime.get(place, query, await self.account.keys())
+        if answer.status != 200:
+            region = await self.region_in(answer, bucket)
+            if region and region != place.region:
+                place = await self.find_place(bucket, region)
+                answer = await self.runtime.get(place, query, await self.account.keys())
+        check_answer(answer, bucket, can_renew=self.account.can_renew)
+        return answer.body
+
+    async def find_place(self, bucket: str, region: str | None = None) -> Place:
+        """Return where a bucket is asked, which is looked for once for each region."""
+        async with self.opening:
+            place = self.places.get(bucket)
+            if not place or (region and place.region != region):
+                place = self.account.place_of(bucket, region)
+                self.places[bucket] = place
+        return place
+
+    async def region_in(self, answer: Answer, bucket: str) -> str | None:
+        """Return the region in which S3 says that a bucket is, None if it says nothing of that.
+
+        As boto3 has it: in a header, else in the body, else HEAD tells it.
+        """
+        body = answer.body.decode("utf-8", "replace")
+        if answer.status not in (301, 302, 307) and not ELSEWHERE.search(body):
+            return None
+        region = answer.headers.get("x-amz-bucket-region")
+        named = re.search("<Region>([^<]+)</Region>", body)
+        if not region and named:
+            region = named[1]
+        if not region:
+            region = await asyncio.to_thread(self.account.region_of, bucket)
+        is_name = region and re.fullmatch("[a-z0-9-]{1,63}", region)
+        return region if is_name else None
+
+
+# ------------------------------------------------------------------------------- request and answer
+
+
+def listing_query(prefix: str, after: str, token: str, level: bool) -> str:
+    """Return the query of a request to list what begins with a prefix."""
+    query = f"prefix={quote(prefix)}"
+    if after and not token:
+        query += f"&start-after={quote(after)}"
+    if level:
+        query += "&delimiter=/"
+    # url: there are keys that XML cannot spell
+    query += "&list-type=2&encoding-type=url"
+    if token:
+        query += f"&continuation-token={quote(token)}"
+    return query.replace("/", "%2F")  # quicker than to quote the slashes too
+
+
+def check_answer(answer: Answer, bucket: str, *, can_renew: bool) -> None:
+    """Raise OSError for an error that S3 answers, PermissionError where a retry is no use."""
+    if answer.status == 200:
+        return
+    content = answer.body.decode("utf-8", "replace")
+    code = re.search(r"<Code>(\w+)</Code>(?:.*<Message>([^<]*)</Message>)?", content, re.DOTALL)
+    name = ""
+    fault = f"{answer.status} {phrase_of(answer.status)}"
+    if code:
+        fault, name = f"{code[1]}: {code[2]}", code[1]
+    if name == "NoSuchBucket":
+        raise FailedRun(f"there is no S3 bucket {bucket!r}")
+    transient = ["RequestTimeout", "SlowDown"]
+    if can_renew:
+        transient.append("ExpiredToken")
+    if answer.status >= 500 or answer.status in (408, 429) or name in transient:
+        raise OSError(fault)
+    raise PermissionError(fault)
+
+
+def phrase_of(status: int) -> str:
+    """Return what a status of HTTP is called."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "of no known kind"
+
+
+# An object as AWS words it, which an XML parser takes four times as long to read.
+OBJECT = re.compile(
+    r"<Contents><Key>([^<&]+)</Key><LastModified>[^<]*</LastModified><ETag>[^<]*</ETag>"
+    r"(?:<Checksum\w+>[^<]*</Checksum\w+>)*<Size>(\d{1,19})</Size>"
+    r"<StorageClass>\w+</StorageClass></Contents>",
+    re.ASCII,
+)
+
+
+# What is before and behind the objects of a page of AWS's: an element for each thing it says.
+START = re.compile(
+    r'(?:<\?xml [^<>]*\?>\s*)?<ListBucketResult(?: xmlns="[^"<>&]*")?>'
+    r"(?:<(\w+)>[^<&]*</\1>|<\w+/>)*",
+    re.ASCII,
+)
+END = re.compile(r"(?:<(\w+)>[^<&]*</\1>|<\w+/>)*</ListBucketResult>\s*", re.ASCII)
+ELEMENT = re.compile(r"<(\w+)>([^<&]*)</\1>", re.ASCII)
+
+
+@dataclass
+class Words:
+    """What a page says: each thing by its name, and what it lists."""
+
+    said: dict[str, str]
+    keys: list[str]
+    sizes: list[int]
+    folders: list[str]
+
+
+def read_page(body: bytes, last: str, top: int = 0, prefix: str = "") -> Page:
+    """Return a page as S3 words it; raise ValueError for anything else, such as a proxy's page.
+
+    Keys in no order, or not after `last`, are no page either: what lies between would be lost; nor
+    is what lies outside of the prefix, the answer to another question. The first `top` characters
+    of keys are left off.
+    """
+    words = read_plainly(body) or parse(body)
+    truncated, token = words.said.get("IsTruncated"), words.said.get("NextContinuationToken", "")
+    if truncated != "false" and not (truncated == "true" and token):
+        raise ValueError("what S3 answers is not a listing: it does not say whether it goes on")
+    decode: Callable[[str], str] = str
+    if words.said.get("EncodingType") == "url":
+        decode = unquote_plus
+    keys = list(map(decode, words.keys))
+    if keys != sorted(keys) or (keys and last and keys[0] <= last):
+        raise ValueError("what S3 answers is not in the order of the keys")
+    folders = list(map(decode, words.folders))
+    ends = [*keys[:1], *keys[-1:], *folders]  # keys between two with a prefix have it, too
+    if not all(end.startswith(prefix) for end in ends) or prefix in folders:
+        raise ValueError(f"what S3 answers is not below {excerpt(prefix)}")
+    about = decode(words.said["Prefix"]) if "Prefix" in words.said else prefix
+    if prefix and about != prefix and about != quote(prefix):
+        raise ValueError(f"what S3 answers is not about {excerpt(prefix)}")
+    paths = [key[top:] for key in keys]
+    if truncated == "false":
+        token = ""
+    below = [folder[top:] for folder in folders]
+    return Page(dict(zip(paths, words.sizes, strict=True)), below, token)
+
+
+def without_top(page: Page, top: int) -> Page:
+    """Return a page of keys as one of paths, which lack the first characters of the keys."""
+    sizes = {key[top:]: size for key, size in page.sizes.items()}
+    folders = [folder[top:] for folder in page.folders]
+    return replace(page, sizes=sizes, folders=folders)
+
+
+def read_plainly(body: bytes) -> Words | None:
+    """Return what a page says that is worded as AWS does, without folders; None for another one."""
+    try:
+        start, *objects = OBJECT.split(body.decode())  # a key, a size, what follows, and again
+    except UnicodeError:
+        return None
+    between, end = objects[2:-1:3], objects[-1:]
+    if any(between) or not end:  # objects apart: in a comment, or inside of something else
+        return None
+    elements = ELEMENT.findall(start) + ELEMENT.findall(end[0])
+    said = dict(elements)
+    if not START.fullmatch(start) or not END.fullmatch(end[0]) or len(said) < len(elements):
+        return None
+    return Words(said, objects[::3], list(map(int, objects[1::3])), [])
+
+
+def parse(body: bytes) -> Words:
+    """Return what a page says, however it is worded; raise ValueError if it is no listing."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise ValueError(f"what S3 answers is not a listing: {error}") from None
+    space = root.tag.removesuffix("ListBucketResult")
+    if space == root.tag:
+        raise ValueError(f"what S3 answers is not a listing, but {excerpt(root.tag)}")
+    words = Words({}, [], [], [])
+    for element in reversed(root):  # of two that say the same, the first
+        words.said[element.tag.removeprefix(space)] = element.text or ""
+    for item in root.iterfind(f"{space}Contents"):
+        words.keys.append(item.findtext(f"{space}Key") or "")
+        size = item.findtext(f"{space}Size") or ""
+        if not re.fullmatch("[0-9]{1,19}", size):
+            raise ValueError(f"what S3 answers is not a listing: a size is {excerpt(size)}")
+        words.sizes.append(int(size))
+    for prefix in root.iterfind(f"{space}CommonPrefixes/{space}Prefix"):
+        words.folders.append(prefix.text or "")
+    return words
