@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from pipelines import pipeline, repository  # noqa: F401  (fixtures)
 
 from dispatch.tasks import tasks
 from forks import Server, run_in_a_fork
+from pipelines import pipeline, repository  # noqa: F401  (fixtures)
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
 if TYPE_CHECKING:
@@ -146,6 +147,17 @@ class Result:
             for path in self.output.rglob("*")
             if path.is_file()
         }
+
+
+def fails(result: Result, *words: str, status: int = 1) -> None:
+    """Look whether a run has ended with these words in its last line, and nothing is written."""
+    assert result.status == status, result.log
+    assert result.error.startswith("error: ")
+    for word in words:
+        assert word in result.error, result.error
+    assert "Traceback" not in result.log
+    assert len(re.findall("^error: ", result.log, re.MULTILINE)) == 1
+    assert result.files() == {}
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -160,6 +160,14 @@ def test_imports_between_the_folders_go_one_way() -> None:
     assert not circle_in(below)
 
 
+def test_files_of_tests_are_named_for_the_folders_and_import_no_other() -> None:
+    about = {*FOLDERS, "story"}
+    for path in (ROOT / "code" / "tests").glob("test_*.py"):
+        folder = path.stem.split("_")[1]
+        assert folder in about or path.stem in ("test_repository", "test_costs"), path
+        assert not {name for name in imports_of(path) if name.startswith("test_")}, path
+
+
 def test_no_room_takes_the_settings() -> None:
     for path in ROOMS:
         assert not re.search(r"\bSettings\b", path.read_text()), path

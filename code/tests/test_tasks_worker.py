@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from analysis_pipeline_utils.result_files import processing_prefix
-from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
-from test_analysis_code import OWN, model_of
 
+from analysis import OWN, model_of
 from conftest import ROOT, Result, Run, Task
+from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
 from standins import BUCKET, RESULTS, S3, DocDB, record
 
 STORE = "results-bucket"

@@ -21,9 +21,7 @@ from dispatch.plan import page as plan_page
 from dispatch.plan.page import script_of_page
 from dispatch.records.schema import FACETS
 from dispatch.records.snapshot import Snapshot
-from reference import matches
-from standins import DocDB, record
-from test_plan import (
+from plans_made import (
     HOSTILE,
     REQUEST,
     SHOTS,
@@ -32,6 +30,8 @@ from test_plan import (
     make_plan,
     write,
 )
+from reference import matches
+from standins import DocDB, record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

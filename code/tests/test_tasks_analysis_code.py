@@ -1,4 +1,4 @@
-"""What a task says of the code that will run it, and the tasks whose results are there already."""
+"""What a task says of the code that will run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pandas as pd
 import pytest
 from aind_data_schema.base import GenericModel
 from aind_data_schema.components.identifiers import Code
@@ -26,67 +25,29 @@ from analysis_pipeline_utils.metadata import update_analysis_process
 from analysis_pipeline_utils.result_files import processing_prefix
 from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
 from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
-from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
 
-from conftest import ROOT, Result, Run, Task
+from analysis import (  # noqa: F401  (a fixture)
+    FILES,
+    OWN,
+    SETS,
+    asked,
+    base_of_the_worker,
+    give,
+    library,
+    model_of,
+    world,
+)
+from conftest import ROOT, Run, Task, fails
 from dispatch.tasks.analysis_code import OF_THE_LIBRARY
-from standins import BUCKET, RESULTS, S3, TOKEN, DocDB, Fault, Request, record
-from test_faults import DOCDB_FAULTS, UNANSWERED
-
-FILES = ("--query={}", "--file_extension=nwb")
-SETS: list[dict[str, Any]] = [{"window": 1, "probe": "A"}, {"z": True}, {}]
-OWN = [
-    {"name": "dry_run", "param_name": "dry_run", "value": "0"},
-    {"name": None, "param_name": None, "value": "7"},
-    {"name": "empty", "value": ""},
-    {"name": "window", "value": "9"},
-]
-
-
-@pytest.fixture
-def library(
-    pipeline: Pipeline, docdb: DocDB, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., None]:
-    """Return a function that gives this process, where the library is called, an environment."""
-
-    def enter(**more: str) -> None:
-        ca_file = str(docdb.ca_file)
-        for name, value in {
-            **pipeline.environment, "REQUESTS_CA_BUNDLE": ca_file, **more
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, str(value))
-
-    return enter
-
-
-@pytest.fixture
-def world(docdb: DocDB, s3: S3) -> None:
-    docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")))
-    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "abcd" for n in range(2)])
-
-
-def give(folder: Path, fixed: Any = None, sets: Any = None) -> None:
-    """Write the parameters file."""
-    found = {"fixed_parameters": fixed, "distributed_parameters": sets}
-    string = json.dumps({name: value for name, value in found.items() if value is not None})
-    (folder / "data" / "analysis_parameters.json").write_text(string)
-
-
-def model_of(task: Task) -> AnalysisDispatchModel:
-    return AnalysisDispatchModel.model_validate_json(json.dumps(task))
+from faults import DOCDB_FAULTS, UNANSWERED
+from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
+from standins import TOKEN, DocDB, Fault, Request, record
 
 
 def from_the_library(tasks: list[Task], fixed: dict[str, Any]) -> list[AnalysisDispatchModel]:
     """Return what the library's own dispatcher makes of the same tasks."""
     bare = [{key: task[key] for key in task if key != "analysis_code"} for task in tasks]
     return list(check_task_parameters(map(model_of, bare), fixed, filter_processed=False))
-
-
-def base_of_the_worker() -> Any:
-    """Return what run_analysis_jobs of the library begins with, in the worker's capsule."""
-    base = metadata.get_codeocean_process_metadata()
-    base.code.parameters = GenericModel()
-    return base
 
 
 def agrees(tasks: list[Task], fixed: dict[str, Any]) -> None:
@@ -101,15 +62,6 @@ def agrees(tasks: list[Task], fixed: dict[str, Any]) -> None:
         model = model_of(task)
         assert model.analysis_code == wanted.analysis_code
         assert processing_prefix(model.analysis_code) == processing_prefix(wanted.analysis_code)
-
-
-def fails(result: Result, status: int, *words: str) -> None:
-    assert result.status == status, result.log
-    assert result.error.startswith("error: ")
-    for word in words:
-        assert word in result.error, result.error
-    assert "Traceback" not in result.log
-    assert result.files() == {}
 
 
 CAPSULES: dict[str, tuple[dict[str, Any], str]] = {
@@ -202,9 +154,6 @@ def test_every_shape_of_task_says_what_the_library_would(
     agrees(tasks, fixed or {})
 
 
-# ------------------------------------------------------------------------------- without Code Ocean
-
-
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(
     ("missing", "flags", "why"),
@@ -269,24 +218,6 @@ def test_a_fixed_parameter_that_the_panel_has_too_is_told(
     if is_told:
         assert skipping.error.startswith("error: --skip_processed 1: the parameter unit is fixed")
         assert skipping.files() == result.files()
-
-
-@pytest.mark.usefixtures("world")
-def test_results_of_this_code_by_other_names_are_told(
-    run: Run, docdb: DocDB, pipeline: Pipeline
-) -> None:
-    tasks = run(*FILES, env=pipeline.environment).tasks()
-    code = {key: tasks[0]["analysis_code"][key] for key in ("url", "version")}
-    for number, version in enumerate([code["version"], code["version"], "another"]):
-        of = {"data_processes": [{"code": {**code, "version": version}}]}
-        docdb.put({"_id": str(number), "name": str(number), "processing": of}, version=RESULTS)
-    flags = [*FILES, "--skip_processed=1", "--overwrite=1"]
-    result = run(*flags, env=pipeline.environment)
-    assert result.status == 0, result.log
-    words = "WARNING none of 8 tasks has a result, though the results store holds 2 results of this"
-    assert result.log.count(words) == 1
-    store(docdb, tasks[:1])
-    assert "though the results store" not in run(*flags, env=pipeline.environment).log
 
 
 @pytest.mark.usefixtures("world")
@@ -363,12 +294,14 @@ def test_a_file_that_is_no_code_is_bad_input(
 ) -> None:
     docdb.put(record("a"))
     (tmp_path / "data" / "code.json").write_text(content)
-    fails(run("--query={}", "--analysis_code=code.json"), 2, "code.json", words)
+    fails(run("--query={}", "--analysis_code=code.json"), "code.json", words, status=2)
 
 
 @pytest.mark.parametrize("name", ["nothing.json", "Auto", "."])
 def test_a_file_that_is_not_there_is_bad_input(name: str, run: Run) -> None:
-    fails(run("--query={}", f"--analysis_code={name}"), 2, "auto, none or a file", repr(name))
+    fails(
+        run("--query={}", f"--analysis_code={name}"), "auto, none or a file", repr(name), status=2
+    )
 
 
 @pytest.mark.usefixtures("world")
@@ -377,9 +310,9 @@ def test_a_parameter_that_the_library_takes_for_its_own_is_bad_input(
     name: str, run: Run, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     give(tmp_path, {name: 1})
-    fails(run(*FILES, env=pipeline.environment), 2, "fixed_parameters", repr(name))
+    fails(run(*FILES, env=pipeline.environment), "fixed_parameters", repr(name), status=2)
     give(tmp_path, {}, [{"a": 1}, {name: 1}])
-    fails(run(*FILES, env=pipeline.environment), 2, "distributed_parameters", repr(name))
+    fails(run(*FILES, env=pipeline.environment), "distributed_parameters", repr(name), status=2)
     assert run(*FILES).status == 0  # where no code is known, they are the analysis' own
 
 
@@ -424,9 +357,6 @@ def test_no_library_is_imported_where_no_code_is_wanted(run: Run, pipeline: Pipe
     assert re.search(r"\| +codeocean$", log, re.MULTILINE)
 
 
-# ---------------------------------------------------------------------------------- with Code Ocean
-
-
 @pytest.mark.usefixtures("world")
 def test_another_version_gives_other_ids_and_the_same_one_the_same_bytes(
     run: Run, pipeline: Pipeline, tmp_path: Path
@@ -449,7 +379,7 @@ def test_a_capsule_that_is_not_one_is_bad_input_with_the_names_there_are(
     capsule: str, number: str, run: Run, pipeline: Pipeline
 ) -> None:
     result = run(*FILES, f"--analysis_capsule={capsule}", env=pipeline.environment)
-    fails(result, 2, f"--analysis_capsule: {number} capsules", repr(capsule))
+    fails(result, f"--analysis_capsule: {number} capsules", repr(capsule), status=2)
     for process in pipeline.processes:
         assert f"{process['name']} ({process['capsule_id']})" in result.error
 
@@ -458,7 +388,7 @@ def test_a_capsule_that_is_not_one_is_bad_input_with_the_names_there_are(
 def test_a_run_that_is_no_pipeline_is_bad_input(run: Run, pipeline: Pipeline) -> None:
     pipeline.processes = []
     pipeline.put_run()
-    fails(run(*FILES, env=pipeline.environment), 2, "no capsules", "none at all")
+    fails(run(*FILES, env=pipeline.environment), "no capsules", "none at all", status=2)
 
 
 @pytest.mark.usefixtures("world")
@@ -531,9 +461,6 @@ def test_code_ocean_is_asked_while_docdb_answers(
     result = run(*FILES, env=pipeline.environment)
     assert result.status == 0, result.log
     assert seen == [True]
-
-
-# ---------------------------------------------------------------------------------------------- git
 
 
 def put_git(folder: Path, script: str) -> str:
@@ -627,196 +554,12 @@ def test_a_git_that_hangs_ends_the_run(run: Run, pipeline: Pipeline, tmp_path: P
     path = put_git(tmp_path / "tools", "exec sleep 30")
     env = {**pipeline.environment, "PATH": path}
     result = run(*FILES, "--timeout=1", env=env, constants={"TRIES": 2})
-    fails(result, 1, "Code Ocean at", "nothing within 1 s (--timeout)")
+    fails(result, "Code Ocean at", "nothing within 1 s (--timeout)")
 
 
 @pytest.mark.usefixtures("world")
 def test_a_git_that_is_missing_is_told(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.put(version=None)
-    fails(run(*FILES, env={**pipeline.environment, "PATH": str(tmp_path)}), 1, "Code Ocean", "git")
+    fails(run(*FILES, env={**pipeline.environment, "PATH": str(tmp_path)}), "Code Ocean", "git")
     pipeline.put()
     assert run(*FILES, env={**pipeline.environment, "PATH": str(tmp_path)}).status == 0
-
-
-# ---------------------------------------------------------------------------- what is processed
-
-
-def store(docdb: DocDB, tasks: list[Task]) -> list[str]:
-    """Put the results of tasks into the results store; return their names."""
-    names = [processing_prefix(model_of(task).analysis_code) for task in tasks]
-    docdb.put(*({"_id": name, "name": name} for name in names), version=RESULTS)
-    return names
-
-
-def asked(docdb: DocDB) -> list[Any]:
-    """Return the names in each request to the results store."""
-    requests = [request for request in docdb.requests if request.path.startswith(f"/{RESULTS}/")]
-    return [request.body[0]["$match"]["name"]["$in"] for request in requests]
-
-
-@pytest.mark.usefixtures("world")
-def test_what_is_processed_already_is_left_out(
-    run: Run, docdb: DocDB, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
-) -> None:
-    give(tmp_path, FIXED, SETS)
-    every = run(*FILES, env=pipeline.environment)
-    tasks = every.tasks()
-    names = store(docdb, [*tasks[::2], tasks[1]])
-    library(CO_CAPSULE_ID="co-wrapper")
-    base = base_of_the_worker()
-    fresh = [
-        task
-        for task in tasks
-        if not metadata.docdb_record_exists(
-            metadata.update_analysis_process(base, model_of(task)).code
-        )
-    ]
-    assert len(fresh) == 24 - len(names) == 11
-    docdb.requests.clear()
-    flags = [*FILES, "--skip_processed=1", "--overwrite=1"]
-    result = run(*flags, env=pipeline.environment)
-    assert result.status == 0, result.log
-    assert result.tasks() == fresh
-    assert len(asked(docdb)) == 2  # the second one finds no more
-    assert f"{len(fresh)} tasks (13 processed already), " in result.error
-    assert len(re.findall("INFO processed already: 'a', ", result.log)) == 4
-    assert all(f"its result is {name}" in result.log for name in names)
-    some = run(*flags, "--max_tasks=2", env=pipeline.environment)
-    assert some.tasks() == fresh[:2]
-    assert "2 tasks (13 processed already, 9 more left out), 2 workers" in some.error
-    without = run(*FILES, "--overwrite=1", env=pipeline.environment)
-    assert without.files() == every.files()
-    assert "processed already" not in without.log
-
-
-@pytest.mark.usefixtures("world")
-def test_that_all_is_processed_is_no_failure(
-    run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
-) -> None:
-    every = run(*FILES, env=pipeline.environment)
-    store(docdb, every.tasks())
-    flags = [*FILES, "--skip_processed=1", "--strict=1"]
-    refused = run(*flags, env=pipeline.environment)
-    assert refused.status == 2
-    assert refused.files() == every.files()
-    result = run(*flags, env=pipeline.environment, output=tmp_path / "new")
-    assert result.status == 0, result.log
-    assert result.files() == {}
-    assert "INFO nothing new to dispatch to" in result.error
-    assert "8 files, 0 tasks (8 processed already), 0 workers, " in result.error
-    replaced = run(*flags, "--overwrite=1", env=pipeline.environment)
-    assert replaced.status == 0, replaced.log
-    assert replaced.names() == []
-    assert replaced.files() == {}
-
-
-@pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("processed", [0, 3, 8])
-def test_a_dry_run_shows_what_is_processed_already(
-    processed: int, run: Run, docdb: DocDB, pipeline: Pipeline
-) -> None:
-    tasks = run(*FILES, env=pipeline.environment).tasks()
-    names = store(docdb, tasks[:processed]) if processed else []
-    flags = [*FILES, "--skip_processed=1", "--overwrite=1", "--dry_run=1"]
-    result = run(*flags, env=pipeline.environment)
-    assert result.status == 0, result.log
-    assert f"{8 - processed} tasks ({processed} processed already), " in result.error
-    table = pd.read_csv(result.output / "dispatch_plan.csv", dtype=str, keep_default_na=False)
-    done = table[table["processed"] == "1"]
-    assert list(done["result"]) == names
-    assert set(done["worker"]) <= {""}
-    planned = table[table["processed"] == "0"]
-    assert list(planned["worker"]) == [str(n) for n in range(8 - processed)]
-    assert list(table["result"][:8]) == [
-        processing_prefix(model_of(task).analysis_code)
-        for task in [*tasks[processed:], *tasks[:processed]]
-    ]
-    page = (result.output / "dispatch_plan.html").read_text()
-    words = "The results store has the results of"
-    assert (words in page) == bool(processed)
-    assert all(name in page for name in names)
-    assert (f" processed already {processed}," in result.stdout) == bool(processed)
-    assert TOKEN not in page + result.stdout + result.log
-
-
-def put_processed(
-    number: int, run: Run, docdb: DocDB, folder: Path
-) -> tuple[list[str], dict[str, str | None]]:
-    """Put the results of every other asset; return how to ask which of that number are there."""
-    records = [record(f"{n:05}") for n in range(number)]
-    (folder / "records.json").write_text(json.dumps(records))
-    (folder / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
-    flags = ["--query={}", "--docdb_snapshot=records.json", "--analysis_code=code.json"]
-    store(docdb, run(*flags, output=folder / "every").tasks()[::2])
-    env: dict[str, str | None] = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
-    return [*flags, "--skip_processed=1", "--overwrite=1"], env
-
-
-def test_ten_thousand_names_are_asked_for_in_three_requests(
-    run: Run, docdb: DocDB, tmp_path: Path
-) -> None:
-    flags, env = put_processed(10_000, run, docdb, tmp_path)
-    result = run(*flags, env=env)
-    assert result.status == 0, result.log
-    requests = asked(docdb)
-    assert len(requests) <= 3
-    assert len({name for names in requests for name in names}) == 10_000
-    assert "5,000 tasks (5,000 processed already)" in result.error
-    assert len(re.findall("INFO processed already: ", result.log)) == 21
-    assert "processed already: and 4,980 more" in result.log
-
-
-def test_a_gateway_that_takes_and_gives_less_is_asked_more_often(
-    run: Run, docdb: DocDB, tmp_path: Path
-) -> None:
-    flags, env = put_processed(1_000, run, docdb, tmp_path)
-    whole = run(*flags, env=env).files()
-    assert len(whole) == 500
-    assert len(asked(docdb)) == 2
-    docdb.requests.clear()
-    docdb.max_request, docdb.max_answer = 20_000, 10_000
-    assert run(*flags, env=env).files() == whole
-    assert 3 < len(asked(docdb)) < 30
-    docdb.max_answer = 10
-    failed = run(*flags, env=env)
-    assert failed.status == 1
-    assert "too large" in failed.error
-    assert failed.files() == whole
-
-
-@pytest.mark.usefixtures("world")
-@pytest.mark.parametrize(
-    ("flags", "more", "words"),
-    [
-        (["--analysis_code=none"], {}, ": --analysis_code none"),
-        ([], {"CODEOCEAN_API_TOKEN": None}, ": $CODEOCEAN_API_TOKEN not set"),
-        ([], {"DOCDB_HOST": None}, ": $DOCDB_HOST not set"),
-        ([], {"DOCDB_DATABASE": None, "DOCDB_COLLECTION": " "},
-         ": $DOCDB_DATABASE and $DOCDB_COLLECTION not set"),
-    ],
-)  # fmt: skip
-def test_what_skip_processed_lacks_is_bad_input(
-    flags: list[str], more: dict[str, str | None], words: str, run: Run, pipeline: Pipeline
-) -> None:
-    env = {**pipeline.environment, **more}
-    fails(run(*FILES, "--skip_processed=1", *flags, env=env), 2, "--skip_processed 1", words)
-
-
-@pytest.mark.usefixtures("world")
-def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
-    run: Run, docdb: DocDB, pipeline: Pipeline
-) -> None:
-    flags = [*FILES, "--skip_processed=1"]
-    env = {**pipeline.environment, "DOCDB_COLLECTION": "another"}
-    name = f"the results store analysis/another at {docdb.host}"
-    fails(run(*flags, env=env), 1, f"{name} answers 404")
-
-    docdb.requests.clear()
-
-    def spoil() -> None:  # behind the answers with the metadata
-        if len(docdb.requests) == 2:
-            docdb.always = (503, {}, b"busy")
-
-    docdb.after = spoil
-    result = run(*flags, env=pipeline.environment)
-    fails(result, 1, "no usable answer from the results store analysis/results", "503")

@@ -1,18 +1,15 @@
-"""The plan: it is what is dispatched, its table reads back, a real browser opens its page."""
+"""The page of a dry run: a real browser opens it, and the dispatch writes what it shows."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
-from itertools import chain, pairwise, product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,139 +17,36 @@ import pandas as pd
 import pytest
 
 from conftest import Run, Visit
-from dispatch.assets.assets import Asset, Entry, Skip
 from dispatch.plan.page import (
     Request,
     command_of,
     portable_command_of,
     render_page,
-    write_page,
 )
-from dispatch.plan.plan import Plan, assets_of, cell, write_table
-from dispatch.settings import CHOOSING_FLAGS, ROOT
+from dispatch.plan.plan import Plan
 from dispatch.tasks.tasks import Task
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-SHOTS = os.environ.get("PLAN_SHOTS")  # a folder to put pictures of the page into
-QUERY = {
-    "data_description.project_name": "Cognitive flexibility in patch foraging",
-    "data_description.data_level": "derived",
-    "data_description.modality.abbreviation": {"$in": ["ecephys", "behavior"]},
-}
-PROJECTS = ["Cognitive flexibility in patch foraging", "Dynamic Routing", "Striatum"]
-FLAGS = ("--query", json.dumps(QUERY), "--file_extension", ".nwb")
-COMMAND = command_of(FLAGS)
-REQUEST = Request(
-    query=QUERY,
-    argv=FLAGS,
-    choosing_flags=CHOOSING_FLAGS,
-    output=ROOT / "results",
+from plans_made import (
+    FLAGS,
+    HOSTILE,
+    QUERY,
+    REQUEST,
+    SHOTS,
+    make_asset,
+    make_named_plan,
+    make_named_request,
+    make_plan,
+    make_task,
+    plan_of,
+    read_cell,
+    write,
 )
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "'><svg onload=alert(1)>",
-    "</script><script>alert(1)</script>",
-    "</title><!-- --><h1>no</h1>",
-    "--!><b>no</b>]]>",
-    "$\\frac{no}$",
-    "{{ 7 * 7 }}{% raw %}",
-    "px; font-family: <b>; fill: #000001",
-    "javascript:alert(1)",
-    "quote \" comma , semicolon ; apostrophe '",
-    "two\nlines\r\nthree\r",
-    "tab\tnul\0bell\x07",
-    "[1, 2]",
-    "=1+1",
-    " spaces ",
-    "é 漢字 🐁",
-    "\u202eright to left",
-    "\ud800",
-    "",
-]
 
-
-def make_plan(
-    assets: int = 300, subjects: int = 40, days: int = 120, tasks: int = 900, workers: int = 50
-) -> Plan:
-    """Return a plan that looks like a real one."""
-    dice = random.Random(6)  # noqa: S311
-    held = []
-    for number in range(assets):
-        place = int(dice.triangular(0, subjects, subjects * 0.4))
-        subject = str(771200 + 37 * place)
-        later = min(days - 1, max(0, int(dice.gauss(place / subjects * days, days / 8))))
-        day = str(date(2025, 1, 6) + timedelta(later))
-        kind = dice.choice(["ecephys", "behavior", "multiplane-ophys"])
-        clock = f"{dice.randrange(8, 18):02}-{dice.randrange(60):02}-{dice.randrange(60):02}"
-        lacks_subject, lacks_date = number % 90 == 89, number % 120 == 77
-        name = f"{kind}_{subject}_{clock}" if lacks_date else f"{kind}_{subject}_{day}_{clock}"
-        held.append(
-            make_asset(name, None if lacks_subject else subject, None if lacks_date else day, kind)
-        )
-    held.sort(key=lambda asset: asset.name)
-    made = [make_task(held[n * assets // tasks], n, dice) for n in range(tasks)]
-    ends = [tasks * number // workers for number in range(workers + 1)]
-    lost = [f"behavior_{n}_2025-02-01" for n in range(772001, 772009)]
-    skips = [Skip("no .nwb file", f"{name} (s3://aind-open-data/{name})") for name in lost]
-    skips += [Skip("no S3 location", f"ecephys_{n}_2025-03-01") for n in range(773001, 773005)]
-    return plan_of([made[ends[n] : ends[n + 1]] for n in range(workers)], skips)
-
-
-def plan_of(workers: list[list[Task]], skips: list[Skip] | None = None) -> Plan:
-    """Return the plan in which these workers have these tasks."""
-    entries: list[Entry] = [*assets_of([*chain(*workers)]), *(skips or [])]
-    return Plan(len(entries), entries, None, workers, processed=[], left_out=0)
-
-
-def make_asset(name: str, subject: str | None, day: str | None, kind: str = "behavior") -> Asset:
-    """Return an asset that its record tells all of."""
-    record = {
-        "data_description": {
-            "project_name": PROJECTS[sum(map(ord, subject or "")) % len(PROJECTS)],
-            "data_level": "derived",
-            "modality": [{"abbreviation": kind}, {"abbreviation": "behavior-videos"}],
-        },
-        "subject": {"subject_id": subject},
-        "session": {"session_start_time": day and f"{day}T09:00:00-08:00"},
-    }
-    return Asset(f"s3://aind-open-data/{name}", name, name, name, record)
-
-
-def make_task(asset: Asset, number: int, dice: random.Random) -> Task:
-    """Return a task of one asset."""
-    return Task(
-        assets=[asset],
-        files=[f"s3://aind-open-data/{asset.name}/nwb/experiment1_recording{number % 3 + 1}.nwb"],
-        size=int(dice.lognormvariate(21, 1)),
-        parameters={"threshold": [3.5, 4.0, 5.0][number % 3], "method": "kilosort4"},
-        query=None,
-        id=str(uuid.UUID(int=dice.getrandbits(128))),
-    )
-
-
-def make_named_plan(names: list[str]) -> Plan:
-    """Return a plan that has these names wherever it can."""
-    tasks = []
-    for number, name in enumerate(names):
-        asset = make_asset(name, name, "2025-01-06", name)
-        tasks.append(Task([asset], [name, "b"], number, {name: name}, None, id=str(number)))
-    return plan_of([tasks], [Skip(name, name) for name in names])
-
-
-def make_named_request(names: list[str]) -> Request:
-    """Return a request that has these names wherever they can."""
-    query = {name: name for name in names}
-    return replace(REQUEST, query=query, argv=tuple(names))
-
-
-def write(plan: Plan, request: Request, folder: Path) -> None:
-    """Write what a dry run writes."""
-    write_table(plan, folder / "dispatch_plan.csv")
-    write_page(plan, request, folder / "dispatch_plan.html")
+COMMAND = command_of(FLAGS)
 
 
 @pytest.fixture
@@ -170,67 +64,6 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Any]:
         each.context.close()
         assert each.faults == []
         assert set(each.requests) == {each.url}
-
-
-def read_table(plan: Plan, folder: Path) -> pd.DataFrame:
-    write(plan, REQUEST, folder)
-    return pd.read_csv(folder / "dispatch_plan.csv", dtype=str, keep_default_na=False)
-
-
-def read_cell(text: str) -> list[str]:
-    values: list[str] = json.loads(text) if text.startswith("[") else [text.removeprefix("'")]
-    return values
-
-
-def test_the_table_holds_all_tasks_in_the_order_of_the_workers(tmp_path: Path) -> None:
-    plan = make_plan()
-    table = read_table(plan, tmp_path)
-    rows = [(str(worker), task.id) for worker, tasks in enumerate(plan.workers) for task in tasks]
-    assert list(zip(table["worker"], table["task_id"], strict=True)) == rows
-    assert table["bytes"].astype(int).sum() == sum(task.size or 0 for task in plan.tasks)
-
-
-def test_hostile_names_come_back_from_the_table_as_they_were(tmp_path: Path) -> None:
-    table = read_table(make_named_plan(HOSTILE), tmp_path)
-    for column in ("asset_names", "asset_ids", "record_ids", "first_file"):
-        assert [read_cell(text) for text in table[column]] == [[name] for name in HOSTILE]
-    assert [json.loads(text) for text in table["parameters"]] == [{n: n} for n in HOSTILE]
-
-
-def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
-    assert cell(["one"]) == "one"
-    assert cell([]) == "[]"
-    assert cell(["a", "b"]) == '["a", "b"]'
-    assert cell(["[a"]) == '["[a"]'
-    assert cell(["a\nb"]) == '["a\\nb"]'
-
-
-@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|'/c calc'!A1"])
-def test_no_cell_is_a_formula_to_a_spreadsheet(formula: str) -> None:
-    assert cell([formula]) == f"'{formula}"
-    assert cell([f"'{formula}"]) == json.dumps([f"'{formula}"])  # so that each is read as it was
-
-
-def test_what_is_not_known_is_blank_in_the_table(tmp_path: Path) -> None:
-    assets = [Asset("", "", name, record_id, {}) for name, record_id in [("a", "1"), ("b", "2")]]
-    task = Task(assets, None, 0, None, None, id="id")
-    table = read_table(plan_of([[task]]), tmp_path)
-    assert table.to_dict("records") == [
-        {
-            "worker": "0",
-            "task_id": "id",
-            "asset_names": '["a", "b"]',
-            "asset_ids": '["", ""]',
-            "record_ids": '["1", "2"]',
-            "number_of_files": "",
-            "bytes": "",
-            "first_file": "",
-            "parameters": "",
-            "result": "",
-            "processed": "0",
-            "dispatched": "0",
-        }
-    ]
 
 
 def test_the_same_plan_gives_the_same_page() -> None:
@@ -519,8 +352,6 @@ def test_a_plan_without_files_parameters_or_filter_leaves_them_out(visit: Any) -
     assert "the CSV lists" in tab.page.inner_text("#dispatch")
     assert "Nothing" in tab.page.inner_text("#skipped")
 
-
-# ----------------------------------------------------------------------- the plan and the dispatch
 
 MODES = {
     "files": ["--file_extension=nwb"],

@@ -1,0 +1,152 @@
+"""Faults of services, and what a run without any writes."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Result, Run
+from standins import BUCKET, ERROR, S3, DocDB, Fault, Request, record
+
+Application = Callable[..., Any]
+
+
+FLAGS = ("--query={}", "--file_extension=nwb")
+
+
+NAMES = [f"{n:02}" for n in range(12)]
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(*map(record, NAMES))
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in NAMES for n in range(3)])
+
+
+@pytest.fixture(scope="session")
+def wholes() -> dict[str, dict[str, bytes]]:
+    """Return what runs without faults have written, by their fixtures; it is always the same."""
+    return {}
+
+
+@pytest.fixture
+def whole(
+    request: pytest.FixtureRequest, run: Run, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
+) -> dict[str, bytes]:
+    """Return what a run without faults writes."""
+    request.getfixturevalue("world")
+    if "world" not in wholes:
+        result = run(*FLAGS, output=tmp_path / "whole")
+        assert result.status == 0, result.log
+        wholes["world"] = result.files()
+    return wholes["world"]
+
+
+def completes(result: Result, whole: dict[str, bytes]) -> None:
+    assert result.status == 0, result.log
+    assert result.files() == whole
+    assert "Traceback" not in result.log
+    assert "INFO dispatched to" in result.error
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Cut the connection with a reset."""
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    handler.close_connection = True
+
+
+def begin(handler: BaseHTTPRequestHandler, length: int = 1_000) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(length))
+    handler.end_headers()
+    handler.wfile.write(b'[{"_id": "a"')
+    handler.wfile.flush()
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    """Begin a body and cut the connection."""
+    begin(handler)
+    reset(handler)
+
+
+def hang(handler: BaseHTTPRequestHandler) -> None:
+    """Take a request, and say nothing."""
+    time.sleep(6)
+    handler.close_connection = True
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """Send a byte now and then, so that no socket ever times out."""
+    begin(handler)
+    for _ in range(20):
+        time.sleep(0.3)
+        try:
+            handler.wfile.write(b" ")
+        except OSError:
+            break
+    handler.close_connection = True
+
+
+DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
+    "429": ((429, {"Retry-After": "1"}, b""), "429"),
+    "429 until a date": ((429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""), "429"),
+    "429 for nonsense": ((429, {"Retry-After": "soon"}, b""), "429"),
+    **{str(n): ((n, {}, b"<html>\nbusy"), f"{n}") for n in (500, 502, 503, 504)},
+    "reset": (reset, "5 attempts"),
+    "cut": (cut, "5 attempts"),
+    "hang": (hang, "nothing within 1 s (--timeout)"),
+    "drip": (drip, "nothing within 1 s (--timeout)"),
+    "html": ((200, {}, b"<html>maintenance</html>"), "<html>maintenance"),
+    "truncated": ((200, {}, b'[{"_id": "a", "na'), "not JSON"),
+    "empty": ((200, {}, b""), "not JSON"),
+    "object": ((200, {}, b'{"message": "no"}'), "not a list of records"),
+}
+
+
+UNANSWERED = ("drip", "hang")
+
+
+def answer(status: int, code: str) -> Application:
+    """Return an application that answers with an error as S3 words it."""
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        content = ERROR.format(code, f"{code} it is").encode()
+        start_response(f"{status} {code}", [("Content-Length", str(len(content)))])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
+
+    return application
+
+
+def drop(environ: Any, _: Any) -> list[bytes]:
+    """Cut the connection instead of answering."""
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionResetError
+
+
+def is_listing(request: Request) -> bool:
+    return "list-type" in request.query
+
+
+@pytest.fixture
+def many(docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:04}") for n in range(1_100)))
+
+
+@pytest.fixture
+def all_of_many(
+    request: pytest.FixtureRequest, run: Run, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
+) -> dict[str, bytes]:
+    """Return what a run with many records writes."""
+    request.getfixturevalue("many")
+    if "many" not in wholes:
+        wholes["many"] = run("--query={}", output=tmp_path / "whole").files()
+    return wholes["many"]

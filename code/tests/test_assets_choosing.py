@@ -1,0 +1,133 @@
+"""Assets by their names; what names end in, and which query file was read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from chosen import Record, names, put_on_disk, write_snapshot
+from conftest import PROGRAM, Run
+from standins import BUCKET, S3, DocDB, record
+
+
+@pytest.fixture
+def abc(docdb: DocDB) -> None:
+    docdb.put(*map(record, "abc"))
+
+
+@pytest.mark.usefixtures("abc")
+@pytest.mark.parametrize("column", ["asset_name", "name", "Asset_Name"])
+def test_assets_are_listed_by_their_names(column: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "data_asset_input.csv").write_text(f"n;{column}\n1;c\n2;nobody\n3;a\n")
+    result = run("--use_data_asset_csv=1")
+    assert names(result) == ["c", "a"]
+    assert "skipped, no record has this name: nobody" in result.log
+    assert "asset_id" not in result.log
+    flag = run("--asset_name=c nobody a", output=tmp_path / "by_flag")
+    assert flag.files() == result.files()
+    assert run("--use_data_asset_csv=1", "--strict=1", "--overwrite=1").status == 1
+
+
+@pytest.mark.usefixtures("abc")
+def test_ids_count_where_there_are_names_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_name,asset_id\na,co-b\n")
+    result = run("--use_data_asset_csv=1")
+    assert names(result) == ["b"]
+    assert "asset_id counts, asset_name is not used" in result.log
+
+
+def test_a_name_that_two_records_have_stands_for_both(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"), record("a", _id="other", location=f"s3://{BUCKET}/other"))
+    result = run("--asset_name=a")
+    assert [task["docdb_record_id"] for task in result.tasks()] == [["id-a"], ["other"]]
+
+
+def test_thousands_of_names_are_asked_for_in_few_requests(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n:04}") for n in range(3_000)))
+    result = run(f"--asset_name={chr(10).join(f'{n:04}' for n in reversed(range(3_000)))}")
+    assert result.status == 0, result.log
+    assert "3,000 tasks" in result.error
+    assert len(docdb.requests) < 20
+
+
+@pytest.mark.parametrize("where", ["s3", "disk"])
+def test_what_names_end_in_is_said_where_no_file_is_found(
+    where: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    keys = [f"{asset}/deep/{n}.nwb" for asset in "abcde" for n in range(4)]
+    keys += [f"{asset}/meta.json" for asset in "abcde"] + ["a/x.nwb.zarr/0/0", "a/x.nwb.zarr/0/1"]
+    s3.put(BUCKET, keys)
+    docdb.put(*map(record, "abcde"))
+    flags = ["--query={}"]
+    if where == "disk":
+        flags.append(put_on_disk(tmp_path, "abcde", keys))
+    result = run(*flags, "--file_extension=.NWB")
+    assert result.status == 1
+    assert "names in the first 3 assets end in .nwb (12), .json (3), .nwb.zarr (1)" in result.log
+    asked = len(s3.listings())
+    found = run(*flags, "--file_extension=.nwb")
+    assert found.status == 0
+    assert "names in" not in found.log
+    if where == "s3":
+        assert asked <= (len(s3.listings()) - asked) + 3  # asked only then, of a few
+
+
+@pytest.mark.parametrize("where", ["database", "snapshot"])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"name": "*77465*"}, '{"$regex":"77465"}'),
+        ({"name": "%77465"}, '{"$regex":"77465"}'),
+        ({"data_description.modality": "behavior"},
+         'data_description.modality.abbreviation "behavior" matches 2 records'),
+    ],
+)  # fmt: skip
+def test_a_filter_that_is_slightly_off_is_put_right(
+    where: str, query: Record, said: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    modality = {"modality": [{"abbreviation": "behavior", "name": "Behavior"}]}
+    records = [record(f"behavior_77465{n}", data_description=modality) for n in range(2)]
+    docdb.put(*records)
+    write_snapshot(tmp_path, records)
+    flags = ["--docdb_snapshot=records.jsonl"] if where == "snapshot" else []
+    result = run(f"--query={json.dumps(query)}", *flags)
+    assert result.status == 1
+    assert said in result.log
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("subject.subject_id=774659", '{"subject.subject_id":"774659"}'),
+        ("ecephys_1_2025", '{"name":"ecephys_1_2025"}'),
+    ],
+)
+def test_what_is_no_filter_is_told_how_one_begins(value: str, meant: str, run: Run) -> None:
+    result = run(f"--query={value}")
+    assert result.status == 2
+    assert "a filter begins with {, such as " + meant in result.error
+
+
+def test_the_log_says_which_query_file_was_read(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"))
+    path = tmp_path / "data" / "query.json"
+    path.write_text('{"name": "a"}')
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    log = run("--query=query.json").log
+    assert re.search(f"the query is that of {path}, written 2023-11-1[45] ", log)
+    (tmp_path / "query.json").write_text('{"name": {"$ne": "b"}}')
+    assert "the query is that of query.json, written " in run("--query=query.json",
+                                                              "--overwrite=1").log  # fmt: skip
+
+
+def test_flags_without_assets_name_the_example(run: Run) -> None:
+    result = run("--overwrite=1", program=PROGRAM)
+    assert result.status == 2
+    flags = "--docdb_snapshot metadata.jsonl --query query.json --file_extension .nwb"
+    assert f"the bundled example again: bash environment/run.sh {flags} --overwrite 1" in (
+        result.error
+    )

@@ -1,0 +1,116 @@
+"""The cohort that flags choose is that of the same query written by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cohorts import Record
+from conftest import Run
+from standins import DocDB, record
+
+RAW: Record = {"$regex": "^(raw|raw data|raw level)$"}
+
+
+SPELT = ("SmartSPIM", "smartspim", "exaSPIM", "exaspim", "mesoSPIM", "mesospim", "diSPIM", "dispim")
+
+
+def of_modality(*spelt: str) -> Record:
+    """Return the filter for modalities that are spelt so."""
+    top = "data_description"
+    paths = ("modality.abbreviation", "modalities.abbreviation", "modality", "modalities")
+    written = {"$regex": f"abbreviation=['\"](?:{'|'.join(spelt)})['\"]"}
+    return {
+        "$or": [
+            *({f"{top}.{path}": {"$in": list(spelt)}} for path in paths),
+            *({f"{top}.{path}": written} for path in paths[2:]),
+        ]
+    }
+
+
+COHORTS: list[tuple[list[str], Record]] = [
+    (["--project_name=MSMA Platform"], {"data_description.project_name": "MSMA Platform"}),
+    (["--subject_id=774212, 755252,834691,"],
+     {"subject.subject_id": {"$in": ["774212", "755252", "834691"]}}),
+    (["--subject_id=755252"], {"subject.subject_id": {"$in": ["755252"]}}),
+    (["--modality=ecephys"], of_modality("ecephys")),
+    (["--modality=behavior,SPIM", "--data_level=raw"],
+     {**of_modality("behavior", "SPIM", *SPELT), "data_description.data_level": RAW}),
+    (["--modality=behavior", "--docdb_version=v2"], of_modality("behavior")),
+    (["--query={'session': {'$ne': None}}", "--data_level=raw"],
+     {"session": {"$ne": None}, "data_description.data_level": RAW}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "query"), COHORTS)
+@pytest.mark.parametrize("live", [True, False])
+def test_flags_choose_what_the_same_query_written_by_hand_chooses(
+    flags: list[str], query: Record, live: bool, run: Run, docdb: DocDB, real_records: list[Record],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    docdb.put(*real_records)
+    docdb.put(*real_records, version="v2")
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
+    where = [] if live else ["--docdb_snapshot=records.jsonl"]
+    version = [flag for flag in flags if "version" in flag]
+    by_flags = run(*flags, *where)
+    by_hand = run(f"--query={json.dumps(query)}", *version, *where, "--overwrite=1")
+    assert by_flags.status == by_hand.status == 0, by_flags.log
+    [shown] = re.findall("the filter: (.*)", by_flags.log)
+    assert json.loads(shown) == query
+    assert len(by_hand.tasks()) not in (0, len(real_records))
+    pasted = run(f"--query={shown}", *version, *where, "--overwrite=1")
+    assert by_flags.tasks() == by_hand.tasks() == pasted.tasks()
+
+
+def test_a_flag_adds_to_a_query_about_the_same_field(run: Run, docdb: DocDB) -> None:
+    docdb.put(*(record(f"{n}", subject={"subject_id": str(n)}) for n in range(5)))
+    result = run('--query={"subject.subject_id": {"$gt": "1"}}', "--subject_id=0,1,2,3")
+    assert [task["asset_name"] for task in result.tasks()] == [["2"], ["3"]]
+    assert '{"$and":[{"subject.subject_id":{"$gt":"1"}},' in result.log
+
+
+def test_the_filter_in_the_log_is_json_whatever_it_holds(run: Run, docdb: DocDB) -> None:
+    name = 'https://me:word@example.org Tåg\u202e\x85"x" \U000e0001'
+    docdb.put(record("a", data_description={"project_name": name}))
+    result = run(f"--project_name={name}")
+    [shown] = re.findall("the filter: (.*)", result.log)
+    assert json.loads(shown) == {"data_description.project_name": name}
+
+
+def test_the_csv_wins_over_the_flags_that_make_a_query(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"), record("b"))
+    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\nco-b\n")
+    result = run("--use_data_asset_csv=1", "--project_name=none", '--query={"name": "a"')
+    assert result.status == 0
+    [task] = result.tasks()
+    assert task["asset_name"] == ["b"]
+    assert "query" not in task
+    assert "--project_name is not used" in result.log
+    assert "--query is not used" in result.log
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_query_that_matches_nothing_tells_what_each_condition_matches(
+    live: bool, run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
+) -> None:
+    docdb.put(*real_records)
+    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
+    where = [] if live else ["--docdb_snapshot=records.jsonl"]
+    raw = sum(r["data_description"]["data_level"] in ("raw", "raw data") for r in real_records)
+    result = run("--query={'subject.subject_id': 'nobody'}", "--data_level=raw", *where)
+    assert result.status == 1
+    level = '{"data_description.data_level":{"$regex":"^(raw|raw data|raw level)$"}}'
+    assert f"alone, {level} matches {raw} records" in result.log
+    assert 'alone, {"subject.subject_id":"nobody"} matches 0 records' in result.log
+    both = {"$and": [{"name": "x"}, {"session": {"$ne": None}}]}
+    result = run(f"--query={json.dumps(both)}", *where)
+    assert 'alone, {"name":"x"} matches 0 records' in result.log
+    with_session = sum(r.get("session") is not None for r in real_records)
+    assert f'alone, {{"session":{{"$ne":null}}}} matches {with_session} records' in result.log
+    assert "alone" not in run("--query={'name': 'nobody'}", *where).log

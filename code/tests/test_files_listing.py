@@ -1,0 +1,354 @@
+"""Which files are found: the matcher alone, then against an S3 server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Run, fuzz
+from dispatch.assets.assets import Asset
+from dispatch.files.listing import KEYS_PER_FOLDER, Listing, file_of
+from dispatch.given.flags import to_suffix
+from dispatch.stores import s3 as aws
+from dispatch.terminal.messages import FailedRun
+from dispatch.terminal.progress import Progress
+from reference import expected_bytes, expected_files
+from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
+
+# Short names over a small alphabet, so that folders share, nest, match and end alike; and odd ones.
+names = st.one_of(
+    st.sampled_from(
+        ["a", "b", "a.nwb", "b.nwb", ".nwb", "c.zarr", "c.nwb.zarr", "c.zarr0", "a.nwb0"]
+    ),
+    st.sampled_from(
+        ["", ".", "..", "a b", "é", "日本.nwb", "a%20b", "%2e.nwb", "a+b&c", "a\\b.nwb"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), max_size=6),
+)
+
+
+paths = st.lists(names, min_size=1, max_size=4).map("/".join)
+
+
+extensions = st.sampled_from([".nwb", ".zarr", ".nwb.zarr", "b", "0", ".zarr0", "é"])
+
+
+@given(keys=st.sets(paths, max_size=30), extension=extensions)
+def test_the_matcher_finds_what_brute_force_finds(keys: set[str], extension: str) -> None:
+    found = {file_of(key, extension)[0] for key in keys} - {None}
+    assert found == expected_files([f"top/{key}" for key in keys], "top", extension)
+
+
+Find = Callable[..., dict[str, int | None]]
+
+
+@pytest.fixture
+def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
+    """Return a function from a prefix and an extension to the files found, below the prefix."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3.url,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-west-2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("dispatch.stores.s3.backoff", lambda _: 0.01)
+    s3.put(BUCKET, [])
+
+    def start() -> Listing:
+        stores = {"s3": aws.S3(timeout=60)}
+        return Listing(stores, ".nwb", Progress())
+
+    listing = start()
+
+    def find(prefix: str, extension: str, *, weigh: bool = False) -> dict[str, int | None]:
+        nonlocal listing
+        location = f"s3://{BUCKET}/{prefix}"
+        listing.sizes.clear()
+        listing.extension, listing.weigh = extension, weigh
+        try:
+            listing.add([Asset(location, "", "example", "", {})])
+            [(at, files)] = listing.files().items()
+        except FailedRun:
+            listing.close()
+            listing = start()
+            raise
+        assert at == location
+        assert list(files) == sorted(files)
+        return {file.removeprefix(f"{location}/"): size for file, size in files.items()}
+
+    yield find
+    listing.close()
+
+
+@pytest.fixture
+def small_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages, and what depends on them, be a tenth as large."""
+    s3.page = 100
+    monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", KEYS_PER_FOLDER // 10)
+
+
+# Folders with their markers, and the siblings that sort around them: before "/" come "!", "-", ".".
+siblings = st.sampled_from(
+    ["x", "x!", "x-.nwb", "x.nwb", "x.zarr", "x0", "d", "d.nwb!", "\U0010ffff", "y\U0010ffff.nwb"]
+)
+
+
+keys_of_trees = st.builds(
+    lambda parts, marker: "/".join(parts) + marker,
+    st.lists(siblings | siblings | names, min_size=1, max_size=5),
+    st.sampled_from(["", "", "/"]),
+)
+
+
+trees = st.sets(paths, max_size=40) | st.sets(keys_of_trees, max_size=40)
+
+
+@pytest.mark.parametrize(("in_a_row", "per_folder"), [(1_000, 1), (1, 1), (1, 2), (2, 3)])
+def test_a_server_with_small_pages_gives_what_brute_force_finds(
+    in_a_row: int, per_folder: int, s3: S3, find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatch.files.listing.PAGES_IN_A_ROW", in_a_row)
+    monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", per_folder)
+
+    def check(keys: set[str], extension: str, page: int, weigh: bool) -> None:
+        s3.backend.buckets[BUCKET].keys.clear()
+        s3.page = page
+        all_keys = {f"top/{key}" for key in keys} | {"top_other/a.nwb", "top", "to/a.nwb"}
+        sizes = {key: 1 + len(key) % 7 for key in all_keys}
+        for key, size in sizes.items():
+            s3.backend.put_object(BUCKET, key, b"x" * size)
+        s3.requests.clear()
+        found = find("top", extension, weigh=weigh)
+        if weigh:
+            assert found == expected_bytes(sizes, "top", extension)
+        else:
+            assert set(found) == expected_files(all_keys, "top", extension)
+        if in_a_row == 1_000:
+            assert len(s3.listings()) <= max(1, math.ceil(len(keys) / page))
+
+    fuzz(check, keys=trees, extension=extensions, page=st.integers(1, 4), weigh=st.booleans())
+
+
+@pytest.mark.parametrize("last", ["video/", "video!", "\U0010ffff", "video/\U0010ffff.nwb"])
+@pytest.mark.parametrize("number", [99, 100, 200])
+def test_a_full_last_page_may_end_in_anything(
+    number: int, last: str, run: Run, docdb: DocDB, s3: S3
+) -> None:
+    keys = [f"x/{n:04}.txt" for n in range(number - 2)] + ["x/video.nwb", f"x/{last}"]
+    s3.page = 100
+    s3.put(BUCKET, keys)
+    docdb.put(record("x"))
+    result = run("--query={}", "--file_extension=nwb", "--split_files=0")
+    assert result.status == 0, result.log
+    [task] = result.tasks()
+    files = {file.removeprefix(f"s3://{BUCKET}/x/") for file in task["file_location"]}
+    assert files == expected_files(keys, "x", ".nwb")
+    assert len(s3.listings()) == math.ceil(number / 100)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_siblings_of_a_marker_at_which_an_asset_is_split_weigh_once(s3: S3, find: Find) -> None:
+    keys = [f"x/{folder}/{n:04}.nwb" for folder in "abc" for n in range(130)]
+    keys += [f"x/d/{n:03}.nwb" for n in range(7)] + ["x/d/x!.nwb", "x/d/x-.nwb", "x/d/x/"]
+    keys += [f"x/e/{n:04}.nwb" for n in range(60)]
+    assert sorted(keys)[399] == "x/d/x/"
+    sizes = dict.fromkeys(keys, 1) | {"x/d/x!.nwb": 7, "x/d/x-.nwb": 9}
+    s3.put(BUCKET, [])
+    for key, size in sizes.items():
+        s3.backend.put_object(BUCKET, key, b"x" * size)
+    assert find("x", ".nwb", weigh=True) == expected_bytes(sizes, "x", ".nwb")
+    assert len({request.query["prefix"] for request in s3.listings()}) > 1
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_an_odd_key_does_not_keep_a_huge_asset_from_being_split(s3: S3, find: Find) -> None:
+    keys = [f"asset/i/{n:02}/{m:04}.tif" for n in range(12) for m in range(100)]
+    odd = ["/b.tif", "i/03//odd.tif", "i/04/../up.tif", "i/05/bell\x07.tif"]
+    odd += ["/b.nwb", "i/03//odd.nwb", "i/04/0070/../x.nwb", "i/05/z.nwb", "i/06.nwb/1"]
+    keys += [f"asset/{key}" for key in odd]
+    s3.put(BUCKET, keys)
+    for extension in (".tif", ".nwb"):
+        s3.requests.clear()
+        assert set(find("asset", extension)) == expected_files(keys, "asset", extension)
+        assert len({request.query["prefix"] for request in s3.listings()}) > 8
+    found = list(find("asset", ".nwb"))
+    assert found == ["/b.nwb", "i/03//odd.nwb", "i/04/0070/../x.nwb", "i/05/z.nwb", "i/06.nwb"]
+
+
+def test_odd_keys_are_listed_as_they_are(s3: S3, find: Find) -> None:
+    keys = {
+        "a/x//y.nwb", "a/./z.nwb", "a/../w.nwb", "a/tab\there.nwb", "a/bell\x07.nwb/0",
+        "a/fine.nwb", "a/marker.nwb/", "a/deep.zarr//no.nwb", "a//lead.nwb", "ab/other.nwb",
+    }  # fmt: skip
+    s3.put(BUCKET, keys)
+    found = set(find("a", ".nwb"))
+    assert found == expected_files(keys, "a", ".nwb")
+    assert "marker.nwb" in found
+    assert len(found) == 8
+
+
+def test_a_location_with_odd_segments_is_listed(s3: S3, find: Find) -> None:
+    s3.put(BUCKET, ["a//b/x.nwb", "a/../b/y.nwb"])
+    assert set(find("a//b", ".nwb")) == {"x.nwb"}
+    assert set(find("a/../b", ".nwb")) == {"y.nwb"}
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_pages_of_a_store_are_jumped_over(s3: S3, find: Find) -> None:
+    stores = [f"asset/ecephys/{name}.zarr" for name in "abc"]
+    chunks = [f"{store}/traces/{n}" for store in stores for n in range(250)]
+    s3.put(BUCKET, [*chunks, "asset/ecephys/z.nwb"])
+    for extension, files in ((".nwb", {"ecephys/z.nwb"}), (".zarr", {s[6:] for s in stores})):
+        s3.requests.clear()
+        assert set(find("asset", extension)) == files
+        assert len(s3.listings()) == 4  # where plain listing takes 8
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_many_stores_are_found_in_a_request_for_their_folder(s3: S3, find: Find) -> None:
+    stores = [f"asset/ecephys/{n:02}.zarr" for n in range(20)]
+    s3.put(BUCKET, [f"{store}/traces/{n}" for store in stores for n in range(100)])
+    s3.requests.clear()
+    assert set(find("asset", ".zarr")) == {store[6:] for store in stores}
+    assert len(s3.listings()) == 4 + 2
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, find: Find) -> None:
+    keys = [f"asset/a.zarr/{n:04}" for n in range(120)]
+    behind = ["asset/a.zarr.nwb", "asset/a.zarr0", "asset/a.zarr0.nwb", "asset/a.zarr0/b.nwb"]
+    s3.put(BUCKET, [*keys, *behind])
+    for extension in (".nwb", ".zarr0", "0", ".zarr"):
+        found = set(find("asset", extension))
+        assert found == expected_files([*keys, *behind], "asset", extension)
+
+
+def test_a_store_whose_keys_begin_with_the_last_character_is_left_behind(
+    s3: S3, find: Find
+) -> None:
+    s3.page = 2
+    keys = [f"asset/a.zarr/\U0010ffff{n}" for n in range(5)] + ["asset/b.nwb"]
+    s3.put(BUCKET, keys)
+    assert set(find("asset", ".nwb")) == {"b.nwb"}
+    assert len(s3.listings()) == 3
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_huge_asset_is_split_by_folder(s3: S3, find: Find) -> None:
+    keys = [f"asset/images/{n:03}/{m:04}.tif" for n in range(20) for m in range(100)]
+    more = ["asset/zebra/1.tif", "asset/subject.json"]
+    s3.put(BUCKET, [*keys, *more])
+    s3.requests.clear()
+    assert len(find("asset", ".tif")) == 2_001
+    listings = s3.listings()
+    # a row of pages, a request a level, the folders ahead, what follows the last page
+    assert len(listings) <= 4 + 2 + 17 + 1
+    assert len({request.query["prefix"] for request in listings}) > 16
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_tiny_folders_are_listed_in_pages(s3: S3, find: Find) -> None:
+    s3.put(BUCKET, [f"asset/tiles/{n:04}/{m}.json" for n in range(400) for m in range(5)])
+    s3.requests.clear()
+    assert len(find("asset", "4.json")) == 400
+    assert len(s3.listings()) <= 21  # where plain listing takes 20
+
+
+# The benchmark's workloads, scaled down: assets, what each holds, the extension, LIST requests.
+WORKLOADS: dict[str, tuple[int, list[str], str, int]] = {
+    "sessions": (20, ["s.nwb", *(f"videos/{n}.mp4" for n in range(119))], "nwb", 20),
+    "zarr stores": (2, [f"e/{p}.zarr/0/{n}" for p in range(3) for n in range(1500)], "zarr", 2 * 4),
+    "tiny folders": (
+        1,
+        [f"t/{n:04}/{m}.json" for n in range(2000) for m in range(5)],
+        "4.json",
+        10 + 1,
+    ),
+    "images": (
+        1,
+        [f"i/{n:03}/{m:04}.tif" for n in range(8) for m in range(1000)],
+        "9.tif",
+        4 + 2 + 4 + 1,
+    ),
+    "small": (200, ["s.nwb", *(f"videos/{n}.mp4" for n in range(19))], "nwb", 200),
+}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_workload_takes_so_many_requests(workload: str, run: Run, docdb: DocDB, s3: S3) -> None:
+    assets, keys, extension, lists = WORKLOADS[workload]
+    s3.put(BUCKET, [f"asset{n}/{key}" for n in range(assets) for key in keys])
+    docdb.put(*(record(f"asset{n}") for n in range(assets)))
+    result = run(
+        "--query={}", f"--file_extension={extension}", "--split_files=0",
+        env={"AWS_DEFAULT_REGION": "us-west-2"},
+    )  # fmt: skip
+    assert result.status == 0, result.log
+    expected = len(expected_files([f"a/{key}" for key in keys], "a", to_suffix(extension)))
+    assert {len(task["file_location"]) for task in result.tasks()} == {expected}
+    assert len(s3.listings()) == lists
+    assert len(docdb.requests) == 2  # the second one finds no more
+    assert not any(request.method == "HEAD" for request in s3.requests)
+
+
+def test_the_parts_of_a_huge_asset_queue_behind_the_other_assets(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    s3.page = 100
+    s3.put(BUCKET, [f"asset0/i/{n:03}/{m:04}.tif" for n in range(8) for m in range(100)])
+    s3.put(BUCKET, [f"asset{n}/0.tif" for n in range(1, 9)])
+    docdb.put(*(record(f"asset{n}") for n in range(9)))
+    flags = ("--query", "{}", "--file_extension=tif", "--max_connections=1")
+    result = run(*flags, constants={"KEYS_PER_FOLDER": 25})
+    assert result.status == 0, result.log
+    assert "9 records matched, 0 skipped, 808 files, 808 tasks" in result.error
+    order = [request.query["prefix"] for request in s3.listings()]
+    last_small = max(order.index(f"asset{n}/") for n in range(1, 9))
+    assert [order.index(f"asset0/i/{n:03}/") > last_small for n in range(4, 8)] == [True] * 4
+
+
+def test_an_asset_without_a_match_is_skipped_by_name(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb", "y/a.txt", "y_other/b.nwb"])
+    docdb.put(record("x"), record("y"), record("nowhere"))
+    result = run("--query", "{}", "--file_extension", ".nwb")
+    assert result.status == 0
+    assert [task["asset_name"] for task in result.tasks()] == [["x"]]
+    assert "no .nwb file: y " in result.log
+    assert "no .nwb file: nowhere " in result.log
+    assert (
+        "3 records matched, 2 skipped (no .nwb file: 2), 1 file, 1 task, 1 worker" in result.error
+    )
+    strict = run("--query", "{}", "--file_extension", ".nwb", "--strict=1", "--overwrite=1")
+    assert strict.status == 1
+    assert "--strict" in strict.error
+    assert strict.files() == result.files()
+
+
+def test_the_case_of_the_extension_counts(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.NWB", "x/b.nwb"])
+    docdb.put(record("x"))
+    result = run("--query", "{}", "--file_extension", "nwb")
+    assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/x/b.nwb"]]
+
+
+@pytest.mark.parametrize(
+    ("word", "extension"),
+    [("nwb", ".nwb"), (".nwb", ".nwb"), ("nwb.zarr", "nwb.zarr"), ("_probe", "_probe"),
+     ("subject.json", "subject.json"), ("-ap", "-ap"), ("日本", ".日本")],
+)  # fmt: skip
+def test_a_word_without_a_dot_gets_one(word: str, extension: str) -> None:
+    assert to_suffix(word) == extension
+
+
+def test_a_closed_standard_error_is_no_fault(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.put(BUCKET, ["x/a.nwb"])
+    docdb.put(record("x"))
+    result = run("--query={}", "--file_extension=nwb", prefix="exec 2>&-; exec ")
+    assert result.status == 0
+    assert result.stdout == ""
+    assert len(result.tasks()) == 1

@@ -1,0 +1,129 @@
+"""Input files: where they are looked for, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import PROGRAM, Run
+from flags_helpers import world  # noqa: F401  (a fixture)
+from standins import record
+
+
+@pytest.mark.usefixtures("world")
+def test_a_file_is_found_here_then_in_the_input_folder_then_one_folder_down(
+    run: Run, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    flags = ("--query=which.json", "--overwrite=1")
+    missing = run(*flags)
+    assert missing.status == 2
+    assert "no file" in missing.error
+    assert f"here, in {data} or one folder down" in missing.error
+    for folder, name in ((data / "deep" / "er", ""), (data / ".hidden", ""), (data / "b", "b"),
+                         (data, "c"), (tmp_path, "d")):  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "which.json").write_text(json.dumps({"name": name}))
+        if not name:
+            assert run(*flags).status == 2
+            continue
+        result = run(*flags)
+        assert result.status == 0, result.log
+        assert [task["asset_name"] for task in result.tasks()] == [[name]]
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("flag", ["--query", "--docdb_snapshot"])
+def test_two_files_of_the_name_one_folder_down_are_refused(
+    flag: str, run: Run, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "data" / folder / "odd [x] *.json" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text('{"_id": "id-a", "name": "a", "location": "s3://example-bucket/a"}')
+    query = [] if flag == "--query" else ["--query={}"]
+    result = run(f"{flag}={paths[0].name}", *query)
+    assert result.status == 2
+    assert all(str(path) in result.error for path in paths)
+    paths[1].unlink()
+    paths[1].mkdir()  # a folder is no candidate
+    assert run(f"{flag}={paths[0].name}", *query).status == 0
+    outside = run(f"{flag}=nowhere/../{paths[0].name}", *query)
+    assert outside.status == 2
+    assert "no file" in outside.error
+
+
+@pytest.mark.usefixtures("world")
+def test_a_link_that_leads_nowhere_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "input_files").mkdir()
+    for name in ("query.json", "analysis_parameters.json"):
+        path = tmp_path / "data" / "input_files" / name
+        path.symlink_to("gone")
+        result = run("--query={}" if name[0] == "a" else "--query=query.json")
+        assert result.status == 2
+        assert f"cannot read {path}" in result.error
+
+
+@pytest.mark.usefixtures("world")
+def test_a_home_folder_is_expanded_in_every_path(run: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "inputs").mkdir()
+    (home / "query.json").write_text('{"name": "a"}')
+    (home / "snapshot.jsonl").write_text(json.dumps(record("a")))
+    (home / "inputs" / "data_asset_input.csv").write_text("asset_id\nco-a\n")
+    for n, flags in enumerate((
+        ["--query=~/query.json"],
+        ["--query", "'~/query.json'"],
+        ["--query={}", "--docdb_snapshot=~/snapshot.jsonl"],
+        ["--use_data_asset_csv=1", "--input_directory=~/inputs"],
+    )):  # fmt: skip
+        result = run(*flags, f"--output_directory=~/out/{n}", output=home / "out" / str(n))
+        assert result.status == 0, result.log
+        assert [task["asset_name"] for task in result.tasks()] == [["a"]]
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.usefixtures("world")
+def test_the_home_folder_of_a_name_is_expanded_and_an_unknown_one_is_a_name(
+    run: Run, tmp_path: Path
+) -> None:
+    user = pwd.getpwuid(os.getuid())
+    path = Path(os.path.relpath(tmp_path / "query.json", user.pw_dir))
+    (tmp_path / "query.json").write_text('{"name": "a"}')
+    assert run(f"--query=~{user.pw_name}/{path}").tasks()[0]["asset_name"] == ["a"]
+    for flag in ("--query", "--input_directory", "--docdb_snapshot"):
+        result = run(f"{flag}=~nobody-here/x", *["--query={}"][: flag != "--query"])
+        assert result.status == 2
+        assert "'~nobody-here/x'" in result.error
+    (tmp_path / "~nobody-here").write_text('{"name": "b"}')
+    named = run("--query=~nobody-here", "--overwrite=1")
+    assert [task["asset_name"] for task in named.tasks()] == [["b"]]
+
+
+@pytest.mark.usefixtures("world")
+def test_an_input_folder_that_is_not_there_is_bad_input(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file", "file/below", "x" * 300, "half \udcff"):
+        result = run("--query={}", f"--input_directory={name}")
+        assert result.status == 2
+        assert "--input_directory: must be an existing folder" in result.error
+    program = tmp_path / "code" / "run_capsule.py"  # whose own input folder is not there either
+    program.parent.mkdir()
+    shutil.copy(PROGRAM, program)
+    shutil.copytree(PROGRAM.with_name("dispatch"), program.with_name("dispatch"))
+    shutil.rmtree(tmp_path / "data")
+    assert run("--query={}", "--input_directory=", program=program).status == 0
+
+
+@pytest.mark.usefixtures("world")
+def test_the_log_says_that_there_are_no_parameters(run: Run, tmp_path: Path) -> None:
+    line = f"INFO no analysis_parameters.json in {tmp_path / 'data'} or one folder down"
+    assert line in run("--query={}").log
+    (tmp_path / "data" / "sub").mkdir()
+    (tmp_path / "data" / "sub" / "analysis_parameters.json").write_text("{}")
+    assert "no analysis_parameters.json" not in run("--query={}", "--overwrite=1").log

@@ -1,0 +1,136 @@
+"""Answers of services have bounds: no redirect is followed, nothing is read without end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Run, fails
+from standins import S3, TOKEN, CodeOcean, DocDB, Fault, record
+from surroundings import FLAGS, peak, world  # noqa: F401  (a fixture)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_of_docdb_is_followed(
+    status: int, run: Run, docdb: DocDB, s3: S3, code_ocean: CodeOcean
+) -> None:
+    for place in (f"https://{docdb.host}/v1/metadata_index/data_assets/find", s3.url, "/", ""):
+        docdb.requests.clear()
+        docdb.always = (status, {"Location": place} if place else {}, b"[]")
+        fails(run(*FLAGS), f"answers {status}, a redirect to")
+        assert len(docdb.requests) == 1
+    assert not code_ocean.requests
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("version", ["1", None])
+def test_no_redirect_of_code_ocean_or_the_results_store_is_followed(
+    version: str | None, run: Run, docdb: DocDB, code_ocean: CodeOcean, tmp_path: Path
+) -> None:
+    env: dict[str, str | None] = {
+        "CO_PIPELINE_ID": "p", "CO_COMPUTATION_ID": "run-1", "CODEOCEAN_API_TOKEN": TOKEN,
+        "CODEOCEAN_DOMAIN": code_ocean.host,
+    }  # fmt: skip
+    there = {"Location": f"https://{docdb.host}/v1/metadata_index/data_assets/find"}
+    process = {"name": "wrapper", "capsule_id": "c", "version": version}
+    answered = {"id": "run-1", "created": 0, "run_time": 0, "processes": [process]}
+    body = json.dumps(answered).encode()
+    for before in range(3):  # the library asks with a client of its own
+        code_ocean.clear()
+        code_ocean.faults.extend([(200, {}, body)] * before)
+        code_ocean.always = (302, there, b"")
+        docdb.requests.clear()
+        fails(run(*FLAGS, env=env), "answers 302, a redirect to")
+        assert len(code_ocean.requests) == before + 1
+        assert not any(request.method == "GET" for request in docdb.requests)
+    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    env = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
+    docdb.faults.extend([None, None])
+    docdb.always = (302, there, b"")
+    result = run(*FLAGS, "--analysis_code=code.json", "--skip_processed=1", env=env)
+    fails(result, "answers 302, a redirect to")
+
+
+@pytest.mark.parametrize("cap", [1, 3, 99, 100, 101])
+def test_a_gateway_that_cuts_pages_loses_no_record(cap: int, run: Run, docdb: DocDB) -> None:
+    names = [f"{n:03}" for n in range(100)]
+    docdb.put(*map(record, names), record("odd", _id=7), record("other", _id={"z": 1}))
+    docdb.spoil = lambda _, body: (200, {}, json.dumps(json.loads(body)[:cap]).encode())
+    result = run("--query={}", "--max_jobs=1000")
+    assert result.status == 0, result.log
+    assert {task["asset_name"][0] for task in result.tasks()} == {*names}
+    assert "102 records matched, 2 skipped (record id is not a string: 2)" in result.error
+
+
+def test_records_without_end_are_an_error(run: Run, docdb: DocDB) -> None:
+    number = iter(range(10**9))
+
+    def more(handler: BaseHTTPRequestHandler) -> None:
+        body = json.dumps([record(f"{next(number):09}")]).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    docdb.always = more
+    result = run("--query={}", constants={"MOST_PAGES": 300})
+    fails(result, "DocDB's answer has no end: 301 records on 301 pages so far")
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """Begin an answer, and go on for ever."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.close_connection = True
+    try:
+        while True:
+            handler.wfile.write(b"[" + b" " * 1_000_000)
+    except OSError:
+        pass
+
+
+def unfolding(handler: BaseHTTPRequestHandler) -> None:
+    """Answer with what is small until it is unpacked."""
+    body = gzip.compress(b" " * 200_000_000)
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("fault", [endless, unfolding], ids=["endless", "unfolding"])
+def test_an_answer_of_any_size_is_read_up_to_a_bound(
+    fault: Fault, run: Run, docdb: DocDB, peak: Any
+) -> None:
+    env, megabytes = peak
+    docdb.always = fault
+    fails(run(*FLAGS, env=env), "an answer of more than 32,000,000 bytes")
+    assert megabytes() < 500
+
+
+@pytest.mark.usefixtures("world")
+def test_an_answer_that_is_nested_without_end_is_none(run: Run, docdb: DocDB) -> None:
+    docdb.always = (200, {}, b"[" * 100_000)
+    fails(run(*FLAGS), "no usable answer from DocDB")
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    docdb.always = None
+    docdb.faults.append((200, {}, f'[{{"_id": "x", "name": {deep}}}]'.encode()))
+    result = run(*FLAGS)
+    assert "Traceback" not in result.log
+    assert result.status in (0, 1)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("wish", ["9" * 5_000, "1e999", "-5", "9" * 300])
+def test_a_wish_to_wait_that_means_nothing_is_no_fault(wish: str, run: Run, docdb: DocDB) -> None:
+    docdb.faults.append((429, {"Retry-After": wish}, b""))
+    result = run(*FLAGS, constants={"LONGEST_PAUSE": 1})
+    assert result.status == 0, result.log

@@ -1,0 +1,185 @@
+"""Days of sessions against a calendar; bounds of dates that do not mean what they seem to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+
+from chosen import Record, names, write_snapshot
+from conftest import Run, fuzz
+from dispatch.assets.date_ranges import bounds_without_time, odd_bounds
+from dispatch.records.schema import DATE, Days
+from reference import matches
+from standins import DocDB, record
+
+SESSION = "session.session_start_time"
+
+
+# Where either version of the metadata, and imaging, keep the start of a session.
+PLACES: dict[str, Callable[[str], Record]] = {
+    "1": lambda time: {"session": {"session_start_time": time}},
+    "2": lambda time: {"acquisition": {"acquisition_start_time": time}},
+    "imaging": lambda time: {"acquisition": {"session_start_time": time}},
+}
+
+
+@pytest.mark.parametrize("where", ["v1", "v2", "snapshot"])
+def test_the_days_of_sessions_are_chosen_in_both_versions(
+    where: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    records = []
+    for place, at in PLACES.items():
+        for day in ("2024-12-31", "2025-03-01", "2025-03-31", "2025-04-01"):
+            for clock in ("T00:00:00", "T23:59:59.999999-08:00"):
+                records.append(record(f"{day}{clock}-{place}", **at(day + clock)))
+    records += [record("untold"), record("odd", session={"session_start_time": "March 2025"})]
+    flags = ["--docdb_version", where]
+    if where == "snapshot":
+        flags = ["--docdb_snapshot=records.jsonl"]
+        write_snapshot(tmp_path, records)
+    else:
+        docdb.put(*records, version=where)
+    for first, last, days in (
+        ("2025-03-01", "2025-03-31", ("2025-03-01", "2025-03-31")),
+        ("2025-03", "2025-03", ("2025-03-01", "2025-03-31")),
+        ("2025", "", ("2025-03-01", "2025-03-31", "2025-04-01")),
+        ("", "2024", ("2024-12-31",)),
+        ("", "2025-03-01", ("2024-12-31", "2025-03-01")),
+    ):
+        result = run(f"--session_from={first}", f"--session_to={last}", "--overwrite=1", *flags)
+        assert result.status == 0, result.log
+        expected = [one["name"] for one in records if one["name"].startswith(days)]
+        assert sorted(names(result)) == sorted(expected)
+        assert "left out, its session date cannot be told: odd (record id-odd)" in result.log
+    both = run("--session_from=2025-04", "--query={'name': {'$regex': '-2$'}}", *flags,
+               "--overwrite=1")  # fmt: skip
+    assert {name[-2:] for name in names(both)} == {"-2"}
+
+
+@pytest.mark.parametrize(
+    "value", ["04/01/2025", "2025-3-1", "2025-02-30", "2025-13", "25", "now", "20250301", "0000"]
+)
+@pytest.mark.parametrize("flag", ["--session_from", "--session_to"])
+def test_a_day_that_is_none_is_told_with_the_form_that_serves(
+    flag: str, value: str, run: Run
+) -> None:
+    result = run(f"{flag}={value}")
+    assert result.status == 2
+    assert f"{flag}: must be a date such as 2025-03-01, or a month, 2025-03, or a year" in (
+        result.error
+    )
+
+
+DAYS = st.dates(date(1999, 12, 1), date(2001, 3, 1))
+
+
+WRITTEN = DAYS.map(str) | DAYS.map(lambda day: str(day)[:7]) | DAYS.map(lambda day: str(day)[:4])
+
+
+TIMES = st.sampled_from(["", "T00:00:00", "T23:59:59Z", " 12:00:00.5+02:00"])
+
+
+def test_the_filter_for_days_is_that_of_a_calendar() -> None:
+    def check(day: date, time: str, first: str | None, last: str | None, place: str) -> None:
+        condition = Days(DATE, (), first, last).condition
+        held = PLACES[place](f"{day}{time}")
+        expected = True
+        if first:
+            expected = str(day)[: len(first)] >= first
+        if last:
+            expected = expected and str(day)[: len(last)] <= last
+        assert matches(condition, held) == expected
+
+    fuzz(
+        check,
+        day=DAYS,
+        time=TIMES,
+        first=st.none() | WRITTEN,
+        last=st.none() | WRITTEN,
+        place=st.sampled_from(sorted(PLACES)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("bound", "written"),
+    [
+        ({"$gte": "04/01/2025"}, '{"$gte":"2025-04-01"}'),
+        ({"$gte": "2025-3-1"}, '{"$gte":"2025-03-01"}'),
+        ({"$lt": "31.12.2025"}, '{"$lt":"2025-12-31"}'),
+        ({"$gt": 2025}, '{"$gt":"2025"}'),
+        ({"$gt": 20250301}, '{"$gt":"2025-03-01"}'),
+        ({"$lte": "2025-03-06"}, '{"$lt":"2025-03-07"}'),
+        ({"$not": {"$gte": "2025/3/1"}}, '{"$gte":"2025-03-01"}'),
+        ({"$gte": "spring"}, 'write a date as "2025-03-04"'),
+    ],
+)
+@pytest.mark.parametrize("field", [SESSION, "created"])
+@pytest.mark.parametrize("where", ["database", "snapshot"])
+def test_a_bound_that_is_no_date_is_told_as_it_should_be_written(
+    field: str, where: str, bound: Record, written: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    records = []
+    for day in range(1, 29):
+        time = f"2025-03-{day:02}T12:00:00"
+        records.append(record(time, session={"session_start_time": time}, created=time))
+    docdb.put(*records)
+    write_snapshot(tmp_path, records)
+    flags = ["--docdb_snapshot=records.jsonl"] if where == "snapshot" else []
+    flags.append(f"--query={json.dumps({'$and': [{field: bound}, {'name': {'$ne': 'x'}}]})}")
+    [warning] = [line for line in run(*flags).log.splitlines() if f"WARNING {field}" in line]
+    assert written in warning
+    strict = run(*flags, "--strict=1", "--overwrite=1")
+    assert strict.status == 1
+    assert "--strict 1: " in strict.error
+    assert written in strict.error
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {SESSION: {"$gte": "2025-03-01", "$lt": "2025-04"}},
+        {SESSION: {"$lte": "2025-03-06T12:00:00"}},
+        {"name": {"$gte": "a", "$lt": "z"}},
+        {"number": {"$gt": 3}},
+        {"day": {"$lte": "2025-03-06"}},  # whose values are days
+        {"nowhere": {"$gte": "04/01/2025"}},
+    ],
+)
+def test_a_bound_that_means_what_it_seems_to_is_not_told(query: Record) -> None:
+    values = {"name": ["b", "c"], "day": ["2025-03-01", "2025-03-06"]}
+    times = ["2025-03-06T09:00:00"]
+    bounds = bounds_without_time(query)
+    assert not odd_bounds(bounds, lambda path: values.get(path, times if path == SESSION else []))
+
+
+def test_a_wrong_bound_is_told_whenever_it_changes_what_is_found() -> None:
+    def check(day: date, form: str, operator: str) -> None:
+        bound = day.strftime(form)
+        right = str(day) if operator != "$lte" else str(day + timedelta(days=1))
+        stored = []
+        for near in range(-40, 40):
+            stored.append(f"{day + timedelta(days=near)}T12:00:00")
+        wanted = {SESSION: {operator if operator != "$lte" else "$lt": right}}
+        given = {SESSION: {operator: bound}}
+        faults = odd_bounds(bounds_without_time(given), lambda _: stored)
+        differ = False
+        for moment in stored:
+            held = {"session": {"session_start_time": moment}}
+            differ = differ or matches(given, held) != matches(wanted, held)
+        assert bool(faults) >= differ
+        if faults and form in ("%Y-%m-%d", "%m/%d/%Y", "%Y/%m/%d", "%Y%m%d"):
+            assert right in faults[0]
+
+    fuzz(
+        check,
+        day=st.dates(date(2001, 1, 1), date(2029, 1, 1)),
+        form=st.sampled_from(
+            ["%Y-%m-%d", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d", "%B %d, %Y", "%d %b %y"]
+        ),
+        operator=st.sampled_from(["$gte", "$lt", "$lte"]),
+    )

@@ -1,0 +1,103 @@
+"""Records of a file answer as the database does; what is no such file is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import Run
+from standins import DocDB, record
+from worlds import Record, world  # noqa: F401  (a fixture)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_snapshot_answers_like_the_live_database(
+    run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
+) -> None:
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(r) + "\n" for r in real_records))
+    (tmp_path / "data" / "array.json").write_text(json.dumps(real_records, indent=1))
+    live = run("--query={}", "--file_extension=.nwb", "--overwrite=1")
+    docdb.requests.clear()
+    for snapshot in ("lines.jsonl", "array.json"):
+        result = run(
+            "--query={}", "--file_extension=.nwb", "--overwrite=1", f"--docdb_snapshot={snapshot}"
+        )
+        assert result.status == 0, result.log
+        assert result.files() == live.files()
+    assert docdb.requests == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "nothing to dispatch: 0 records matched"),
+        ('{"_id": "a"}\n{"_id": "b"\n', "line 3 column 1"),
+        ('{"_id": "a"}\n[1]\n', "record 2"),
+        ('[{"_id": "a"}, {"name": "b"}]', "record 2"),
+        ('{"_id": "a"}\n{"_id": "a"}\n', "2 records have the _id"),
+        ('{"_id": 7}', "record 1"),
+        ('{"_id": "a", "b": ' + "[" * 200 + "]" * 200 + "}", "record 1 is nested"),
+    ],
+)
+def test_a_snapshot_that_cannot_be_read_is_told(
+    content: str, words: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "s.jsonl").write_text(content)
+    result = run("--query={}", "--docdb_snapshot=s.jsonl")
+    assert result.status == (2 if content else 1), result.log
+    assert words in result.error
+    missing = run("--query={}", "--docdb_snapshot=nowhere.jsonl")
+    assert missing.status == 2
+    assert "nowhere.jsonl" in missing.error
+
+
+def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    folder = tmp_path / "snap shot"
+    for name in ("relative", "absolute"):
+        (folder / "assets" / name).mkdir(parents=True)
+        (folder / "assets" / name / "a.nwb").touch()
+    absolute = (folder / "assets" / "absolute").as_uri()
+    records = [
+        record("relative", location="assets/relative/"),
+        record("url", location=absolute),
+        record("localhost", location=absolute.replace("file:///", "file://localhost/")),
+        record("plain", location=str(folder / "assets" / "absolute")),
+        record("web", location="https://example.org/x"),
+        record("number", location=7),
+        record("missing", location=None),
+        record("empty", location=""),
+        record("bucket", location="s3://bucket"),
+        record("host", location="file://elsewhere/x"),
+        record("slashes", location="s3://bucket//x"),
+    ]
+    (folder / "s.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    flags = ("--query={}", "--file_extension=nwb", f"--docdb_snapshot={folder / 's.jsonl'}")
+    result = run(*flags)
+    assert result.status == 0, result.log
+    assert [(t["s3_location"], t["file_location"]) for t in result.tasks()] == [
+        ([url], [f"{url}/a.nwb"])
+        for url in (absolute, (folder / "assets" / "relative").as_uri(), absolute)
+    ]
+    assert "8 skipped (location is not s3://bucket/prefix: 8)" in result.error
+    docdb.put(*records)
+    live = run("--query={}", "--file_extension=nwb", "--overwrite=1")
+    assert live.status == 1
+    assert "11 records matched, 11 skipped" in live.error
+    for name in (
+        "relative",
+        "url",
+        "localhost",
+        "plain",
+        "web",
+        "number",
+        "missing",
+        "empty",
+        "bucket",
+        "slashes",
+    ):
+        assert re.search(f"skipped, .*: {name} ", live.log)

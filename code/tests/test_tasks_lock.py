@@ -1,0 +1,176 @@
+"""The lock of an output folder, and what a killed run leaves there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Result, Run, Start, fails
+from dispatch.tasks.output import IN_MOVE
+from standins import DocDB, record
+from surroundings import NAMES
+
+NO_FLOCK = """
+import errno, fcntl, time
+
+def refuse(*_):
+    raise OSError({}, "no locks here")
+
+fcntl.flock = refuse
+"""
+
+
+SLOW_RENAME = """
+import os, time
+rename = os.rename
+def slowly(*values, **more):
+    time.sleep(0.02)
+    rename(*values, **more)
+os.rename = slowly
+"""
+
+
+@pytest.fixture
+def no_flock(tmp_path: Path) -> dict[str, str | None]:
+    """Return the environment of a run on a file system that locks nothing, and is slow."""
+    (tmp_path / "hook").mkdir()
+    hook = NO_FLOCK.format("errno.EBADF") + SLOW_RENAME  # as NFS has it
+    (tmp_path / "hook" / "sitecustomize.py").write_text(hook)
+    return {"PYTHONPATH": str(tmp_path / "hook")}
+
+
+def test_two_dispatches_do_not_mix_where_nothing_can_be_locked(
+    start: Start, run: Run, docdb: DocDB, no_flock: dict[str, str | None], tmp_path: Path
+) -> None:
+    docdb.put(*(record(f"{n:02}", one=1) for n in range(30)))
+    docdb.put(*(record(f"other{n}", one=2) for n in range(5)))
+    wholes = []
+    for one in (1, 2):
+        wholes.append(run("--query", f'{{"one": {one}}}', output=tmp_path / f"whole{one}").files())
+    for pair in range(6):
+        output = tmp_path / f"pair{pair}"
+        output.mkdir()
+        processes = []
+        for one in (1, 2):
+            flags = ("--query", f'{{"one": {one}}}', "--overwrite=1")
+            processes.append(start(*flags, output=output, env=no_flock))
+            time.sleep(0.1 * pair)
+        logs = [process.communicate(timeout=60)[1] for process in processes]
+        statuses = [process.returncode for process in processes]
+        assert 0 in statuses, logs
+        assert set(statuses) <= {0, 2}, logs
+        files = Result(0, "", "", output).files()
+        ended = [whole for whole, status in zip(wholes, statuses, strict=True) if status == 0]
+        assert files in ended
+        for status, log in zip(statuses, logs, strict=True):
+            assert status == 0 or "another dispatch is writing into" in log
+        assert not list(output.glob(".*"))
+
+
+@pytest.mark.parametrize("moment", ["signal", "kill"])
+def test_a_lock_that_was_left_is_told_of(
+    moment: str, start: Start, run: Run, docdb: DocDB, no_flock: dict[str, str | None],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    docdb.put(*(record(f"{n:03}") for n in range(50)))
+    output = tmp_path / "results"
+    process = start("--query={}", env=no_flock)
+    while not list(output.glob(".dispatch-staging-*")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL if moment == "kill" else signal.SIGTERM)
+    process.communicate(timeout=60)
+    held = output / ".dispatch-lock"
+    again = run("--query={}", "--overwrite=1", env=no_flock, real=True)
+    if moment == "signal":
+        assert again.status == 0, again.log
+        assert not held.exists()
+        return
+    assert again.status == 2
+    told = (
+        rf"error: {held} was left by process {process.pid} on \S+, since \S+Z, which runs no more"
+    )
+    assert re.match(told, again.error), again.error
+    for content in ("", "elsewhere 1 2026-11-27T10:00:00Z\n", "\0" * 10_000_000, "a b c\n"):
+        held.write_text(content)
+        other = run("--query={}", "--overwrite=1", env=no_flock, real=True)
+        assert other.status == 2
+        assert f"remove {held}" in other.error
+        assert len(other.error) < 500
+    held.unlink()
+    assert run("--query={}", "--overwrite=1", env=no_flock, real=True).status == 0
+
+
+@pytest.mark.parametrize("dry", [0, 1])
+@pytest.mark.parametrize("left", ["all", "new", "old", "nothing", "files", "links"])
+def test_what_a_killed_run_has_left_is_cleaned_up_whatever_became_of_it(
+    left: str, dry: int, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(*map(record, NAMES))
+    output = tmp_path / "results"
+    moving = output / ".dispatch-moving-8-abcd1234"
+    for part in ("old", "new"):
+        if left in ("all", part):
+            (moving / part / "3").mkdir(parents=True)
+    moving.mkdir(parents=True, exist_ok=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.txt").write_text("mine")
+    if left == "files":
+        (moving / "new").write_text("")
+        (moving / "old").write_text("")
+    elif left == "links":
+        (moving / "old").symlink_to(elsewhere)
+        (moving / "new").symlink_to(elsewhere)
+    if left == "all":
+        (moving / "old" / "notes.txt").write_text("mine")
+    result = run("--query={}", "--overwrite=1", f"--dry_run={dry}")
+    assert result.status == 0, result.log
+    assert "rolled back an interrupted move of worker folders" in result.log
+    assert (elsewhere / "mine.txt").read_text() == "mine"
+    assert not list(output.glob(".*"))
+    again = run("--query={}", "--overwrite=1", f"--dry_run={dry}")
+    assert again.status == 0
+    assert "WARNING" not in again.log
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".dispatch-moving-", ".dispatch-moving-x-y", ".dispatch-moving-99999999999999-a",
+     f".dispatch-moving-{'9' * 200}-a", ".dispatch-moving-8-abcd1234", ".dispatch-staging-a"],
+)  # fmt: skip
+def test_what_is_not_ours_is_not_followed(
+    name: str, run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(*map(record, NAMES))
+    output, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    output.mkdir()
+    (elsewhere / "new").mkdir(parents=True)
+    (elsewhere / "mine.txt").write_text("mine")
+    (output / name).symlink_to(elsewhere)
+    for _ in range(2):
+        result = run("--query={}", "--overwrite=1")
+        assert result.status == 0, result.log
+        assert "WARNING" not in result.log
+        assert (elsewhere / "mine.txt").exists()
+    (output / name).unlink()
+    (output / name).mkdir()
+    is_ours = IN_MOVE.fullmatch(name) or "staging" in name
+    result = run("--query={}", "--overwrite=1")
+    assert result.status == 0, result.log
+    assert (output / name).exists() == (not is_ours)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all folders")
+def test_an_output_folder_that_cannot_be_read_is_told(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    (tmp_path / "results").mkdir(mode=0o300)
+    fails(run("--query={}"), "cannot be read")
+    (tmp_path / "results").chmod(0o700)

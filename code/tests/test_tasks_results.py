@@ -1,0 +1,211 @@
+"""Tasks whose results are in the results store already."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from analysis_pipeline_utils import metadata
+from analysis_pipeline_utils.result_files import processing_prefix
+
+from analysis import FILES, SETS, asked, base_of_the_worker, give, library, model_of, world  # noqa: F401  (a fixture)
+from conftest import Run, Task, fails
+from pipelines import FIXED, Pipeline
+from standins import RESULTS, TOKEN, DocDB, record
+
+
+@pytest.mark.usefixtures("world")
+def test_results_of_this_code_by_other_names_are_told(
+    run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    tasks = run(*FILES, env=pipeline.environment).tasks()
+    code = {key: tasks[0]["analysis_code"][key] for key in ("url", "version")}
+    for number, version in enumerate([code["version"], code["version"], "another"]):
+        of = {"data_processes": [{"code": {**code, "version": version}}]}
+        docdb.put({"_id": str(number), "name": str(number), "processing": of}, version=RESULTS)
+    flags = [*FILES, "--skip_processed=1", "--overwrite=1"]
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    words = "WARNING none of 8 tasks has a result, though the results store holds 2 results of this"
+    assert result.log.count(words) == 1
+    store(docdb, tasks[:1])
+    assert "though the results store" not in run(*flags, env=pipeline.environment).log
+
+
+def store(docdb: DocDB, tasks: list[Task]) -> list[str]:
+    """Put the results of tasks into the results store; return their names."""
+    names = [processing_prefix(model_of(task).analysis_code) for task in tasks]
+    docdb.put(*({"_id": name, "name": name} for name in names), version=RESULTS)
+    return names
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_processed_already_is_left_out(
+    run: Run, docdb: DocDB, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
+) -> None:
+    give(tmp_path, FIXED, SETS)
+    every = run(*FILES, env=pipeline.environment)
+    tasks = every.tasks()
+    names = store(docdb, [*tasks[::2], tasks[1]])
+    library(CO_CAPSULE_ID="co-wrapper")
+    base = base_of_the_worker()
+    fresh = [
+        task
+        for task in tasks
+        if not metadata.docdb_record_exists(
+            metadata.update_analysis_process(base, model_of(task)).code
+        )
+    ]
+    assert len(fresh) == 24 - len(names) == 11
+    docdb.requests.clear()
+    flags = [*FILES, "--skip_processed=1", "--overwrite=1"]
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    assert result.tasks() == fresh
+    assert len(asked(docdb)) == 2  # the second one finds no more
+    assert f"{len(fresh)} tasks (13 processed already), " in result.error
+    assert len(re.findall("INFO processed already: 'a', ", result.log)) == 4
+    assert all(f"its result is {name}" in result.log for name in names)
+    some = run(*flags, "--max_tasks=2", env=pipeline.environment)
+    assert some.tasks() == fresh[:2]
+    assert "2 tasks (13 processed already, 9 more left out), 2 workers" in some.error
+    without = run(*FILES, "--overwrite=1", env=pipeline.environment)
+    assert without.files() == every.files()
+    assert "processed already" not in without.log
+
+
+@pytest.mark.usefixtures("world")
+def test_that_all_is_processed_is_no_failure(
+    run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    every = run(*FILES, env=pipeline.environment)
+    store(docdb, every.tasks())
+    flags = [*FILES, "--skip_processed=1", "--strict=1"]
+    refused = run(*flags, env=pipeline.environment)
+    assert refused.status == 2
+    assert refused.files() == every.files()
+    result = run(*flags, env=pipeline.environment, output=tmp_path / "new")
+    assert result.status == 0, result.log
+    assert result.files() == {}
+    assert "INFO nothing new to dispatch to" in result.error
+    assert "8 files, 0 tasks (8 processed already), 0 workers, " in result.error
+    replaced = run(*flags, "--overwrite=1", env=pipeline.environment)
+    assert replaced.status == 0, replaced.log
+    assert replaced.names() == []
+    assert replaced.files() == {}
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("processed", [0, 3, 8])
+def test_a_dry_run_shows_what_is_processed_already(
+    processed: int, run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    tasks = run(*FILES, env=pipeline.environment).tasks()
+    names = store(docdb, tasks[:processed]) if processed else []
+    flags = [*FILES, "--skip_processed=1", "--overwrite=1", "--dry_run=1"]
+    result = run(*flags, env=pipeline.environment)
+    assert result.status == 0, result.log
+    assert f"{8 - processed} tasks ({processed} processed already), " in result.error
+    table = pd.read_csv(result.output / "dispatch_plan.csv", dtype=str, keep_default_na=False)
+    done = table[table["processed"] == "1"]
+    assert list(done["result"]) == names
+    assert set(done["worker"]) <= {""}
+    planned = table[table["processed"] == "0"]
+    assert list(planned["worker"]) == [str(n) for n in range(8 - processed)]
+    assert list(table["result"][:8]) == [
+        processing_prefix(model_of(task).analysis_code)
+        for task in [*tasks[processed:], *tasks[:processed]]
+    ]
+    page = (result.output / "dispatch_plan.html").read_text()
+    words = "The results store has the results of"
+    assert (words in page) == bool(processed)
+    assert all(name in page for name in names)
+    assert (f" processed already {processed}," in result.stdout) == bool(processed)
+    assert TOKEN not in page + result.stdout + result.log
+
+
+def put_processed(
+    number: int, run: Run, docdb: DocDB, folder: Path
+) -> tuple[list[str], dict[str, str | None]]:
+    """Put the results of every other asset; return how to ask which of that number are there."""
+    records = [record(f"{n:05}") for n in range(number)]
+    (folder / "records.json").write_text(json.dumps(records))
+    (folder / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    flags = ["--query={}", "--docdb_snapshot=records.json", "--analysis_code=code.json"]
+    store(docdb, run(*flags, output=folder / "every").tasks()[::2])
+    env: dict[str, str | None] = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
+    return [*flags, "--skip_processed=1", "--overwrite=1"], env
+
+
+def test_ten_thousand_names_are_asked_for_in_three_requests(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    flags, env = put_processed(10_000, run, docdb, tmp_path)
+    result = run(*flags, env=env)
+    assert result.status == 0, result.log
+    requests = asked(docdb)
+    assert len(requests) <= 3
+    assert len({name for names in requests for name in names}) == 10_000
+    assert "5,000 tasks (5,000 processed already)" in result.error
+    assert len(re.findall("INFO processed already: ", result.log)) == 21
+    assert "processed already: and 4,980 more" in result.log
+
+
+def test_a_gateway_that_takes_and_gives_less_is_asked_more_often(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    flags, env = put_processed(1_000, run, docdb, tmp_path)
+    whole = run(*flags, env=env).files()
+    assert len(whole) == 500
+    assert len(asked(docdb)) == 2
+    docdb.requests.clear()
+    docdb.max_request, docdb.max_answer = 20_000, 10_000
+    assert run(*flags, env=env).files() == whole
+    assert 3 < len(asked(docdb)) < 30
+    docdb.max_answer = 10
+    failed = run(*flags, env=env)
+    assert failed.status == 1
+    assert "too large" in failed.error
+    assert failed.files() == whole
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    ("flags", "more", "words"),
+    [
+        (["--analysis_code=none"], {}, ": --analysis_code none"),
+        ([], {"CODEOCEAN_API_TOKEN": None}, ": $CODEOCEAN_API_TOKEN not set"),
+        ([], {"DOCDB_HOST": None}, ": $DOCDB_HOST not set"),
+        ([], {"DOCDB_DATABASE": None, "DOCDB_COLLECTION": " "},
+         ": $DOCDB_DATABASE and $DOCDB_COLLECTION not set"),
+    ],
+)  # fmt: skip
+def test_what_skip_processed_lacks_is_bad_input(
+    flags: list[str], more: dict[str, str | None], words: str, run: Run, pipeline: Pipeline
+) -> None:
+    env = {**pipeline.environment, **more}
+    fails(run(*FILES, "--skip_processed=1", *flags, env=env), "--skip_processed 1", words, status=2)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
+    run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    flags = [*FILES, "--skip_processed=1"]
+    env = {**pipeline.environment, "DOCDB_COLLECTION": "another"}
+    name = f"the results store analysis/another at {docdb.host}"
+    fails(run(*flags, env=env), f"{name} answers 404")
+
+    docdb.requests.clear()
+
+    def spoil() -> None:  # behind the answers with the metadata
+        if len(docdb.requests) == 2:
+            docdb.always = (503, {}, b"busy")
+
+    docdb.after = spoil
+    result = run(*flags, env=pipeline.environment)
+    fails(result, "no usable answer from the results store analysis/results", "503")

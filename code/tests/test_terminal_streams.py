@@ -1,0 +1,156 @@
+"""Signals and streams: whoever reads, or does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Result, Start, fails
+from standins import DocDB, record
+from surroundings import NAMES, world  # noqa: F401  (a fixture)
+
+HOOK = """
+import os, sys
+
+def signal_once(event, values):
+    global done
+    if event == {event!r} and values[0] == {value!r} and not done:
+        done = True
+        os.kill(os.getpid(), {number})
+
+done = False
+sys.addaudithook(signal_once)
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["argparse", "dispatch.tasks.analysis_code", "dispatch.given.values"]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_in_its_first_moments(
+    module: str, number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "hook").mkdir()
+    hook = HOOK.format(event="import", value=module, number=int(number))
+    (tmp_path / "hook" / "sitecustomize.py").write_text(hook)
+    process = start("--query={}", env={"PYTHONPATH": str(tmp_path / "hook")})
+    _, log = process.communicate(timeout=60)
+    fails(
+        Result(process.returncode, log, "", tmp_path / "results"), number.name, status=128 + number
+    )
+    assert log == f"error: stopped by {number.name}, nothing is dispatched\n"
+
+
+def hold(docdb: DocDB) -> tuple[threading.Event, threading.Event]:
+    """Let DocDB not answer; return what tells that it was asked, and what lets it go on."""
+    asked, over = threading.Event(), threading.Event()
+
+    def wait(_: Any) -> None:
+        asked.set()
+        over.wait(60)
+
+    docdb.always = wait
+    return asked, over
+
+
+def fill(pipe: int) -> None:
+    """Write into a pipe what it takes."""
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b"x")
+    os.set_blocking(pipe, True)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("stream", ["gone", "full"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_whoever_reads_its_words(
+    stream: str, number: signal.Signals, start: Start, docdb: DocDB, tmp_path: Path
+) -> None:
+    asked, over = hold(docdb)
+    read, write = os.pipe()
+    process = start("--query={}", "--timeout=300", stderr=write)
+    try:
+        assert asked.wait(60)
+        if stream == "full":
+            fill(write)
+        os.close(write)
+        if stream != "full":
+            os.close(read)  # as `tee` that was stopped by the same Ctrl-C
+        begun = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+        assert time.monotonic() - begun < 2
+    finally:
+        over.set()
+        process.kill()
+    assert not list((tmp_path / "results").glob("*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_dry_run_whose_table_nobody_reads(
+    number: signal.Signals, start: Start, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(*map(record, NAMES))
+    long = json.dumps({"name": {"$in": [*NAMES, *(f"{n:0500}" for n in range(400))]}})
+    (tmp_path / "long.json").write_text(long)
+    process = start("--query=long.json", "--dry_run=1", stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "results" / "dispatch_plan.html").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.5)  # so that the table is being printed
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    finally:
+        process.kill()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_signal_after_the_dispatch_does_not_wait_for_a_reader(
+    start: Start, docdb: DocDB, tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    docdb.after = lambda: fill(write)  # so that what is said from then on has no room
+    process = start("--query={}", stderr=write)
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "results" / "7").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0  # all is dispatched
+    finally:
+        process.kill()
+        os.close(write)
+        os.close(read)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("flags", "status"), [((), 0), (("--dry_run=1",), 0), (("--max_jobs=x",), 2), (("--help",), 0)]
+)
+def test_closed_streams_do_not_change_the_status(
+    closed: str, flags: tuple[str, ...], status: int, start: Start, tmp_path: Path
+) -> None:
+    process = start("--query={}", *flags, prefix=f"exec {closed}; exec ")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == status, log
+    assert "Traceback" not in log
+    for path in (tmp_path / "results").rglob("*.json"):
+        assert json.loads(path.read_text())["asset_name"]  # and not what was said
