@@ -57,16 +57,13 @@ from dispatch.assets.assets import (
     read_asset,
     skips_in,
 )
-from dispatch.assets.grouping import keep_latest, set_groups
-from dispatch.assets.hints import (
+from dispatch.assets.choosing import (
     check_fields,
-    explain,
-    name_endings,
-    name_untold,
     skip_choices_without_record,
     skip_values_without_record,
-    warn_of_bounds,
 )
+from dispatch.assets.grouping import keep_latest, set_groups
+from dispatch.assets.hints import explain, name_endings, name_untold, warn_of_bounds
 from dispatch.files.concurrency import Concurrency
 from dispatch.files.listing import Files, Listing
 from dispatch.files.selection import Selection
@@ -138,9 +135,9 @@ from dispatch.terminal.messages import (
     log,
     one_line,
     plural,
-    without_secrets,
 )
 from dispatch.terminal.progress import Progress
+from dispatch.terminal.secrets import without_secrets
 from dispatch.terminal.waiting import begin, result_of
 
 if TYPE_CHECKING:

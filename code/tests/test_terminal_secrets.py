@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
-from dispatch.terminal.messages import echo, keep_secret
+from dispatch.terminal.messages import echo
+from dispatch.terminal.secrets import keep_secret
 from faults import FLAGS, drop, is_listing, world  # noqa: F401  (a fixture)
 from standins import BUCKET, S3, SECRET
 

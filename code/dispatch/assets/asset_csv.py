@@ -1,4 +1,4 @@
-"""The list of assets: how its CSV is read, and which records it chooses. Knows no flag."""
+"""The list of assets: how its CSV is read, and which records it chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assets: what a record says of a data asset, or why it describes none. Knows no database."""
+"""Assets: what a record says of a data asset, or why it describes none."""
 
 from __future__ import annotations
 

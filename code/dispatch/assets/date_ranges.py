@@ -1,6 +1,6 @@
 """Ranges of dates in a filter: which bounds do not mean what they seem to.
 
-Knows that records hold times as strings, which compare as strings do; any database by its answers.
+Records hold times as strings, which compare as strings do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What names end in, where no file was found: asked of a few assets, for a hint.
-
-Knows stores by what they answer.
-"""
+"""What names end in, where no file was found: asked of a few assets, for a hint."""
 
 from __future__ import annotations
 

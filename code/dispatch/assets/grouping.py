@@ -1,7 +1,4 @@
-"""Which assets belong together, and which is the latest of them, by what their records say.
-
-Knows values at paths, as MongoDB has them; no field of a record by its name.
-"""
+"""Which assets belong together, and which is the latest of them, by what their records say."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Why nothing matches, and what is near to what was asked for. Knows any database by its answers.
+"""Why nothing matches, and what is near to what was asked for.
 
-Nothing here fails a run, or takes long, but for a field to group or filter by that nobody has.
+Nothing here takes long, or fails a run, but for bounds of dates where nothing may go wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Any, TypeVar
 
-from dispatch.assets.assets import Asset, Entry, Skip, assets_in, name_of
+from dispatch.assets.assets import Asset, name_of
 from dispatch.assets.date_ranges import bounds_without_time, odd_bounds, strings_of
 from dispatch.assets.endings import ASSETS_ASKED, endings_in
 from dispatch.given.filters import conditions_of, wanted_values
@@ -23,11 +23,8 @@ from dispatch.given.values import (
     compact,
     has_field,
     is_null,
-    lists_on,
     pasteable,
     paths_of,
-    plain_values,
-    rank,
     value_at,
 )
 from dispatch.records.docdb import Database
@@ -35,7 +32,6 @@ from dispatch.records.schema import Choice, Facet, facet_of
 from dispatch.stores.locations import Store
 from dispatch.terminal.messages import (
     NAMES_IN_LOG,
-    BadInput,
     FailedRun,
     log,
     log_first,
@@ -137,93 +133,6 @@ def log_untold(database: Database, query: Record, facet: Facet) -> None:
             what = " and ".join(said) or f"no {facet.shown(facet.paths[0])}"
             names.append(f"{name_of(record)} (record {record.get('_id')}): {what}")
     log_first(logging.WARNING, f"left out, its {facet.title} cannot be told", names)
-
-
-def skip_values_without_record(
-    database: Database, lists: dict[str, list[Any]], entries: Sequence[Entry]
-) -> list[Skip]:
-    """Return the values of each $in that no record has, and log what is near the first ones."""
-    skips = []
-    for field, values in lists.items():
-        lacking = {rank(value): value for value in values}
-        for entry in entries:
-            for value in plain_values(entry.record, field):
-                lacking.pop(rank(value), None)
-        for value in list(lacking.values())[:3]:
-            helpfully(log_near_value, database, [field], value)
-        for value in lacking.values():
-            skips.append(Skip(f"no record has this {field}", str(value)))
-    return skips
-
-
-def skip_choices_without_record(
-    database: Database, choices: Sequence[Choice], entries: Sequence[Entry]
-) -> list[Skip]:
-    """Return the values chosen that no record has, and log what is near the first ones."""
-    skips = []
-    for choice in choices:
-        facet = choice.facet
-        known: set[str] = set()
-        for entry in entries:
-            known |= set(facet.values_in(entry.record))
-            for strings in facet.strings_in(entry.record):
-                known |= set(strings)
-        lacking = [value for value in choice.values if value not in known]
-        for value in lacking[:3]:
-            helpfully(log_near_value, database, facet.paths, value)
-        for value in lacking:
-            skips.append(Skip(f"no record has this {facet.paths[0]}", value))
-    return skips
-
-
-def check_fields(
-    entries: list[Entry],
-    database: Database,
-    fields_by_flag: Mapping[str, Sequence[str]],
-    drop_null: bool,
-) -> None:
-    """Raise BadInput for a field to filter or group by that no asset has.
-
-    Where assets without it are kept, it is enough that another record of the database has it.
-    """
-    records = [asset.record for asset in assets_in(entries)]
-    for option, fields in fields_by_flag.items():
-        for field in fields:
-            path = field.split(".")
-            lacking = [record for record in records if not has_field(record, path)]
-            advise_on_field(option, field, lacking)
-            if not lacking or len(lacking) < len(records):
-                continue
-            if not drop_null and is_anywhere(database, field):
-                continue
-            if not helpfully(have_empty_lists, database, records, path):
-                near = helpfully(near_fields, database, field) or ""
-                raise BadInput(f"{option}: no record that matches has the field {field}{near}")
-
-
-def is_anywhere(database: Database, field: str) -> bool:
-    """Return whether any record of the database is known to have a field."""
-    return bool(helpfully(database.count, {field: {"$exists": True}}))
-
-
-def have_empty_lists(database: Database, records: list[Record], path: list[str]) -> bool:
-    """Return whether the lists on the way to a field are there and empty, so that it may be there.
-
-    Of a list, the database gives the objects alone, so it is asked whether nothing else was in it.
-    """
-    ids = []
-    for record in records:
-        lists = list(lists_on(record, path))
-        if any(lists):
-            return False
-        if lists:
-            ids.append(record["_id"])
-    tops = [".".join(path[:length]) for length in range(1, len(path))]
-    if not ids or not tops:
-        return False
-    asked = ids[: database.ids_at_once]
-    empty = [{"_id": {"$in": asked}}, {"$or": [{top: []} for top in tops]}]
-    return database.count({"$and": empty}) == len(asked)
 
 
 def advise_on_field(option: str, field: str, lacking: list[Record]) -> None:

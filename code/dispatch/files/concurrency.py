@@ -1,7 +1,4 @@
-"""How many requests are made at once: more while answers are quick, fewer where a store refuses.
-
-Knows neither stores nor what they are asked.
-"""
+"""How many requests are made at once: more while answers are quick, fewer where a store refuses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The files of assets: which names count, and how assets are listed side by side.
-
-Knows stores by what they answer, and nothing of how they are asked.
-"""
+"""The files of assets: which names count, and how assets are listed side by side."""
 
 from __future__ import annotations
 

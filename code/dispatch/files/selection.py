@@ -1,4 +1,4 @@
-"""Which of the files found count: by patterns, and not what systems leave. Knows paths only."""
+"""Which of the files found count: by patterns, and not what systems leave."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is skipped: which assets no task will stand for, and how that is told.
-
-Knows assets and their files; no store and no database.
-"""
+"""What is skipped: which assets no task will stand for, and how that is told."""
 
 from __future__ import annotations
 

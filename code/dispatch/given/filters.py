@@ -1,4 +1,4 @@
-"""Filters as people write and paste them, and what is in one. Knows no database and no file."""
+"""Filters as people write and paste them, and what is in one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Flags: how one is declared, what converts its value, what is wrong with a command.
-
-Knows no flag of the program: those are declared where the program begins.
-"""
+"""Flags: how one is declared, what converts its value, what is wrong with a command."""
 
 from __future__ import annotations
 

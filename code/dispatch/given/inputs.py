@@ -1,4 +1,4 @@
-"""The files that a user gives: where they are looked for, how they are read. Knows no flag."""
+"""The files that a user gives: where they are looked for, how they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as JSON and MongoDB have them: paths, order, limits, times. Knows no field by its name."""
+"""Values as JSON and MongoDB have them: paths, order, limits, times."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The page of a dry run: what it shows, and what its script draws, counts and filters.
 
-Knows the plan, and the fields of a record by which people choose. The template and the files
-of the script lie beside this file.
+The template and the files of its script lie beside this file, in the folder html.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from dispatch.tasks.analysis_code import PIPELINE
 from dispatch.tasks.output import count_workers
 from dispatch.tasks.results import RESULTS_STORE
 from dispatch.tasks.tasks import Task
-from dispatch.terminal.messages import SECRETS, plural, shorten
+from dispatch.terminal.messages import plural, shorten
+from dispatch.terminal.secrets import SECRETS
 
 PROGRAM = Path(__file__).parents[2] / "run_capsule.py"
 PLAN_PAGE = Path(__file__).parent / "html" / "page.html.j2"

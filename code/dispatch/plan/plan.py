@@ -1,7 +1,4 @@
-"""The plan: what is dispatched and what is not, in a line, in a table, on a terminal.
-
-Knows assets, files and tasks by what they are; not the page, which has a room of its own.
-"""
+"""The plan: what is dispatched and what is not, in a line, in a table, on a terminal."""
 
 from __future__ import annotations
 

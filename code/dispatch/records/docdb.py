@@ -1,4 +1,4 @@
-"""DocDB: how its gateway is asked for records. Knows what any database answers, and no asset."""
+"""DocDB: how its gateway is asked for records."""
 
 from __future__ import annotations
 

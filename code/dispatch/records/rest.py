@@ -1,4 +1,4 @@
-"""Services that speak HTTP by requests: DocDB, Code Ocean. Knows what an answer must be like.
+"""Services that speak HTTP by requests: DocDB, Code Ocean.
 
 What can be wrong with any answer is told from what is one: too slow, too large, from elsewhere.
 """

@@ -1,7 +1,7 @@
 """The fields by which people choose, in every shape that records are known to hold them in.
 
 The database holds descriptions of several generations of aind-data-schema side by side, whichever
-version it is asked in. Knows their names and spellings, and no database.
+version it is asked in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A snapshot: a file of records that answers a filter as MongoDB would, or refuses it.
-
-Knows the file and mgqpy, which tells what matches; no asset.
-"""
+"""A snapshot: a file of records that answers a filter as MongoDB would, or refuses it."""
 
 from __future__ import annotations
 

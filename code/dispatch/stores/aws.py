@@ -1,7 +1,4 @@
-"""Who asks S3, and where: credentials, region, endpoint and proxy, by botocore's own rules.
-
-Knows botocore, and no request of ours: what is asked, and how, is not known here.
-"""
+"""Who asks S3, and where: credentials, region, endpoint and proxy, by botocore's own rules."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch.stores.crt import Place
 from dispatch.stores.locations import Page
-from dispatch.terminal.messages import FailedRun, echo, keep_secret, log, reason_of
+from dispatch.terminal.messages import FailedRun, echo, log, reason_of
+from dispatch.terminal.secrets import keep_secret
 
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider

@@ -1,6 +1,6 @@
 """Requests over AWS's own runtime (awscrt): connections, signature, answers, what went wrong.
 
-Knows HTTP, and neither S3 nor botocore. The runtime has a thread of its own, in which the loop goes
+The runtime has a thread of its own, in which the loop goes
 on that waits for an answer.
 """
 

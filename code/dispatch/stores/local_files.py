@@ -1,4 +1,4 @@
-"""Local folders as a store: they answer like a bucket, one folder a page. Knows no asset."""
+"""Local folders as a store: they answer like a bucket, one folder a page."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Locations of assets: which kinds there are, and what any store of files answers.
 
-Knows what a location looks like. How a store is asked, each store knows: S3, local folders.
+How a store is asked, each store knows: S3, local folders.
 """
 
 from __future__ import annotations

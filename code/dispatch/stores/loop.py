@@ -1,4 +1,4 @@
-"""A loop of asyncio that runs in whichever thread has news. Knows no service.
+"""A loop of asyncio that runs in whichever thread has news.
 
 AWS's runtime calls from a thread of its own, and what waits for an answer goes on right there. To
 hand each answer over to a loop with a thread of its own took 56 of 170 us a request: two threads

@@ -1,6 +1,6 @@
 """S3 as a store: what is asked, page by page, what the answer is, and what is tried again.
 
-Knows how S3 words listings and errors. Who asks and where, `aws` knows; how requests travel, `crt`.
+Who asks and where, `aws` knows; how requests travel, `crt`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The code of the analysis: where it is said, and what it is. Knows Code Ocean, and git's ways.
+"""The code of the analysis: where it is said, and what it is.
 
 What a code is, the consumers' own library says.
 """
@@ -26,10 +26,10 @@ from dispatch.terminal.messages import (
     echo,
     excerpt,
     first_of,
-    keep_secret,
     log,
     plural,
 )
+from dispatch.terminal.secrets import keep_secret
 from dispatch.terminal.waiting import begin
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time. Knows file systems that lock, and others."""
+"""The lock of a folder: one process at a time."""
 
 from __future__ import annotations
 

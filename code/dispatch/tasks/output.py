@@ -1,7 +1,4 @@
-"""The output folder: what may lie in it, and how all of it changes at once.
-
-Knows files and folders; of a task, its name and its bytes.
-"""
+"""The output folder: what may lie in it, and how all of it changes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results: which tasks have one already, and which would have one name. Knows the results store.
+"""Results: which tasks have one already, and which would have one name.
 
 What a result is called, the consumers' own library says, as each task holds it.
 """

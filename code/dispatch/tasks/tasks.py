@@ -1,4 +1,4 @@
-"""Tasks: what one says, its name and JSON, and how many are shared out. Knows no folder of workers.
+"""Tasks: what one says, its name and JSON, and how many are shared out.
 
 What a task says is checked against the model with which consumers read it.
 """

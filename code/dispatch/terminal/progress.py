@@ -1,4 +1,4 @@
-"""How far a run is, and how that is shown. Knows neither DocDB nor S3."""
+"""How far a run is, and how that is shown."""
 
 from __future__ import annotations
 

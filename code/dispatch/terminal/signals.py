@@ -1,4 +1,4 @@
-"""Signals: how one ends a run, at any moment, in one line. Knows the process and its streams.
+"""Signals: how one ends a run, at any moment, in one line.
 
 It imports next to nothing, so that signals are heard before all else is imported.
 """

@@ -1,4 +1,4 @@
-"""How long to wait for a service, and how often to ask again. Knows no service by its name.
+"""How long to wait for a service, and how often to ask again.
 
 The first thread, which alone handles signals, waits in steps: a signal that the system hands to
 another thread, or just before a wait, would be noticed only when the wait ends.
