@@ -50,6 +50,7 @@ from dispatch.assets.asset_csv import find_listed, list_of_assets, pick_listed
 from dispatch.assets.assets import (
     ASSET_FIELDS,
     Asset,
+    Chosen,
     Entry,
     Skip,
     assets_in,
@@ -299,7 +300,7 @@ def fields_to_ask(settings: Settings) -> list[str]:
 
 def choose_assets(
     settings: Settings, database: Database, progress: Progress, listing: Listing | None = None
-) -> list[Entry]:
+) -> Chosen:
     """Return the assets that the settings ask for, and what is skipped.
 
     From the CSV, assets come in its order, with the ids it gives. From a query, they are ordered
@@ -311,16 +312,17 @@ def choose_assets(
     else:
         pages = database.find(settings.whole_filter or {}, fields)
     entries: list[Entry] = []
-    for page in pages:
+    for page in pages:  # of which each record is one entry
         in_page = [read_asset(record, database.folder) for record in page]
         if listing:
             listing.add(in_page)
         entries += in_page
-        progress.records += len(page)
+        progress.records = len(entries)
         progress.update()
+    matched = len(entries)
     entries.sort(key=lambda entry: (name_of(entry.record), str(entry.record.get("_id"))))
     if asset_list:
-        return pick_listed(asset_list, entries)
+        return Chosen(matched, pick_listed(asset_list, entries))
     if entries:
         lists = lists_in(settings.own_filter)
         several = [choice for choice in settings.choices if len(choice.values) > 1]
@@ -328,20 +330,21 @@ def choose_assets(
             *skip_values_without_record(database, lists, entries),
             *skip_choices_without_record(database, several, entries),
         ]
-    return entries
+    return Chosen(matched, entries)
 
 
 def find_assets(
     settings: Settings, database: Database, progress: Progress, listing: Listing | None
-) -> list[Entry]:
+) -> Chosen:
     """Return the assets with their groups, and what is skipped; their listing is begun."""
     narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
-    entries = choose_assets(settings, database, progress, None if narrowed else listing)
+    chosen = choose_assets(settings, database, progress, None if narrowed else listing)
+    entries = chosen.entries
     if settings.whole_filter is not None:
         own, choices = settings.own_filter, settings.choices
         warn_of_bounds(database, own, settings.strict)
         name_untold(database, own, choices)
-        if settings.whole_filter and not progress.records:
+        if settings.whole_filter and not chosen.matched:
             explain(database, own, choices)
     unwound, drop_null = settings.unwind_list_fields, settings.drop_null_groups
     fields_by_flag = {
@@ -356,7 +359,7 @@ def find_assets(
         entries = keep_latest(entries, by, latest, unwound, drop_null)
     if settings.group_by:
         entries = set_groups(entries, settings.group_by, unwound, drop_null)
-    return entries
+    return replace(chosen, entries=entries)
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -447,7 +450,8 @@ def make_plan(settings: Settings) -> Plan:
     listing = open_listing(settings, progress)
     files = None
     try:
-        entries = find_assets(settings, database, progress, listing)
+        chosen = find_assets(settings, database, progress, listing)
+        entries = chosen.entries
         groups = group_assets(assets_in(entries))
         if listing:
             listing.add(entries)
@@ -467,7 +471,7 @@ def make_plan(settings: Settings) -> Plan:
     tasks = render_tasks(make_tasks(groups, files, settings, sets), process, fixed)
     name_twins(tasks, settings.strict)
     if not tasks:
-        raise FailedRun(f"nothing to dispatch: {summarise_records(progress.records, entries)}")
+        raise FailedRun(f"nothing to dispatch: {summarise_records(chosen.matched, entries)}")
     tasks, dispatched = set_apart_dispatched(tasks, settings.skip_dispatched)
     processed: list[Task] = []
     if settings.skip_processed and tasks:
@@ -477,7 +481,7 @@ def make_plan(settings: Settings) -> Plan:
         left_out = len(tasks) - settings.max_tasks
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, plural(left_out, "task"))
     workers = deal(tasks[: len(tasks) - left_out], settings)
-    return Plan(progress.records, entries, files, workers, processed, left_out, dispatched)
+    return Plan(chosen.matched, entries, files, workers, processed, left_out, dispatched)
 
 
 def skip_assets(

@@ -93,9 +93,8 @@ def read_records(string: str, folder: Path) -> None:
     flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
     flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
     chosen = run_capsule.parse_settings(flags)
-    progress = Progress()
-    chosen_entries = run_capsule.choose_assets(chosen, database, progress)
-    assert len(chosen_entries) == progress.records
+    chosen_entries = run_capsule.choose_assets(chosen, database, Progress()).entries
+    assert len(chosen_entries) == len(database.records)
     unwound, drop_null = chosen.unwind_list_fields, chosen.drop_null_groups
     kept = keep_latest(chosen_entries, chosen.filter_by, "a.a", unwound, drop_null)
     assert len(kept) == len(chosen_entries)

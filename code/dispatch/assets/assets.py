@@ -44,6 +44,14 @@ class Skip:
 Entry = Asset | Skip
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a run is about: the entries that records became, and of how many records that is."""
+
+    matched: int  # records
+    entries: list[Entry]
+
+
 def assets_in(entries: list[Entry]) -> list[Asset]:
     """Return the assets among entries."""
     return [entry for entry in entries if isinstance(entry, Asset)]
