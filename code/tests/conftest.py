@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "code" / "run_capsule.py"
+README = ROOT / "README.md"  # for those who use the program
+CODE_README = ROOT / "code" / "README.md"  # for those who change it
+PAGES = sorted((ROOT / "code" / "docs").glob("*.md"))  # for what few of the former need
 REAL_RECORDS = ROOT.parent / "shared" / "docdb_records.jsonl"
 
 Task = dict[str, Any]
@@ -147,6 +150,11 @@ class Result:
             for path in self.output.rglob("*")
             if path.is_file()
         }
+
+
+def documents() -> str:
+    """Return what those read who use the program, one document after another."""
+    return "\n".join(path.read_text() for path in (README, *PAGES))
 
 
 def fails(result: Result, *words: str, status: int = 1) -> None:

@@ -1,10 +1,11 @@
-"""What is generated from the program's settings: the app panel and the README's table.
+"""What is generated: the app panel, the table of flags, the table of rooms.
 
-`python code/tests/generated.py` writes both anew; a test and `cog --check` hold them fresh.
+`python code/tests/generated.py` writes all anew; a test and `cog --check` hold them fresh.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import json
@@ -16,6 +17,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / ".codeocean" / "app-panel.json"
+WITH_TABLES = (ROOT / "code" / "docs" / "flags.md", ROOT / "code" / "README.md")
+HOUSE = ROOT / "code" / "dispatch"
+# from the top: each may import from those that follow it
+FOLDERS = ("plan", "tasks", "files", "assets", "records", "stores", "given", "terminal")
 sys.path.insert(0, str(ROOT / "code"))
 
 from dispatch.given.flags import (  # noqa: E402
@@ -129,8 +134,24 @@ def app_panel() -> str:
     return json.dumps(panel, indent="\t", ensure_ascii=False) + "\n"
 
 
+def room_table() -> str:
+    """Return the table of the folders of rooms, in Markdown, each with what it says of itself."""
+    lines = [
+        "| folder | its rooms | what it is, what it knows, and what not |",
+        "| --- | --- | --- |",
+    ]
+    for folder in FOLDERS:
+        path = HOUSE / folder
+        said = " ".join(
+            (ast.get_docstring(ast.parse((path / "__init__.py").read_text())) or "").split()
+        )
+        rooms = sorted(room.stem for room in path.glob("*.py") if room.stem != "__init__")
+        lines.append(f"| `{folder}` | {', '.join(f'`{room}`' for room in rooms)} | {said} |")
+    return "\n".join(lines)
+
+
 def flag_table() -> str:
-    """Return the README's table of flags, in Markdown."""
+    """Return the table of flags, in Markdown."""
     lines = ["| flag | default | meaning |", "| --- | --- | --- |"]
     for heading, flags in flags_by_heading().items():
         lines.append(f"| **{heading}** | | |")
@@ -146,11 +167,11 @@ def flag_table() -> str:
 
 
 def main() -> None:
-    """Write the app panel and the README anew."""
+    """Write the app panel and the tables of the documents anew."""
     PANEL.write_text(app_panel(), encoding="utf-8")
     tests = str(Path(__file__).parent)
     subprocess.run(
-        [sys.executable, "-m", "cogapp", "-r", "-I", tests, str(ROOT / "README.md")], check=True
+        [sys.executable, "-m", "cogapp", "-r", "-I", tests, *map(str, WITH_TABLES)], check=True
     )
 
 

@@ -21,14 +21,12 @@ import pytest
 
 import generated
 import run_capsule
-from conftest import PROGRAM, ROOT, Run
+from conftest import CODE_README, PAGES, PROGRAM, README, ROOT, Run, documents
 from dispatch.given.values import compact
 from dispatch.settings import EPILOG
 from dispatch.terminal.messages import plural
 from standins import BUCKET, S3, DocDB, Request, record
 
-README = ROOT / "README.md"  # for those who use the program
-CODE_README = ROOT / "code" / "README.md"  # for those who change it
 HOUSE = ROOT / "code" / "dispatch"
 ROOMS = sorted(HOUSE.glob("*/*.py"))
 FOLDERS = sorted(path.parent.name for path in HOUSE.glob("*/__init__.py"))
@@ -181,10 +179,10 @@ def test_every_room_says_first_what_it_is_and_every_folder_what_it_knows() -> No
             assert ("\n\nIt " in said and " not" in said) or " no " in said, path
 
 
-@pytest.mark.parametrize("document", [README, CODE_README])
+@pytest.mark.parametrize("document", [README, CODE_README, *PAGES])
 def test_the_links_of_the_documents_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", document.read_text())
-    assert links
+    assert links or document in PAGES
     for path, anchor in links:
         target = document.parent / path if path else document
         assert target.exists(), path
@@ -307,7 +305,7 @@ def test_the_errors_in_the_readme_are_those_of_the_program() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 strings.append(node.value)
-    errors = re.findall("`(error: .*?)`", README.read_text())
+    errors = re.findall("`(error: .*?)`", documents())
     assert len(errors) > 10
     for error in errors:
         for part in re.split("…| at |--[a-z_]+:", error.removeprefix("error: ")):

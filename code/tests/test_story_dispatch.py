@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import PROGRAM, ROOT, Result, Run
+from conftest import PROGRAM, Result, Run, documents
 from reference import expected_files
 from standins import BUCKET, S3, DocDB, record
 from worlds import QUERIES, Record, expected_task, ids_of, world  # noqa: F401  (a fixture)
@@ -151,7 +151,7 @@ def test_nothing_matched_is_a_failed_run(run: Run, docdb: DocDB) -> None:
 def test_the_example_in_the_readme_is_what_the_program_writes(
     run: Run, docdb: DocDB, s3: S3
 ) -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = documents()
     shown = re.search(r"<!-- example task -->\n```json\n(.*?)```", readme, re.DOTALL)
     assert shown
     task = json.loads(shown[1])

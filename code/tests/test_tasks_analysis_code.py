@@ -37,7 +37,7 @@ from analysis import (  # noqa: F401  (a fixture)
     model_of,
     world,
 )
-from conftest import ROOT, Run, Task, fails
+from conftest import Run, Task, documents, fails
 from dispatch.tasks.analysis_code import OF_THE_LIBRARY
 from faults import DOCDB_FAULTS, UNANSWERED
 from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
@@ -248,7 +248,7 @@ def test_a_file_says_the_same_as_code_ocean(
 
 @pytest.mark.usefixtures("world")
 def test_the_code_in_the_readme_can_be_used(run: Run, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = documents()
     string = readme.split("<!-- example code -->\n```json\n")[1].split("```")[0]
     (tmp_path / "code.json").write_text(string)
     give(tmp_path, FIXED)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, documents
 from standins import BUCKET, S3, DocDB, record
 
 NAMES = [f"{n:02}" for n in range(7)]
@@ -53,7 +53,7 @@ PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 
 def example(name: str) -> str:
     """Return the lines that the README gives for an engine."""
-    readme = (ROOT / "README.md").read_text()
+    readme = documents()
     found = re.search(rf"<!-- example {name} -->\n```\w+\n(.*?)```", readme, re.DOTALL)
     assert found
     assert len(found[1].splitlines()) <= 10

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 
-from conftest import ROOT, Result, Run
+from conftest import ROOT, Result, Run, documents
 from standins import BUCKET, S3, DocDB, record
 
 RUNS = {
@@ -161,7 +161,7 @@ def test_a_pipelines_process_with_the_values_of_its_app_panel(
 
 
 def test_the_processes_in_the_readme_hand_over_what_a_star_matches() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = documents()
     [shown] = readme.split("```groovy\n")[1:]
     nextflow = shown.split("```")[0]
     assert "path 'capsule/results/*'" in nextflow
@@ -171,7 +171,7 @@ def test_the_processes_in_the_readme_hand_over_what_a_star_matches() -> None:
 
 @pytest.mark.usefixtures("world")
 def test_the_consumer_in_the_readme_reads_the_tasks(run: Run, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = documents()
     examples = [text.split("```")[0] for text in readme.split("```python\n")[1:]]
     [example] = [text for text in examples if "job_dict" in text]
     result = run("--query={}", "--file_extension=nwb", "--max_jobs=1")

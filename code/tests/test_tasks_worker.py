@@ -20,7 +20,7 @@ import pytest
 from analysis_pipeline_utils.result_files import processing_prefix
 
 from analysis import OWN, model_of
-from conftest import ROOT, Result, Run, Task
+from conftest import Result, Run, Task, documents
 from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
 from standins import BUCKET, RESULTS, S3, DocDB, record
 
@@ -258,7 +258,7 @@ def test_a_schema_of_2_6_reads_the_tasks(
 
 @pytest.mark.usefixtures("world")
 def test_the_workers_process_in_the_readme_reads_what_is_staged(run: Run, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = documents()
     process = readme.split("process analysis {")[1].split("workflow {")[0]
     script = textwrap.dedent(process.split("script: '''\n")[1].split("'''")[0])
     [example] = [
