@@ -137,16 +137,14 @@ def app_panel() -> str:
 def room_table() -> str:
     """Return the table of the folders of rooms, in Markdown, each with what it says of itself."""
     lines = [
-        "| folder | its rooms | what it is, what it knows, and what not |",
+        "| folder | its rooms | what it knows, and what not |",
         "| --- | --- | --- |",
     ]
     for folder in FOLDERS:
         path = HOUSE / folder
-        said = " ".join(
-            (ast.get_docstring(ast.parse((path / "__init__.py").read_text())) or "").split()
-        )
-        rooms = sorted(room.stem for room in path.glob("*.py") if room.stem != "__init__")
-        lines.append(f"| `{folder}` | {', '.join(f'`{room}`' for room in rooms)} | {said} |")
+        said = ast.get_docstring(ast.parse((path / "__init__.py").read_text())) or ""
+        rooms = sorted(f"`{room.stem}`" for room in path.glob("*.py") if room.stem != "__init__")
+        lines.append(f"| `{folder}` | {', '.join(rooms)} | {' '.join(said.split())} |")
     return "\n".join(lines)
 
 
