@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ def test_an_input_that_is_no_file_is_bad_input(
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as one:
-            os.chdir(path.parent)  # its path may be short only
+        with socket.socket(socket.AF_UNIX) as one, chdir(path.parent):  # its path may be short only
             one.bind(name)
     else:
         path.symlink_to(kind)

@@ -17,6 +17,7 @@ import termios
 import time
 from fcntl import ioctl
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -50,6 +51,14 @@ class Terminal:
     def __init__(self, columns: int) -> None:
         self.main, self.other = pty.openpty()
         ioctl(self.other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def wait_for(self, words: str) -> str:
+        """Return what is written there until these words are."""
+        content = b""
+        while words.encode() not in content:
+            assert select.select([self.main], [], [], 60)[0], content
+            content += os.read(self.main, 65_536)
+        return content.decode()
 
     def read(self, process: Any) -> str:
         """Return all that a process writes there until it ends."""
@@ -112,12 +121,18 @@ def test_the_line_of_progress_is_cleared_before_the_last_line_on_ctrl_c(
 ) -> None:
     docdb.put(*(record(f"{n:04}") for n in range(300)))
     s3.put(BUCKET, [f"{n:04}/x.nwb" for n in range(300)])
-    s3.fault = lambda _: time.sleep(1)
+    is_over = Event()
+
+    def hold(_: Any) -> None:
+        is_over.wait(60)
+
+    s3.fault = hold
     terminal = Terminal(100)
     process = start("--query={}", "--file_extension=nwb", stderr=terminal.other)
-    time.sleep(1.5)
+    said = terminal.wait_for("300 records, 0 of 300 assets listed")
     process.send_signal(signal.SIGINT)
-    said = terminal.read(process)
+    said += terminal.read(process)
+    is_over.set()
     assert process.returncode == 130
     last = said.rstrip().split("\n")[-1]
     assert "records" in last.partition("error: ")[0]  # which is told of, and taken off
