@@ -30,23 +30,17 @@ def world(docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, [f"{name}/{n}.nwb" for name in NAMES for n in range(3)])
 
 
-@pytest.fixture(scope="session")
-def wholes() -> dict[str, dict[str, bytes]]:
-    """Return what runs without faults have written, by their fixtures; it is always the same."""
-    return {}
+WHOLES: dict[str, dict[str, bytes]] = {}  # what runs write, by their worlds: always the same
 
 
 @pytest.fixture
-def whole(
-    request: pytest.FixtureRequest, run: Run, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
-) -> dict[str, bytes]:
+def whole(world: None, run: Run, tmp_path: Path) -> dict[str, bytes]:  # noqa: ARG001
     """Return what a run without faults writes."""
-    request.getfixturevalue("world")
-    if "world" not in wholes:
+    if "world" not in WHOLES:
         result = run(*FLAGS, output=tmp_path / "whole")
         assert result.status == 0, result.log
-        wholes["world"] = result.files()
-    return wholes["world"]
+        WHOLES["world"] = result.files()
+    return WHOLES["world"]
 
 
 def completes(result: Result, whole: dict[str, bytes]) -> None:
@@ -142,11 +136,8 @@ def many(docdb: DocDB) -> None:
 
 
 @pytest.fixture
-def all_of_many(
-    request: pytest.FixtureRequest, run: Run, tmp_path: Path, wholes: dict[str, dict[str, bytes]]
-) -> dict[str, bytes]:
+def all_of_many(many: None, run: Run, tmp_path: Path) -> dict[str, bytes]:  # noqa: ARG001
     """Return what a run with many records writes."""
-    request.getfixturevalue("many")
-    if "many" not in wholes:
-        wholes["many"] = run("--query={}", output=tmp_path / "whole").files()
-    return wholes["many"]
+    if "many" not in WHOLES:
+        WHOLES["many"] = run("--query={}", output=tmp_path / "whole").files()
+    return WHOLES["many"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Run, fails
-from faults import FLAGS, all_of_many, completes, many, whole  # noqa: F401  (a fixture)
+from faults import FLAGS, all_of_many, completes, many, whole, world  # noqa: F401  (a fixture)
 
 
 @pytest.mark.usefixtures("many")
