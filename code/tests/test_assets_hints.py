@@ -69,6 +69,7 @@ def test_a_value_that_no_record_has_gets_the_nearest(ask: Run, real_records: lis
          f'no record has {SUBJECT} "75525"; near it: "755252" (2)'),
         (["--query={'$or': [{'subject.subject_id': '75525'}, {'subjekt': 1}]}"],
          "no record has the field subjekt; near it: subject"),
+        (["--query={'$nor': [{'name': 'a'}], 'nam': 'a'}"], "no record has the field nam; near it"),
         (["--query={'name': 'qwertyuiop'}"], 'no record has name "qwertyuiop"; nothing there'),
         (["--query={'qwertyuiop': 'x'}"], "no record has the field qwertyuiop; nothing there"),
         (["--query={'$and': [{'name': {'$in': ['x', 'y']}}]}"], 'no record has name "y"'),

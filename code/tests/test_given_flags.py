@@ -238,3 +238,14 @@ def test_a_value_that_fell_apart_or_is_missing_is_told_how_to_write(
 def test_any_words_are_settings_or_bad_input(words: list[str]) -> None:
     with suppress(BadInput):
         assert isinstance(run_capsule.parse_settings(words), Settings)
+
+
+def test_the_help_tells_each_default_that_there_is() -> None:
+    told = " ".join(run_capsule.make_parser()[0].format_help().split())
+    assert "None" not in told
+    for name in ("--timeout", "--split_files", "--strict", "--balance_by"):
+        action = FLAGS[name]
+        default = int(action.default) if isinstance(action.default, bool) else action.default
+        assert f"{action.help}" in told
+        assert f"Default: {default}." in (action.help or "")
+    assert "Default" not in (FLAGS["--query"].help or "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Result, Run, Start, fails
+from dispatch.tasks.lock import lock
 from dispatch.tasks.output import IN_MOVE
+from dispatch.terminal import signals
 from standins import DocDB, record
 from surroundings import NAMES
 
@@ -174,3 +178,21 @@ def test_an_output_folder_that_cannot_be_read_is_told(
     (tmp_path / "results").mkdir(mode=0o300)
     fails(run("--query={}"), "cannot be read")
     (tmp_path / "results").chmod(0o700)
+
+
+def test_a_lock_by_a_file_that_is_given_back_is_no_longer_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # else a later signal would remove the lock that another dispatch has made by then
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = list(signals.clean_ups)
+    with lock(tmp_path):
+        assert len(signals.clean_ups) == len(before) + 1
+    assert signals.clean_ups == before
+    (tmp_path / ".dispatch-lock").write_text("of another one")
+    for clean_up in signals.clean_ups:
+        clean_up()
+    assert (tmp_path / ".dispatch-lock").exists()
