@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from dispatch.assets.assets import Asset
 from dispatch.stores.locations import Store, scheme_of
-from dispatch.stores.loop import new_loop
+from dispatch.terminal.waiting import begin, result_of
 
 ASSETS_ASKED = 3
 ENDINGS_SHOWN = 5
@@ -20,7 +21,16 @@ def endings_in(make_stores: Callable[[], Mapping[str, Store]], assets: Iterable[
     One page of each is asked for; a Zarr store counts once.
     """
     asked = list(assets)[:ASSETS_ASKED]
-    return new_loop().run_until_done(ask_for_endings(make_stores(), asked))
+    return result_of(begin(ask_in_loop, make_stores, asked))
+
+
+def ask_in_loop(make_stores: Callable[[], Mapping[str, Store]], assets: list[Asset]) -> str:
+    """Return the endings; unlike asyncio.run, wait for no call that was given up."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(ask_for_endings(make_stores(), assets))
+    finally:
+        loop.close()
 
 
 async def ask_for_endings(stores: Mapping[str, Store], assets: list[Asset]) -> str:

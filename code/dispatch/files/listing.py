@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Thread
 
@@ -14,12 +15,12 @@ from dispatch.assets.assets import Asset, Entry
 from dispatch.files.concurrency import Concurrency
 from dispatch.files.selection import Selection
 from dispatch.stores.locations import Chain, Page, Store, scheme_of
-from dispatch.stores.loop import new_loop
 from dispatch.terminal.messages import FailedRun
 from dispatch.terminal.progress import SECONDS_PER_FRAME, Progress
 
 PAGES_IN_A_ROW = 4  # of one part, before it is looked at whether it can be split
 KEYS_PER_FOLDER = 250  # on the average, for a request per folder to be worth while
+THREADS = 32  # for calls of stores that wait
 LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
 
 Files = dict[str, dict[str, int | None]]  # bytes by URL, by location; None where not known
@@ -90,8 +91,9 @@ class Listing:
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
         self.listers: asyncio.TaskGroup
         self.working = 0  # listers
-        self.loop = new_loop()
-        self.work_of_all = self.loop.create_task(self.work_side_by_side())
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(ThreadPoolExecutor(THREADS))
+        self.work_of_all = self.loop.create_task(self.list_until_closed())
         Thread(target=self.run).start()
 
     # ------------------------------------------------------------- called by the thread that waits
@@ -116,6 +118,7 @@ class Listing:
             self.progress.update()
             wait([all_listed], SECONDS_PER_FRAME)
         if self.failure:
+            all_listed.cancel()
             raise self.failure
         files: Files = {}
         for location, sizes in self.sizes.items():
@@ -132,13 +135,18 @@ class Listing:
     # --------------------------------------------------------------------------------- in the loop
 
     def run(self) -> None:
-        """List until closed, or until there is a failure."""
+        """Run the loop until closed."""
+        with suppress(asyncio.CancelledError):
+            self.loop.run_until_complete(self.work_of_all)
+        self.loop.close()
+
+    async def list_until_closed(self) -> None:
+        """List; what fails, the thread that waits is told."""
         try:
-            self.loop.run_until_done(self.work_of_all)
-        except asyncio.CancelledError:
-            pass
+            await self.work_side_by_side()
         except Exception as failure:  # of several that come at once, the first
             self.failure = getattr(failure, "exceptions", [failure])[0]
+        await self.loop.create_future()  # so that whoever calls finds the loop running
 
     def enqueue(self, parts: Iterable[Part]) -> None:
         """Queue parts."""

@@ -1,24 +1,21 @@
 """Requests over AWS's own runtime (awscrt): connections, signature, answers, what went wrong.
 
-The runtime has a thread of its own, in which the loop goes
-on that waits for an answer.
+The runtime calls from a thread of its own; what waits for it goes on in the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from dispatch.stores.loop import running_loop
-
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider, AwsSigningConfig
-    from awscrt.exceptions import AwsCrtError
     from awscrt.http import HttpClientConnection, HttpProxyOptions, HttpRequest
     from awscrt.io import TlsConnectionOptions
 
@@ -80,11 +77,13 @@ class Runtime:
     """AWS's runtime, with its connections, which are used again."""
 
     def __init__(self, certificates: str, timeout: int, largest: int) -> None:
-        from awscrt import auth, exceptions, http, io  # which takes a moment
+        from awscrt import auth, http, io  # which takes a moment
 
-        self.auth, self.http, self.failure = auth, http, exceptions.AwsCrtError
+        self.auth, self.http = auth, http
         self.timeout, self.largest = timeout, largest  # seconds of an attempt, bytes of an answer
-        self.loop = running_loop()
+        self.loop = asyncio.get_running_loop()
+        self.news: deque[asyncio.Future[None]] = deque()  # what the loop is to let go on
+        self.is_awoken = False  # the loop, to see all news
         group = io.EventLoopGroup(1)
         self.bootstrap = io.ClientBootstrap(group, io.DefaultHostResolver(group))
         self.socket = io.SocketOptions()
@@ -106,18 +105,14 @@ class Runtime:
         request = http.HttpRequest(
             "GET", f"{place.path}?{query}", http.HttpHeaders([("host", place.host)])
         )
-        connection = None
+        if credentials:
+            config = self.signing_config(place, credentials)
+            await self.result_of(self.auth.aws_sign_request(request, config), place)
+        connection = self.idle_connection(place) or await self.connect(place)
         try:
-            if credentials:
-                config = self.signing_config(place, credentials)
-                await self.result_of(self.auth.aws_sign_request(request, config))
-            connection = self.idle_connection(place) or await self.connect(place)
-            answer = await self.send(connection, request)
-        except BaseException as error:  # a task that is cancelled leaves its connection unusable
-            if connection:
-                connection.close()
-            if isinstance(error, self.failure):
-                raise no_answer(error, place) from None
+            answer = await self.send(connection, request, place)
+        except BaseException:  # a task that is cancelled leaves its connection unusable, too
+            connection.close()
             raise
         self.idle[place].append(connection)
         return answer
@@ -142,7 +137,7 @@ class Runtime:
         )
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.result_of(opening)
+                return await self.result_of(opening, place)
         except TimeoutError:
             raise self.nothing_came() from None
 
@@ -165,7 +160,9 @@ class Runtime:
             options.auth_password = unquote(url.password or "")
         return options
 
-    async def send(self, connection: HttpClientConnection, request: HttpRequest) -> Answer:
+    async def send(
+        self, connection: HttpClientConnection, request: HttpRequest, place: Place
+    ) -> Answer:
         """Return the answer to a request over a connection; raise NoAnswer."""
         answer = Answer()
         chunks: list[bytes] = []
@@ -189,8 +186,8 @@ class Runtime:
         self.deadlines[connection] = self.loop.time() + self.timeout
         try:
             stream.activate()
-            await self.result_of(stream.completion_future)
-        except self.failure:
+            await self.result_of(stream.completion_future, place)
+        except NoAnswer:
             if size > self.largest:
                 raise NoAnswer(f"an answer of more than {self.largest:,} bytes") from None
             if self.loop.time() >= self.deadlines[connection]:
@@ -198,7 +195,6 @@ class Runtime:
             raise
         finally:
             del self.deadlines[connection]
-            del stream  # whose fault knows this frame
         answer.body = b"".join(chunks)
         return answer
 
@@ -249,16 +245,37 @@ class Runtime:
             }
         return self.configs[key]
 
-    async def result_of(self, future: Future[T]) -> T:
-        """Return what the runtime says; what waits for that goes on in the runtime's thread."""
+    async def result_of(self, future: Future[T], place: Place) -> T:
+        """Return what the runtime says; raise NoAnswer."""
         if not future.done():
             here = self.loop.create_future()
-            future.add_done_callback(lambda _: self.loop.call_here(wake, here))
+            future.add_done_callback(partial(self.tell, here))
             await here
-        try:
-            return future.result()
-        finally:
-            del future  # whose fault knows this frame: in a circle, both would stay
+        # never raised itself: its traceback would hold this frame, which holds the future, which
+        # holds the error, and so all that has come of an answer that was cut
+        error = future.exception()
+        if error:
+            raise no_answer(error, place)
+        return future.result()
+
+    def tell(self, here: asyncio.Future[None], _: object) -> None:
+        """Let go on what waits; called in the runtime's thread.
+
+        The loop is awoken once for all that is new: to awake it is a call of the system.
+        """
+        self.news.append(here)
+        if not self.is_awoken:
+            self.is_awoken = True
+            with suppress(RuntimeError):  # the loop has ended
+                self.loop.call_soon_threadsafe(self.hear)
+
+    def hear(self) -> None:
+        """Let go on whatever has news."""
+        self.is_awoken = False  # before the last look: what comes later awakes the loop again
+        while self.news:
+            here = self.news.popleft()
+            if not here.done():  # it is, where it was cancelled
+                here.set_result(None)
 
     def close(self) -> None:
         """Close the connections."""
@@ -267,14 +284,12 @@ class Runtime:
                 connection.close()
 
 
-def wake(future: asyncio.Future[None]) -> None:
-    """Let go on what waits, if it still does."""
-    if not future.done():
-        future.set_result(None)
-
-
-def no_answer(error: AwsCrtError, place: Place) -> NoAnswer:
+def no_answer(error: BaseException, place: Place) -> BaseException:
     """Return why there is no answer, and whether another try can help."""
+    from awscrt.exceptions import AwsCrtError
+
+    if not isinstance(error, AwsCrtError):
+        return error
     name = error.name.removeprefix("AWS_ERROR_").removeprefix("AWS_IO_")
     for end, (tries, fault) in FAULTS.items():
         if name.endswith(end):
