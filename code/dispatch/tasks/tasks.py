@@ -119,7 +119,7 @@ def render_tasks(
         if process:
             code = update_analysis_process(process, model, **(fixed or {})).code
             task.result = processing_prefix(code)
-            record["analysis_code"] = without_nulls(code.model_dump())
+            record["analysis_code"] = as_all_workers_read(code.model_dump())
         # NaN in a record would be no JSON
         task.content = to_json(record, indent=4, inf_nan_mode="null") + b"\n"
         record.pop("query", None)
@@ -132,11 +132,25 @@ def render_tasks(
     return list(rendered.values())
 
 
-def without_nulls(value: Any) -> Any:
-    """Return what a code says without what it says nothing of; its parameters stay as they are.
+def as_all_workers_read(code: Record) -> Record:
+    """Return what a code says without what only some of the workers know.
 
-    Workers with aind-data-schema up to 2.7.1 refuse fields that they do not know, null or not.
+    With aind-data-schema up to 2.7.1, they refuse any field that is new to them: one that is null,
+    and the name of a data asset. A later one makes that from the URL, here as in the worker.
     """
+    from aind_data_schema.components.identifiers import DataAsset
+
+    told: Record = without_nulls(code)
+    for data in told.get("input_data", []):
+        for asset in data.get("assets", [data]):  # of data that are combined, or one alone
+            name = asset.get("name")
+            if name and asset.get("url") and name == DataAsset(url=asset["url"]).name:
+                del asset["name"]
+    return told
+
+
+def without_nulls(value: Any) -> Any:
+    """Return what a code says without what it says nothing of; its parameters stay as they are."""
     if isinstance(value, list):
         return [without_nulls(item) for item in value]
     if not isinstance(value, dict):

@@ -1,0 +1,170 @@
+"""Consumers: the tasks are read by workers with the versions of the libraries that are in use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pipelines import FIXED, Pipeline
+
+from conftest import ROOT, Result, Run, Task
+from standins import BUCKET, S3, DocDB, record
+
+# aind-data-schema and analysis-pipeline-utils of workers: the oldest and the newest that are
+# supported, and the last ones before a change in what they read.
+CONSUMERS = {
+    "2.0.0": "0.1.0",
+    "2.4.0": "0.1.0",  # the first that the library asks for
+    "2.6.0": "0.2.5",  # the last without commit_hash
+    "2.7.1": "0.2.5",  # the last that refuses the name of a data asset
+    "2.9.2": "0.2.8",
+}
+NEWEST = list(CONSUMERS)[-1]
+OPEN = "aind-open-data"  # the bucket from whose URLs aind-data-schema makes names
+ASSETS = [(bucket, f"{bucket[0]}{number}") for bucket in (OPEN, BUCKET) for number in range(3)]
+READ = """
+import hashlib, json, sys, warnings
+from pathlib import Path
+from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
+warnings.simplefilter("ignore")
+results = {}
+for path in Path(sys.argv[1]).glob("*/*.json"):
+    code = AnalysisDispatchModel.model_validate_json(path.read_text()).analysis_code
+    # as the library names a result
+    results[path.stem] = code and hashlib.sha256(code.model_dump_json().encode()).hexdigest()
+print(json.dumps(results))
+"""
+Workers = dict[str, Path]
+
+
+def make_worker(schema: str, folder: Path) -> Path:
+    """Return the Python of a new environment with what a worker reads its tasks with."""
+    python = folder / "bin" / "python"
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    install = [*uv, "pip", "install", "--python", str(python)]
+    env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
+    if "PIP_INDEX_URL" in env:  # uv asks where pip does
+        env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
+    for command in (
+        [*uv, "venv", "--python", sys.executable, str(folder)],
+        [*install, f"aind-data-schema=={schema}"],
+        # what else it needs talks to services, and reads no task
+        [*install, "--no-deps", f"analysis-pipeline-utils=={CONSUMERS[schema]}"],
+    ):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = done.stderr.strip().rpartition("\n")[2][-200:]
+            pytest.skip(f"no environment with aind-data-schema {schema}: {why}")
+    return python
+
+
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Workers:
+    """Return the Pythons of workers, by the version of their aind-data-schema."""
+    folder = tmp_path_factory.mktemp("workers")
+    return {schema: make_worker(schema, folder / schema) for schema in CONSUMERS}
+
+
+def read(python: Path, output: Path) -> dict[str, str | None]:
+    """Return the names of the results of all tasks, as a worker that reads them says."""
+    done = subprocess.run(
+        [python, "-c", READ, str(output)],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results: dict[str, str | None] = json.loads(done.stdout)
+    return results
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    for bucket, name in ASSETS:
+        docdb.put(record(name, bucket=bucket, subject={"subject_id": name[1]}))
+        s3.put(bucket, [f"{name}/{number}.nwb" for number in range(2)])
+
+
+RUNS: dict[str, tuple[int | None, list[str], Any, Any]] = {
+    # the version of the capsule, the flags, fixed and distributed parameters
+    "files": (3, ["--file_extension=nwb"], {**FIXED, "none": None}, [{"x": [None]}, {"z": True}]),
+    "groups": (None, ["--file_extension=nwb", "--group_by=subject.subject_id"], FIXED, None),
+    "whole assets": (3, [], None, None),
+    "no code": (3, ["--file_extension=nwb", "--analysis_code=none"], FIXED, None),
+}
+
+
+@pytest.mark.usefixtures("world")
+def test_every_worker_reads_every_task_of_a_pipeline(
+    run: Run, workers: Workers, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    for name, (version, flags, fixed, sets) in RUNS.items():
+        content = {"fixed_parameters": fixed or {}, "distributed_parameters": sets or []}
+        (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
+        pipeline.put(version=version)
+        output = tmp_path / name
+        result = run("--query={}", *flags, output=output, env=pipeline.environment)
+        assert result.status == 0, result.log
+        results = {schema: read(python, output) for schema, python in workers.items()}
+        tasks = {path.stem for path in output.glob("*/*.json")}
+        assert len(tasks) > 0
+        for schema in CONSUMERS:
+            assert results[schema].keys() == tasks
+            assert (None in results[schema].values()) == (name == "no code")
+        told = result_names(run("--query={}", *flags, "--dry_run=1", env=pipeline.environment))
+        assert {name or "" for name in results[NEWEST].values()} == told
+
+
+def result_names(result: Result) -> set[str]:
+    """Return what the table of a dry run says that the results will be called."""
+    assert result.status == 0, result.log
+    table = pd.read_csv(result.output / "dispatch_plan.csv", dtype=str, keep_default_na=False)
+    return set(table["result"])
+
+
+CODE: Task = {"url": "https://example.org/analysis", "version": "2.1"}
+ATLAS = f"s3://{OPEN}/atlas/v3"
+
+
+def run_with_inputs(run: Run, folder: Path, *inputs: dict[str, Any]) -> Result:
+    """Run with a code that has input data of its own."""
+    (folder / "code.json").write_text(json.dumps({**CODE, "input_data": inputs}))
+    result = run("--query={}", "--file_extension=nwb", "--analysis_code=code.json")
+    assert result.status == 0, result.log
+    return result
+
+
+@pytest.mark.usefixtures("world")
+def test_every_worker_reads_a_code_with_input_data_of_its_own(
+    run: Run, workers: Workers, tmp_path: Path
+) -> None:
+    one = {"object_type": "Data asset", "url": ATLAS}
+    combined = {"object_type": "Combined data", "name": "both", "assets": [one, one]}
+    result = run_with_inputs(run, tmp_path, one, combined)
+    for python in workers.values():
+        assert len(read(python, result.output)) == len(result.tasks())
+    for task in result.tasks():
+        assert task["analysis_code"]["input_data"][:2] == [one, combined]
+        assert all("name" not in data for data in task["analysis_code"]["input_data"][2:])
+
+
+@pytest.mark.usefixtures("world")
+def test_a_name_that_the_url_does_not_give_stays(run: Run, tmp_path: Path) -> None:
+    own = {"object_type": "Data asset", "name": "mine", "url": ATLAS}
+    no_url = {"object_type": "Data asset", "name": "atlas"}
+    for task in run_with_inputs(run, tmp_path, own, no_url).tasks():
+        names = [data.get("name") for data in task["analysis_code"]["input_data"]]
+        assert names == ["mine", "atlas", None]
+
+
+def test_the_newest_worker_has_the_locked_versions() -> None:
+    lock = (ROOT / "environment" / "requirements.txt").read_text()
+    assert f"\naind-data-schema=={NEWEST} " in lock
+    assert f"\nanalysis-pipeline-utils=={CONSUMERS[NEWEST]} " in lock
