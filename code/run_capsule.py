@@ -97,11 +97,11 @@ from dispatch.stores.locations import Store
 from dispatch.stores.s3 import S3
 from dispatch.tasks.analysis_code import (
     MERGED,
-    SHARED_FOLDERS,
     Panel,
     begin_find_process,
     check_parameters,
     not_set,
+    warn_of_shared_folders,
 )
 from dispatch.tasks.output import (
     check_output,
@@ -433,8 +433,8 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
         workers = deal_in_lots(tasks, each)
     else:
         workers = deal_in_order(tasks, number)
-    if not settings.no_code and any(len(tasks) > 1 for tasks in workers):
-        log.warning("%s", SHARED_FOLDERS)
+    if any(len(tasks) > 1 for tasks in workers):
+        warn_of_shared_folders(settings.no_code)
     return workers
 
 

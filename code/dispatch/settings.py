@@ -15,6 +15,7 @@ from dispatch.given.flags import (
     to_date,
     to_field,
     to_fields,
+    to_folders,
     to_input_folder,
     to_level,
     to_measure,
@@ -103,8 +104,8 @@ class Settings:
     skip_processed: bool = flag(to_switch, "0|1", """1: leave out the tasks whose result is in the
         results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
         $DOCDB_COLLECTION.""", False)
-    skip_dispatched: tuple[str, ...] = flag(to_names, "FOLDER,FOLDER", """Leave out the tasks that
-        are in the worker folders of earlier dispatches, in these output folders.""", (),
+    skip_dispatched: tuple[Path, ...] = flag(to_folders, "FOLDER,FOLDER", """Leave out the tasks
+        that are in the worker folders of earlier dispatches, in these output folders.""", (),
         expert=True)
     max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
         heading="Share out the work", also="--max_number_of_tasks_dispatched", kind="limit")
@@ -119,9 +120,9 @@ class Settings:
         tasks on the terminal, all of them in dispatch_plan.csv and dispatch_plan.html in the output
         folder.""", False, heading="Folders and safety")
     input_directory: Path = flag(to_input_folder, "FOLDER", """Where the CSV, query, parameter and
-        snapshot files are looked for.""", ROOT / "data")
+        snapshot files are looked for.""", ROOT / "data", expert=True)
     output_directory: Path = flag(to_path, "FOLDER", "Where the worker folders are written.",
-        ROOT / "results")
+        ROOT / "results", expert=True)
     overwrite: bool = flag(to_switch, "0|1", "1: replace the worker folders of an earlier run.",
         False)
     strict: bool = flag(to_switch, "0|1", """1: fail when an asset or id would be skipped, instead

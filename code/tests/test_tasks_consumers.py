@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from pipelines import FIXED, Pipeline
 
 from conftest import ROOT, Result, Run, Task
+from pipelines import FIXED, Pipeline
 from standins import BUCKET, S3, DocDB, record
 
 # aind-data-schema and analysis-pipeline-utils of workers: the oldest and the newest that are

@@ -107,9 +107,6 @@ def to_fields(value: str) -> tuple[str, ...]:
     return names
 
 
-LISTS = (to_names, to_fields)
-
-
 def to_date(value: str) -> str:
     """Convert a day, a month or a year."""
     if not re.fullmatch(r"[12][0-9]{3}(-[0-9]{2}(-[0-9]{2})?)?", value) or not first_day(value):
@@ -126,7 +123,12 @@ def to_field(value: str) -> str:
 
 
 def to_path(value: str) -> Path:
-    """Convert a path; ~ and ~name at its start are home folders."""
+    """Convert the path of a folder; ~ and ~name at its start are home folders."""
+    if re.match("[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise ValueError(
+            "must be the path of a folder on this machine, which aws s3 cp --recursive copies to S3"
+            " or from there"
+        )
     return Path(os.path.expanduser(value))
 
 
@@ -136,6 +138,14 @@ def to_input_folder(value: str) -> Path:
     if not os.path.isdir(folder):
         raise ValueError("must be an existing folder")
     return folder
+
+
+def to_folders(value: str) -> tuple[Path, ...]:
+    """Convert the paths of folders, separated by commas."""
+    return tuple(map(to_path, to_names(value)))
+
+
+LISTS = (to_names, to_fields, to_folders)
 
 
 def flag(
@@ -288,7 +298,7 @@ def advice_on_values(name: str, values: list[str], action: Flag) -> str:
         example = "1" if convert is to_switch else action.metavar
         return f"{name} needs a value: {name} {example}"
     advice, value = "quote the value", shlex.quote(shorten(" ".join(values)))
-    if convert in (to_names, to_fields):
+    if convert in LISTS:
         advice = "separate the values by commas"
         value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
     return f"{advice}: {name} {value}; {excerpt(values[1])} belongs to no flag"

@@ -11,6 +11,7 @@ import subprocess
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,9 @@ SHARED_FOLDERS = (
 )
 
 
+BOOLEANS = {"true", "false", "yes", "no", "on", "off", "t", "f", "y", "n"}  # to pydantic
+
+
 @dataclass(frozen=True)
 class Panel:
     """What the parameters of the analysis capsule's own app panel are held against."""
@@ -74,22 +78,68 @@ class Panel:
     is_to_be_known: bool  # what the worker will take, since results are looked for by that
 
     def check(self, panel: Record) -> None:
-        """Warn of parameters that are fixed and in the panel, too; raise BadInput if need be.
+        """Warn of parameters of the panel that do not reach the worker as a task says them.
 
         In the worker, the panel wins over what is fixed, and a distributed parameter over both.
+        Raise BadInput where one is fixed as well, if need be.
         """
-        for name in sorted(self.fixed.keys() & panel.keys()):
-            if self.sets and all(name in one for one in self.sets):
+        for name, value in sorted(panel.items()):
+            if name in OF_THE_LIBRARY or (self.sets and all(name in one for one in self.sets)):
                 continue
-            fault = (
-                f"the parameter {name} is fixed as {compact(self.fixed[name])}, and"
-                f" {compact(panel[name])} in the app panel of the analysis capsule: the worker"
-                f" takes that of the panel"
-            )
-            if self.is_to_be_known:
-                unknown = "so the names of its results are not known; take it out of one of the two"
-                raise BadInput(f"--skip_processed 1: {fault}, {unknown}")
-            log.warning("%s", fault)
+            if name in self.fixed:
+                self.tell_of_two(name, value)
+                continue
+            kind = read_as(value)
+            if kind:
+                log.warning(
+                    "the parameter %s is %s in the app panel of the analysis capsule: a worker that"
+                    " reads that as %s gives its results other names than the column result says,"
+                    " and --skip_processed cannot tell that they are there; fix it in"
+                    " analysis_parameters.json instead",
+                    *(name, compact(value), kind),
+                )
+
+    def tell_of_two(self, name: str, value: Any) -> None:
+        """Warn of a parameter that is fixed and in the panel, too; raise BadInput if need be."""
+        fault = (
+            f"the parameter {name} is fixed as {compact(self.fixed[name])}, and"
+            f" {compact(value)} in the app panel of the analysis capsule: the worker"
+            f" takes that of the panel"
+        )
+        if self.is_to_be_known:
+            unknown = "so the names of its results are not known; take it out of one of the two"
+            raise BadInput(f"--skip_processed 1: {fault}, {unknown}")
+        log.warning("%s", fault)
+
+
+def read_as(value: Any) -> str | None:
+    """Return what else than a string a worker may read a panel's value as; None if nothing.
+
+    Code Ocean says a value as a string, in which the worker looks for what its analysis wants.
+    """
+    string = str(value).strip()
+    if string.lower() in BOOLEANS:
+        return "a boolean"
+    with suppress(ValueError):
+        float(string)
+        return "a number"
+    if string.lower() in ("null", "none"):
+        return "no value"
+    if string.startswith(("[", "{")):
+        return "JSON"
+    return None
+
+
+def warn_of_shared_folders(no_code: str | None) -> None:
+    """Warn that folders hold several tasks, where it is the analysis library that reads them.
+
+    It does so where tasks say their code, and most likely in any pipeline of Code Ocean.
+    """
+    if not no_code:
+        log.warning("%s", SHARED_FOLDERS)
+    elif not not_set(PIPELINE[:1]):
+        why = "which is so by default where tasks say their code, and these do not"
+        log.warning("%s, %s: %s", SHARED_FOLDERS, why, no_code)
 
 
 def not_set(names: Sequence[str]) -> str | None:
