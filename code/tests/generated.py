@@ -1,4 +1,4 @@
-"""What is generated: the app panel, the table of flags, the table of rooms.
+"""What is generated: the app panel, the packages of the environment, the tables of flags and rooms.
 
 `python code/tests/generated.py` writes all anew; a test and `cog --check` hold them fresh.
 """
@@ -9,6 +9,7 @@ import ast
 import base64
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import Field, fields
@@ -17,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / ".codeocean" / "app-panel.json"
+ENVIRONMENT = ROOT / ".codeocean" / "environment.json"
 WITH_TABLES = (ROOT / "code" / "docs" / "flags.md", ROOT / "code" / "README.md")
 HOUSE = ROOT / "code" / "dispatch"
 # from the top: each may import from those that follow it
@@ -36,8 +38,7 @@ from dispatch.given.flags import (  # noqa: E402
 )
 from dispatch.settings import Settings  # noqa: E402
 
-# Folders are Code Ocean's own, and its results folder is empty at every start.
-NOT_IN_PANEL = ("--input_directory", "--output_directory", "--overwrite")
+NOT_IN_PANEL = ("--overwrite",)  # Code Ocean's results folder is empty at every start
 ICONS = {
     "Choose the assets": "🔎",
     "Group the assets": "🧺",
@@ -100,26 +101,55 @@ def fields_by_category() -> dict[str, list[Field[Any]]]:
     return {**in_sight, "Expert": expert}
 
 
+def panel_field(setting: Field[Any], category: str) -> dict[str, Any]:
+    """Return the field of the app panel for a setting.
+
+    Its default is left blank where the flag has another name in the panel, which alone may be
+    given, and where it is a folder of this machine.
+    """
+    said = setting.metadata
+    is_blank = "also" in said or isinstance(setting.default, Path)
+    return {
+        "id": stable_id(f"--{setting.name}"),
+        "category": stable_id(category),
+        "name": label(setting.name),
+        "param_name": setting.name,
+        "description": said["help"],
+        "help_text": said["help"],
+        "type": "text",
+        **LIMITS.get(said["convert"], {"value_type": "string"}),
+        "default_value": "" if is_blank else shown_default(setting),
+    }
+
+
+def alias_fields() -> list[dict[str, Any]]:
+    """Return a field for each other name of a flag, by which pipelines and API runs call it.
+
+    What Code Ocean does with a named parameter that the panel has not, its documents do not say.
+    """
+    found = []
+    for setting in fields(Settings):
+        for alias in setting.metadata.get("also", "").split():
+            said = f"The same as {label(setting.name)}, by its name in earlier dispatchers."
+            about = {"name": label(alias[2:]), "param_name": alias[2:]}
+            about |= {"description": said, "help_text": said}
+            field = panel_field(setting, "Expert")
+            found.append({**field, "id": stable_id(alias), **about})
+    return found
+
+
+def label(name: str) -> str:
+    """Return what the app panel calls a flag."""
+    return name.replace("_", " ").capitalize()
+
+
 def app_panel() -> str:
     """Return the text of .codeocean/app-panel.json."""
     categories, parameters = [], []
     for name, settings in fields_by_category().items():
         categories.append({"id": stable_id(name), "name": name, "icon": ICONS[name]})
         for setting in settings:
-            said = setting.metadata
-            parameters.append(
-                {
-                    "id": stable_id(f"--{setting.name}"),
-                    "category": stable_id(name),
-                    "name": setting.name.replace("_", " ").capitalize(),
-                    "param_name": setting.name,
-                    "description": said["help"],
-                    "help_text": said["help"],
-                    "type": "text",
-                    **LIMITS.get(said["convert"], {"value_type": "string"}),
-                    "default_value": shown_default(setting),
-                }
-            )
+            parameters.append(panel_field(setting, name))
     panel = {
         "version": 1,
         "named_parameters": True,
@@ -129,9 +159,35 @@ def app_panel() -> str:
             " ids, and which files in them. A field left empty means its default.",
         },
         "categories": categories,
-        "parameters": parameters,
+        "parameters": [*parameters, *alias_fields()],
     }
-    return json.dumps(panel, indent="\t", ensure_ascii=False) + "\n"
+    return as_code_ocean_writes(panel)
+
+
+def environment() -> str:
+    """Return the text of .codeocean/environment.json, with the packages as they are locked.
+
+    Where the Dockerfile is edited by hand, as ours is, Code Ocean shuts its package managers off,
+    and builds that (help.codeocean.com, 3311668). Were it to write one of its own from this file
+    all the same, our packages are in it.
+    """
+    folder = ROOT / "environment"
+    lock = (folder / "requirements.txt").read_text()
+    packages = []
+    for line in (folder / "requirements.in").read_text().splitlines():
+        found = re.match(r"([\w-]+)(\[\w+\])?", line)
+        if found:
+            name, extra = found.groups("")
+            for version in re.findall(rf"^{name}(?:\[.*?\])?==(\S+)", lock, re.MULTILINE):
+                packages.append({"name": name + extra, "version": version})
+    said = json.loads(ENVIRONMENT.read_text())
+    said["installers"]["pip"]["packages"] = packages
+    return as_code_ocean_writes(said)
+
+
+def as_code_ocean_writes(content: dict[str, Any]) -> str:
+    """Return JSON as Code Ocean writes its files."""
+    return json.dumps(content, indent="\t", ensure_ascii=False) + "\n"
 
 
 def room_table() -> str:
@@ -165,8 +221,9 @@ def flag_table() -> str:
 
 
 def main() -> None:
-    """Write the app panel and the tables of the documents anew."""
+    """Write the app panel, the environment and the tables of the documents anew."""
     PANEL.write_text(app_panel(), encoding="utf-8")
+    ENVIRONMENT.write_text(environment(), encoding="utf-8")
     tests = str(Path(__file__).parent)
     subprocess.run(
         [sys.executable, "-m", "cogapp", "-r", "-I", tests, *map(str, WITH_TABLES)], check=True

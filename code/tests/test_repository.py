@@ -37,36 +37,72 @@ def test_the_app_panel_is_fresh() -> None:
     assert generated.PANEL.read_text() == generated.app_panel()
 
 
+def test_the_environment_lists_the_locked_packages() -> None:
+    assert generated.ENVIRONMENT.read_text() == generated.environment()
+
+
 def test_the_app_panel_and_the_parser_agree() -> None:
     panel = json.loads(generated.PANEL.read_text())
-    parser = {action.dest: action for action in run_capsule.make_parser()[1].values()}
-    fields = {field["param_name"]: field for field in panel["parameters"]}
-    assert {f"--{name}" for name in parser.keys() - fields.keys()} == set(generated.NOT_IN_PANEL)
+    flags = run_capsule.make_parser()[1]
+    fields = {f"--{field['param_name']}": field for field in panel["parameters"]}
+    assert flags.keys() - fields.keys() == set(generated.NOT_IN_PANEL)
     assert panel["named_parameters"] is True
     categories = {category["id"]: category["name"] for category in panel["categories"]}
     ids = [*categories, *(field["id"] for field in fields.values())]
     assert len(set(ids)) == len(ids)
     for name, field in fields.items():
-        action = parser[name]
-        assert f"--{name}" in action.option_strings
-        if not field["default_value"]:
-            assert action.default in (None, ())
-        assert (action.help or "").startswith(field["help_text"])
+        action = flags[name]
+        if name == f"--{action.dest}":
+            assert (action.help or "").startswith(field["help_text"])
         assert re.fullmatch("[A-Za-z0-9]{16}", field["id"])
         assert categories[field["category"]] in generated.fields_by_category()
         if field["default_value"]:
             assert action.convert(field["default_value"]) == action.default
+        elif len(action.option_strings) == 1 and not isinstance(action.default, Path):
+            assert action.default in (None, ())
         if "pattern" in field:
             assert re.match(field["pattern"], "")
             assert re.match(field["pattern"], field["default_value"])
 
 
+def untouched(*but: str) -> list[str]:
+    """Return what the app panel passes where no field was filled in, but for some."""
+    panel = json.loads(generated.PANEL.read_text())
+    values = {field["param_name"]: field["default_value"] for field in panel["parameters"]}
+    return [f"--{name}={value}" for name, value in values.items() if name not in but]
+
+
+OUR_OWN = ("input_directory", "output_directory")  # folders, in which no test writes
+
+
 def test_the_values_of_an_untouched_panel_are_accepted(run: Run, docdb: DocDB) -> None:
     docdb.put({"_id": "a", "name": "a", "location": "s3://bucket/a"})
-    panel = json.loads(generated.PANEL.read_text())
-    flags = [f"--{field['param_name']}={field['default_value']}" for field in panel["parameters"]]
-    result = run(*flags, "--query={}")
+    result = run(*untouched(*OUR_OWN), "--query={}")
     assert result.status == 0, result.log
+
+
+# What runs of today's pipelines name, over Code Ocean's API, and a value of each.
+NAMED = {
+    "docdb_query": '{"name": {"$ne": "b"}}',
+    "max_number_of_tasks_dispatched": "2",
+    "num_parallel_workers": "1",
+    "input_directory": "data",
+    "output_directory": "elsewhere",
+}
+
+
+def test_a_run_names_the_parameters_of_todays_pipelines_beside_an_untouched_panel(
+    run: Run, docdb: DocDB, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        docdb.put({"_id": name, "name": name, "location": f"s3://bucket/{name}"})
+    named = [f"--{name}={value}" for name, value in NAMED.items()]
+    result = run(*untouched(*NAMED), *named, output=tmp_path / "elsewhere")
+    assert result.status == 0, result.log
+    assert [[task["asset_name"] for task in tasks] for tasks in result.workers()] in (
+        [[["a"], ["c"]]],
+        [[["c"], ["a"]]],
+    )
 
 
 def test_every_room_is_short_and_so_are_its_functions() -> None:
