@@ -122,6 +122,7 @@ from dispatch.tasks.tasks import (
     deal_by_size,
     deal_in_lots,
     deal_in_order,
+    hint_on_many,
     number_of_workers,
     query_to_copy,
     render_tasks,
@@ -433,6 +434,7 @@ def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
         workers = deal_in_lots(tasks, each)
     else:
         workers = deal_in_order(tasks, number)
+    hint_on_many(len(workers), says_code=not settings.no_code)
     if any(len(tasks) > 1 for tasks in workers):
         warn_of_shared_folders(settings.no_code)
     return workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,3 +169,9 @@ def test_the_newest_worker_has_the_locked_versions() -> None:
     lock = (ROOT / "environment" / "requirements.txt").read_text()
     assert f"\naind-data-schema=={NEWEST} " in lock
     assert f"\nanalysis-pipeline-utils=={CONSUMERS[NEWEST]} " in lock
+
+
+def test_the_documents_have_the_same_table() -> None:
+    page = (ROOT / "code" / "docs" / "pipelines.md").read_text()
+    rows = re.findall(r"^\| (\d\S*) \| (\d\S*) \|", page, re.MULTILINE)
+    assert dict(rows) == CONSUMERS

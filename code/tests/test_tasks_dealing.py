@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cohorts import best
 from conftest import Run, a_task
 from dispatch.tasks.tasks import deal_by_size
+from pipelines import Pipeline
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -113,3 +114,17 @@ def test_local_files_have_their_size(tmp_path: Path, run: Run) -> None:
     result = run("--query={}", "--docdb_snapshot=records.json", "--file_extension=nwb",
                  "--balance_by=size")  # fmt: skip
     assert "the heaviest with 7.00kB, 1.75 times the mean" in result.error
+
+
+@pytest.mark.parametrize("number", [1_999, 2_000])
+def test_thousands_of_folders_are_told_once(
+    number: int, run: Run, docdb: DocDB, pipeline: Pipeline
+) -> None:
+    docdb.put(*(record(f"a{n:04}") for n in range(number)))
+    told = "2,000 folders are many for an engine and a file system: "
+    result = run("--query={}", "--tasks_per_job=1", "--dry_run=1")
+    assert result.status == 0, result.log
+    assert result.log.count(f"{told}--max_jobs 1000 makes fewer") == (number == 2_000)
+    assert "are many" not in run("--query={}", "--dry_run=1").log
+    with_code = run("--query={}", "--dry_run=1", env=pipeline.environment)
+    assert with_code.log.count(f"{told}--max_tasks 1000 ") == (number == 2_000)

@@ -19,9 +19,14 @@ from conftest import ROOT, documents
 from standins import BUCKET, S3, DocDB, record
 
 NAMES = [f"{n:02}" for n in range(7)]
+MANY = int(os.environ.get("SLURM_FOLDERS", "0"))  # more than Slurm's default array: 1500, at night
 ANALYSIS = """
 import json, pathlib, sys
 tasks, out = map(pathlib.Path, sys.argv[1:])
+with open("ran", "a") as ran:
+    ran.write(f"{tasks.name}\\n")
+if tasks.name in pathlib.Path("fails").read_text().split():
+    sys.exit(1)
 out.mkdir(parents=True, exist_ok=True)
 for path in tasks.glob("*.json"):
     (out / path.name).write_text(json.dumps(json.loads(path.read_text())["file_location"]))
@@ -47,6 +52,7 @@ ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 NodeName=localhost CPUs={processors} State=UNKNOWN
+MaxArraySize={largest}
 PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -73,6 +79,7 @@ def home(docdb: DocDB, s3: S3, tmp_path: Path) -> Path:
     python.chmod(0o755)
     (folder / "analysis.py").write_text(ANALYSIS)
     (folder / "query.json").write_text("{}")
+    (folder / "fails").write_text("")
     return folder
 
 
@@ -148,6 +155,9 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+LARGEST = 4  # number of elements that an array may have
+
+
 @pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[str]:
     """Start Slurm, with one node on this machine; return the path of its configuration."""
@@ -164,7 +174,9 @@ def slurm(tmp_path: Path) -> Iterator[str]:
     conf = folder / "slurm.conf"
     ports = (free_port(), free_port())
     processors = os.cpu_count() or 1
-    conf.write_text(SLURM.format(folder=folder, ports=ports, processors=processors))
+    largest = 1001 if MANY else LARGEST  # the former is Slurm's default
+    said = {"folder": folder, "ports": ports, "processors": processors, "largest": largest}
+    conf.write_text(SLURM.format(**said))
     env = {"PATH": os.environ["PATH"], "SLURM_CONF": str(conf)}
     munge = [
         *("--foreground", "--force", f"--key-file={folder}/munge.key"),
@@ -206,24 +218,53 @@ def ask(env: dict[str, str], *command: str) -> str:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False).stdout
 
 
-@pytest.mark.parametrize("query", ["{}", '{"name": {"$in": ["03"]}}'])
-def test_slurm_runs_each_folder(query: str, home: Path, shell: Shell, slurm: str) -> None:
-    (home / "query.json").write_text(query)
-    done = shell(example("slurm"), SLURM_CONF=slurm)
-    assert done.returncode == 0, done.stderr
-    assert "Submitted batch job" in done.stdout
-    end = time.monotonic() + 120
-    env = {"PATH": os.environ["PATH"], "SLURM_CONF": slurm}
-    while ask(env, "squeue", "-h"):
+def wait_for(conf: str, seconds: float) -> None:
+    """Wait until Slurm has no job left."""
+    end = time.monotonic() + seconds
+    while ask({"PATH": os.environ["PATH"], "SLURM_CONF": conf}, "squeue", "-h"):
         assert time.monotonic() < end
         time.sleep(0.5)
-    logs = [path.read_text() for path in home.glob("slurm-*.out")]
-    assert analysed(home) == (ALL if query == "{}" else [ALL[3]]), logs
+
+
+def test_slurm_runs_each_folder_and_again_what_failed(
+    home: Path, shell: Shell, slurm: str, docdb: DocDB, s3: S3
+) -> None:
+    names = NAMES
+    if MANY:
+        names = [f"m{number:05}" for number in range(MANY)]
+        docdb.clear()
+        docdb.put(*map(record, names))
+        s3.put(BUCKET, [f"{name}/x.nwb" for name in names])
+    assert len(names) > (1001 if MANY else LARGEST)
+    recipe = example("slurm").replace("nwb --", f"nwb --max_jobs {len(names)} --", 1)
+    bad = sorted({"0", "3", str(len(names) - 1)})
+    (home / "fails").write_text(" ".join(bad))
+    every = [str(number) for number in range(len(names))]
+    done = shell(recipe, SLURM_CONF=slurm)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Submitted batch job") == 1
+    wait_for(slurm, 120 + MANY)
+    logs = [path.read_text() for path in home.glob("slurm-*.out")][:20]
+    assert sorted((home / "ran").read_text().split()) == sorted(every), logs
+    assert sorted(path.name for path in (home / "done").iterdir()) == sorted({*every} - {*bad})
+    assert len(analysed(home)) == len(names) - len(bad)
+    for path in (home / "ran", home / "fails"):
+        path.write_text("")
+    again = recipe.partition("\n")[2]
+    shell(again, SLURM_CONF=slurm)
+    wait_for(slurm, 120)
+    assert sorted((home / "ran").read_text().split()) == bad
+    assert analysed(home) == [f"s3://{BUCKET}/{name}/x.nwb" for name in names]
+    nothing = shell(again, SLURM_CONF=slurm)
+    assert nothing.returncode == 0, nothing.stderr
+    assert "Submitted" not in nothing.stdout
 
 
 def test_an_array_of_nothing_is_not_submitted(home: Path, shell: Shell) -> None:
     (home / "tools" / "sbatch").write_text("#!/bin/sh\nexit 1\n")
     (home / "tools" / "sbatch").chmod(0o755)
+    (home / "tools" / "scontrol").write_text("#!/bin/sh\necho MaxArraySize = 1001\n")
+    (home / "tools" / "scontrol").chmod(0o755)
     (home / "jobs").mkdir()
     lines = example("slurm").replace(DISPATCH, "true")  # as where all is processed already
     assert shell(lines).returncode == 0

@@ -179,6 +179,7 @@ def task_model() -> type[BaseModel]:
 
 
 MOST_WORKERS = 50  # where nothing says how many
+MANY_WORKERS = 2_000  # twice what an array of Slurm takes, a fifth of what it holds, by default
 
 
 def number_of_workers(tasks: int, most: int | None, each: int | None, *, says_code: bool) -> int:
@@ -194,6 +195,18 @@ def number_of_workers(tasks: int, most: int | None, each: int | None, *, says_co
     if not most:
         most = tasks if says_code else MOST_WORKERS
     return min(most, tasks)
+
+
+def hint_on_many(workers: int, *, says_code: bool) -> None:
+    """Say how to have fewer worker folders, if there are more than most engines like."""
+    if workers < MANY_WORKERS:
+        return
+    way = "--max_jobs 1000 makes fewer, with several tasks in each"
+    if says_code:  # the library that reads them wants each in a folder of its own
+        way = (
+            "--max_tasks 1000 dispatches some of the tasks, and --skip_dispatched later the others"
+        )
+    log.info("%s are many for an engine and a file system: %s", plural(workers, "folder"), way)
 
 
 def deal_in_lots(tasks: Sequence[T], each: int) -> list[list[T]]:
