@@ -138,6 +138,7 @@ from dispatch.terminal.messages import (
     one_line,
     plural,
 )
+from dispatch.terminal.process import as_it_was
 from dispatch.terminal.progress import Progress
 from dispatch.terminal.secrets import without_secrets
 from dispatch.terminal.waiting import begin, result_of
@@ -565,17 +566,11 @@ def dispatch(settings: Settings) -> None:
     log.info("%s %s: %s, %.1f s", done, output, summary, time.monotonic() - started)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
-    signals.listen()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal is not in UTF-8
     configure_log()
-    gc.freeze()
-    gc.set_threshold(*FEW_COLLECTIONS)
     try:
         dispatch(parse_settings(argv))
-        signals.ignore()  # done: none may change the status
         return 0
     except Exception as error:
         fault = str(error)
@@ -591,8 +586,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, BadInput) else 1
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program in a process that goes on, and stays as it was; return the exit status."""
+    with as_it_was():
+        return run(argv)
+
+
 if __name__ == "__main__":
-    status = main()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal is not in UTF-8
+    gc.freeze()
+    gc.set_threshold(*FEW_COLLECTIONS)
+    status = run()
+    signals.ignore()  # done: none may change the status
     with suppress(OSError, ValueError):  # closed by its reader
         sys.stdout.flush()
     # else modules take 46 ms to be taken apart, and threads that were given up hold the process

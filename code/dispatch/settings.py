@@ -104,7 +104,7 @@ class Settings:
     skip_processed: bool = flag(to_switch, "0|1", """1: leave out the tasks whose result is in the
         results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
         $DOCDB_COLLECTION.""", False)
-    skip_dispatched: tuple[Path, ...] = flag(to_folders, "FOLDER,FOLDER", """Leave out the tasks
+    skip_dispatched: tuple[str, ...] = flag(to_folders, "FOLDER,FOLDER", """Leave out the tasks
         that are in the worker folders of earlier dispatches, in these output folders.""", (),
         expert=True)
     max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,

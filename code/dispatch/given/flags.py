@@ -140,9 +140,12 @@ def to_input_folder(value: str) -> Path:
     return folder
 
 
-def to_folders(value: str) -> tuple[Path, ...]:
+def to_folders(value: str) -> tuple[str, ...]:
     """Convert the paths of folders, separated by commas."""
-    return tuple(map(to_path, to_names(value)))
+    names = to_names(value)
+    for name in names:
+        to_path(name)
+    return names
 
 
 LISTS = (to_names, to_fields, to_folders)

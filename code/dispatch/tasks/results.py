@@ -97,16 +97,16 @@ def name_twins(tasks: list[Task], strict: bool) -> None:
 
 
 def set_apart_dispatched(
-    tasks: list[Task], folders: Sequence[Path]
+    tasks: list[Task], folders: Sequence[str]
 ) -> tuple[list[Task], list[Task]]:
     """Return the tasks that are left to do, and those in the worker folders of these folders."""
     ids: set[str] = set()
     for folder in folders:
-        ids |= task_ids_in(folder)
+        ids |= task_ids_in(Path(folder).expanduser())
     new, dispatched = set_apart(tasks, lambda task: task.id in ids)
     if folders:
         found = f"{len(dispatched):,} of {plural(len(tasks), 'task')}"
-        log.info("dispatched already, in %s: %s", first_of([*map(str, folders)]), found)
+        log.info("dispatched already, in %s: %s", first_of([*folders]), found)
     return new, dispatched
 
 
