@@ -52,6 +52,7 @@ class Place:
     region: str
     service: str = "s3"
     proxy: str | None = None
+    in_session: bool = False  # as directory buckets are, whose keys go in a header of their own
 
     @cached_property
     def host(self) -> str:
@@ -98,12 +99,16 @@ class Runtime:
         self.close_overdue()
 
     async def get(
-        self, place: Place, query: str, credentials: AwsCredentialsProvider | None
+        self,
+        place: Place,
+        query: str,
+        credentials: AwsCredentialsProvider | None,
+        method: str = "GET",
     ) -> Answer:
-        """Return the answer to a GET, signed if there are credentials; raise NoAnswer."""
+        """Return the answer to a request, signed if there are credentials; raise NoAnswer."""
         http = self.http
         request = http.HttpRequest(
-            "GET", f"{place.path}?{query}", http.HttpHeaders([("host", place.host)])
+            method, f"{place.path}?{query}", http.HttpHeaders([("host", place.host)])
         )
         if credentials:
             config = self.signing_config(place, credentials)
@@ -230,9 +235,12 @@ class Runtime:
         key = (place, credentials, int(self.loop.time() / 60))
         if key not in self.configs:
             auth = self.auth
+            algorithm = auth.AwsSigningAlgorithm.V4
+            if place.in_session:
+                algorithm = auth.AwsSigningAlgorithm.V4_S3EXPRESS
             self.configs = {
                 key: auth.AwsSigningConfig(
-                    algorithm=auth.AwsSigningAlgorithm.V4,
+                    algorithm=algorithm,
                     signature_type=auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
                     credentials_provider=credentials,
                     region=place.region,

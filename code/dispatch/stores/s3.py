@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
@@ -18,6 +18,8 @@ from xml.etree import ElementTree
 from dispatch.stores.aws import Account, hint_on, told_by
 from dispatch.stores.crt import Answer, NoAnswer, Place, Runtime
 from dispatch.stores.locations import Page
+from dispatch.stores.once import Once
+from dispatch.stores.sessions import DIRECTORIES, Sessions
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
 from dispatch.terminal.waiting import TRIES, backoff
 
@@ -29,7 +31,6 @@ LARGEST_PAGE = 16_000_000  # bytes: 1,000 keys of 1,024 bytes, each as %XX, with
 ELSEWHERE = re.compile(  # codes with which S3 says that a bucket is in another region
     "<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException)<"
 )
-EXPRESS = "--x-s3"  # what the names of directory buckets end in
 
 
 class S3:
@@ -43,6 +44,8 @@ class S3:
         self.runtime: Runtime
         self.places: dict[str, Place] = {}  # by bucket
         self.opening = asyncio.Lock()
+        self.finding: Once[Place] = Once()
+        self.sessions: Sessions
 
     async def open(self) -> None:
         """Look for credentials, region and endpoint, once; raise FailedRun."""
@@ -58,6 +61,8 @@ class S3:
             except TimeoutError:
                 raise FailedRun(f"AWS: no credentials in {longest} s") from None
             self.runtime = Runtime(self.account.certificates, self.timeout, LARGEST_PAGE)
+            if self.account.keys:
+                self.sessions = Sessions(self.runtime, self.account.keys)
             self.is_open = True
 
     async def close(self) -> None:
@@ -82,12 +87,11 @@ class S3:
         last = "" if after is None else f"{top}{after}"
         query = listing_query(f"{top}{folder}", last, token, level)
 
+        in_order = not bucket.endswith(DIRECTORIES)
+
         async def ask() -> Page:
-            if bucket.endswith(EXPRESS):
-                asked = (bucket, f"{top}{folder}", token, level)
-                page = await asyncio.to_thread(self.account.page_of, *asked)
-                return without_top(page, len(top))
-            return read_page(await self.ask(bucket, query), last, len(top), f"{top}{folder}")
+            body = await self.ask(bucket, query)
+            return read_page(body, last, len(top), f"{top}{folder}", in_order=in_order)
 
         first_asked = time.monotonic()
         attempt = 0
@@ -130,25 +134,43 @@ class S3:
     async def ask(self, bucket: str, query: str) -> bytes:
         """Return what S3 answers to a request for a bucket, in the region where it says that is."""
         place = self.places.get(bucket) or await self.find_place(bucket)
-        answer = await self.runtime.get(place, query, await self.account.keys())
+        answer = await self.answer(place, query)
         if answer.status != 200:
-            region = await self.region_in(answer, bucket)
+            region = await self.region_in(answer, bucket, place)
             if region and region != place.region:
                 place = await self.find_place(bucket, region)
-                answer = await self.runtime.get(place, query, await self.account.keys())
-        check_answer(answer, bucket, can_renew=self.account.can_renew)
+                answer = await self.answer(place, query)
+        can_renew = place.in_session or bool(self.account.keys and self.account.keys.can_renew)
+        check_answer(answer, bucket, can_renew=can_renew)
         return answer.body
 
+    async def answer(self, place: Place, query: str, method: str = "GET") -> Answer:
+        """Return the answer to a request, which is signed if there are credentials."""
+        keys = self.account.keys
+        if not keys:
+            return await self.runtime.get(place, query, None, method)
+        if place.in_session:
+            return await self.sessions.answer(place, query)
+        provider = await keys.current()
+        answer = await self.runtime.get(place, query, provider, method)
+        if answer.status in (400, 403) and b"<Code>ExpiredToken</Code>" in answer.body:
+            keys.refuse(provider)
+        return answer
+
     async def find_place(self, bucket: str, region: str | None = None) -> Place:
-        """Return where a bucket is asked, which is looked for once for each region."""
-        async with self.opening:
-            place = self.places.get(bucket)
-            if not place or (region and place.region != region):
-                place = self.account.place_of(bucket, region)
-                self.places[bucket] = place
+        """Return where a bucket is asked, which is looked for once for each region.
+
+        That is done in a thread, since botocore may read files, or wait.
+        """
+
+        async def find() -> Place:
+            return await asyncio.to_thread(self.account.place_of, bucket, region)
+
+        place = await self.finding.answer((bucket, region), find, self.timeout)
+        self.places[bucket] = place
         return place
 
-    async def region_in(self, answer: Answer, bucket: str) -> str | None:
+    async def region_in(self, answer: Answer, bucket: str, place: Place) -> str | None:
         """Return the region in which S3 says that a bucket is, None if it says nothing of that.
 
         As boto3 has it: in a header, else in the body, else HEAD tells it.
@@ -161,7 +183,8 @@ class S3:
         if not region and named:
             region = named[1]
         if not region:
-            region = await asyncio.to_thread(self.account.region_of, bucket)
+            head = await self.answer(place, "", "HEAD")
+            region = head.headers.get("x-amz-bucket-region")
         is_name = region and re.fullmatch("[a-z0-9-]{1,63}", region)
         return region if is_name else None
 
@@ -240,12 +263,14 @@ class Words:
     folders: list[str]
 
 
-def read_page(body: bytes, last: str, top: int = 0, prefix: str = "") -> Page:
+def read_page(
+    body: bytes, last: str, top: int = 0, prefix: str = "", *, in_order: bool = True
+) -> Page:
     """Return a page as S3 words it; raise ValueError for anything else, such as a proxy's page.
 
     Keys in no order, or not after `last`, are no page either: what lies between would be lost; nor
     is what lies outside of the prefix, the answer to another question. The first `top` characters
-    of keys are left off.
+    of keys are left off. Directory buckets list in no order.
     """
     words = read_plainly(body) or parse(body)
     truncated, token = words.said.get("IsTruncated"), words.said.get("NextContinuationToken", "")
@@ -255,10 +280,12 @@ def read_page(body: bytes, last: str, top: int = 0, prefix: str = "") -> Page:
     if words.said.get("EncodingType") == "url":
         decode = unquote_plus
     keys = list(map(decode, words.keys))
-    if keys != sorted(keys) or (keys and last and keys[0] <= last):
+    if in_order and (keys != sorted(keys) or (keys and last and keys[0] <= last)):
         raise ValueError("what S3 answers is not in the order of the keys")
     folders = list(map(decode, words.folders))
-    ends = [*keys[:1], *keys[-1:], *folders]  # keys between two with a prefix have it, too
+    ends = [*keys, *folders]
+    if in_order:
+        ends = [*keys[:1], *keys[-1:], *folders]  # keys between two with a prefix have it, too
     if not all(end.startswith(prefix) for end in ends) or prefix in folders:
         raise ValueError(f"what S3 answers is not below {excerpt(prefix)}")
     about = decode(words.said["Prefix"]) if "Prefix" in words.said else prefix
@@ -268,14 +295,7 @@ def read_page(body: bytes, last: str, top: int = 0, prefix: str = "") -> Page:
     if truncated == "false":
         token = ""
     below = [folder[top:] for folder in folders]
-    return Page(dict(zip(paths, words.sizes, strict=True)), below, token)
-
-
-def without_top(page: Page, top: int) -> Page:
-    """Return a page of keys as one of paths, which lack the first characters of the keys."""
-    sizes = {key[top:]: size for key, size in page.sizes.items()}
-    folders = [folder[top:] for folder in page.folders]
-    return replace(page, sizes=sizes, folders=folders)
+    return Page(dict(zip(paths, words.sizes, strict=True)), below, token, in_order)
 
 
 def read_plainly(body: bytes) -> Words | None:

@@ -1,0 +1,87 @@
+"""How much botocore reads, and how long, to find credentials: it has no bounds of its own.
+
+Programs, and services over HTTP, could otherwise fill the memory while they are waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import time
+from typing import Any
+
+from dispatch.terminal.waiting import STEP, TRIES
+
+LARGEST = 1_000_000  # bytes: credentials have some thousand
+PIECE = 65_536  # bytes, of what is read
+
+
+def hold_to_bounds(timeout: int) -> None:
+    """Let botocore read no more than so much, and no longer than an attempt may take.
+
+    Neither is an option of botocore's: the program that gives credentials is a parameter that
+    nobody can reach, and of an answer over HTTP all is read before anybody sees it.
+    """
+    from botocore.awsrequest import AWSResponse
+    from botocore.credentials import ProcessProvider
+
+    def content(response: Any) -> bytes:
+        if response._content is None:
+            response._content = read_within(response.raw, timeout)
+        return bytes(response._content)
+
+    AWSResponse.content = property(content)
+    Program.seconds = TRIES * timeout + STEP  # a moment after nobody waits any more
+    ProcessProvider.__init__.__defaults__ = (Program,)
+
+
+def read_within(raw: Any, seconds: float) -> bytes:
+    """Return the body of an answer; raise OSError for one that is too large, or comes too slowly.
+
+    A socket's own timeout begins anew with every byte.
+    """
+    from urllib3.exceptions import ReadTimeoutError
+
+    end = time.monotonic() + seconds
+    pieces: list[bytes] = []
+    size = 0
+    while piece := raw.read1(PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST:
+            raise OSError(f"an answer of more than {LARGEST:,} bytes")
+        if time.monotonic() > end:
+            raise ReadTimeoutError(raw, None, f"nothing within {seconds} s (--timeout)")
+    return b"".join(pieces)
+
+
+class Program(subprocess.Popen[bytes]):
+    """A program that gives credentials; it is ended where it says too much or takes too long."""
+
+    seconds = 60.0
+
+    def communicate(self, *_: Any, **__: Any) -> tuple[bytes, bytes]:
+        """Return what it says on both of its streams; raise OSError."""
+        end = time.monotonic() + self.seconds
+        said: dict[int, bytearray] = {}
+        with selectors.DefaultSelector() as streams:
+            for stream in filter(None, (self.stdout, self.stderr)):
+                said[stream.fileno()] = bytearray()
+                streams.register(stream, selectors.EVENT_READ)
+            while streams.get_map():
+                ready = streams.select(max(0.0, end - time.monotonic()))
+                if not ready:
+                    self.kill()
+                    raise TimeoutError("the credential_process of the profile does not end")
+                for key, _events in ready:
+                    piece = os.read(key.fd, PIECE)
+                    said[key.fd] += piece
+                    if not piece:
+                        streams.unregister(key.fileobj)
+                    if len(said[key.fd]) > LARGEST:
+                        self.kill()
+                        raise OSError("the credential_process of the profile says no end of things")
+        self.wait()
+        out, err = said.values()
+        return bytes(out), bytes(err)

@@ -1,0 +1,252 @@
+"""Directory buckets: their sessions, beside other buckets, and what is not an answer of theirs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from conftest import Run, fuzz
+from standins import BUCKET, ERROR, KEY_ID, S3, DocDB, Request, record
+from surroundings import peak  # noqa: F401
+
+EXPRESS = "lab--usw2-az1--x-s3"
+FLAGS = ("--query={}", "--file_extension=nwb", "--overwrite=1")
+SESSION = """<CreateSessionResult><Credentials><SessionToken>session-{number}</SessionToken>
+<SecretAccessKey>secret-{number}</SecretAccessKey><AccessKeyId>id-{number}</AccessKeyId>
+<Expiration>{end}</Expiration></Credentials></CreateSessionResult>"""
+
+Application = Callable[[Any, Any], Any]
+
+
+def say(content: bytes, status: str = "200 OK") -> Application:
+    """Return an application that answers with this."""
+
+    def application(_: Any, start_response: Any) -> list[bytes]:
+        start_response(status, [("Content-Length", str(len(content)))])
+        return [content]
+
+    return application
+
+
+def refuse(code: str, status: str = "403 Forbidden") -> Application:
+    """Return an application that answers with an error as S3 words it."""
+    return say(ERROR.format(code, code).encode(), status)
+
+
+class Directory:
+    """A directory bucket: its keys come in no order, to whoever has keys of a session."""
+
+    def __init__(self, keys: list[str], page: int = 1_000) -> None:
+        self.keys, self.page = keys, page
+        self.sessions: list[str] = []  # tokens
+        self.over: set[str] = set()  # sessions
+        self.seconds = 300.0  # until a session ends
+        self.began = Counter[str]()  # pages, by what they were asked for with
+        self.asked = Counter[tuple[str, str]]()  # methods and what a request is about
+
+    def answer(self, request: Request) -> Application | None:
+        """Return what answers a request for the bucket, None for another one."""
+        if request.path.strip("/") != EXPRESS:
+            return None
+        assert "/us-west-2/s3express/aws4_request" in request.signature, request.signature
+        if "session" in request.query:
+            assert f"Credential={KEY_ID}/" in request.signature
+            self.asked["session", ""] += 1
+            return self.begin_session()
+        number = re.search("Credential=id-([0-9]+)/", request.signature)
+        if not number or f"session-{number[1]}" in self.over:
+            return refuse("ExpiredToken", "400 Bad Request")
+        for name in ("start-after", "delimiter"):
+            assert name not in request.query, request.query
+        return say(self.list(request.query))
+
+    def begin_session(self) -> Application:
+        """Return what answers with keys of one more session."""
+        number = len(self.sessions)
+        self.sessions.append(f"session-{number}")
+        end = datetime.now(UTC) + timedelta(seconds=self.seconds)
+        return say(SESSION.format(number=number, end=end.strftime("%Y-%m-%dT%H:%M:%SZ")).encode())
+
+    def list(self, query: dict[str, str]) -> bytes:
+        """Return a page."""
+        prefix = query["prefix"]
+        keys = [key for key in self.keys if key.startswith(prefix)]
+        first = int(query.get("continuation-token", "0"))
+        behind = first + self.page
+        contents = "".join(
+            f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys[first:behind]
+        )
+        goes_on = "false"
+        if behind < len(keys):
+            contents += f"<NextContinuationToken>{behind}</NextContinuationToken>"
+            goes_on = "true"
+        return (
+            f"<ListBucketResult><Prefix>{prefix}</Prefix>{contents}"
+            f"<IsTruncated>{goes_on}</IsTruncated></ListBucketResult>"
+        ).encode()
+
+
+def files_of(result: Any) -> list[str]:
+    """Return the files that are dispatched."""
+    return sorted(file for task in result.tasks() for file in task["file_location"])
+
+
+def test_assets_in_directory_buckets_and_others_are_all_found(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    names = [f"{number:02}" for number in range(60)]
+    s3.put(BUCKET, [f"o{name}/x.nwb" for name in names])
+    directory = Directory([f"d{name}/x.nwb" for name in names])
+    s3.fault = directory.answer
+    docdb.put(*(record(f"d{name}", EXPRESS) for name in names))
+    docdb.put(*(record(f"o{name}") for name in names))
+    expected = [f"s3://{EXPRESS}/d{name}/x.nwb" for name in names]
+    expected += [f"s3://{BUCKET}/o{name}/x.nwb" for name in names]
+    for turn in range(3):
+        result = run(*FLAGS)
+        assert result.status == 0, result.log
+        assert files_of(result) == sorted(expected)
+        assert len(directory.sessions) == turn + 1
+
+
+def test_a_directory_bucket_is_listed_by_its_tokens_whatever_its_order(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    docdb.put(record("a", EXPRESS))
+
+    def check(keys: list[str], page: int) -> None:
+        s3.clear()
+        directory = Directory(keys, page)
+        s3.fault = directory.answer
+        result = run(*FLAGS)
+        expected = set()
+        for key in keys:
+            found = re.fullmatch(r"(a/(?:(?!\.zarr/|\.nwb/).)*?\.nwb)(/.*)?", key)
+            if found:
+                expected.add(f"s3://{EXPRESS}/{found[1]}")
+        assert result.status == (0 if expected else 1), result.log
+        if expected:
+            assert files_of(result) == sorted(expected)
+
+    name = st.sampled_from(["b", "c", "d.nwb", "e.zarr", "f.nwb"])
+    path = st.lists(name, min_size=1, max_size=3).map("/".join)
+    keys = st.lists(path.map("a/{}".format), unique=True, max_size=12)
+    fuzz(check, keys=keys, page=st.integers(1, 5))
+
+
+def test_a_session_that_ends_is_followed_by_another_one(run: Run, docdb: DocDB, s3: S3) -> None:
+    names = [f"{number:02}" for number in range(30)]
+    docdb.put(*(record(name, EXPRESS) for name in names))
+    directory = Directory([f"{name}/x.nwb" for name in names])
+    number = 0
+
+    def answer(request: Request) -> Application | None:
+        nonlocal number
+        number += "prefix" in request.query
+        if number in (10, 20):
+            directory.over.update(directory.sessions)  # sooner than was said
+        return directory.answer(request)
+
+    s3.fault = answer
+    result = run(*FLAGS, "--max_connections=2")
+    assert result.status == 0, result.log
+    assert len(files_of(result)) == 30
+    assert len(directory.sessions) == 3
+    directory.sessions.clear()
+    directory.over.clear()
+    directory.seconds = 5
+    number = 100
+    result = run(*FLAGS, "--max_connections=2")
+    assert len(files_of(result)) == 30
+    assert 3 <= len(directory.sessions) <= 30
+
+
+def drip(_: Any, start_response: Any) -> Iterator[bytes]:
+    """Send a byte now and then, so that no socket ever times out."""
+    start_response("200 OK", [("Content-Length", "1000")])
+    for _ in range(60):
+        yield b" "
+        time.sleep(0.2)
+
+
+def endless(_: Any, start_response: Any) -> Iterator[bytes]:
+    """Begin an answer, and go on for ever."""
+    start_response("200 OK", [])
+    while True:
+        yield b" " * 1_000_000
+
+
+NO_ANSWERS: dict[str, tuple[Application, str]] = {
+    "drip": (drip, "nothing within 1 s (--timeout)"),
+    "endless": (endless, "an answer of more than 16,000,000 bytes"),
+    "html": (say(b"<html>log in</html>"), "not a "),
+    "nothing": (say(b""), "not a "),
+    "refused": (refuse("AccessDenied"), "AccessDenied"),
+    "500": (refuse("InternalError", "500 Internal"), "InternalError"),
+    "no bucket": (refuse("NoSuchBucket", "404 Not Found"), f"no S3 bucket '{EXPRESS}'"),
+}
+
+
+@pytest.mark.parametrize("step", ["session", "list-type"])
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_what_is_no_answer_of_a_directory_bucket_ends_the_run_in_time(
+    name: str, step: str, run: Run, docdb: DocDB, s3: S3
+) -> None:
+    fault, words = NO_ANSWERS[name]
+    docdb.put(record("a", EXPRESS))
+    directory = Directory(["a/x.nwb"])
+    s3.fault = lambda request: fault if step in request.query else directory.answer(request)
+    started = time.monotonic()
+    result = run(*FLAGS, "--timeout=1", constants={"LIST_TRIES": 2})
+    assert time.monotonic() - started < 12
+    assert result.status == 1
+    assert words in result.error
+    assert result.files() == {}
+
+
+@pytest.mark.parametrize("step", ["session", "list-type"])
+def test_an_answer_without_an_end_of_a_directory_bucket_takes_no_memory(
+    step: str, run: Run, docdb: DocDB, s3: S3, peak: Any
+) -> None:
+    env, megabytes = peak
+    docdb.put(record("a", EXPRESS))
+    directory = Directory(["a/x.nwb"])
+    s3.fault = lambda request: endless if step in request.query else directory.answer(request)
+    result = run(*FLAGS, env=env)
+    assert "an answer of more than 16,000,000 bytes" in result.error
+    assert megabytes() < 300
+
+
+def test_a_redirect_without_a_region_is_not_waited_for_without_an_end(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    docdb.put(record("a", "far"))
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return dripping_headers(environ, start_response)
+        return refuse("PermanentRedirect", "301 Moved")(environ, start_response)
+
+    s3.fault = lambda _: answer
+    started = time.monotonic()
+    result = run(*FLAGS, "--timeout=1", constants={"LIST_TRIES": 2})
+    assert time.monotonic() - started < 12
+    assert result.status == 1
+    assert "cannot list s3://far/a of asset a: nothing within 1 s (--timeout)" in result.error
+
+
+def dripping_headers(environ: Any, _: Any) -> Any:
+    """Begin an answer whose headers do not end."""
+    connection = environ["werkzeug.socket"]
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    for _ in range(60):
+        connection.sendall(b"x")
+        time.sleep(0.2)
+    raise ConnectionResetError
