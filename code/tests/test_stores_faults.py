@@ -298,7 +298,8 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
         return answer(400, "ExpiredToken") if request.token in over else None
 
     s3.fault = expired
-    result = run(*FLAGS, "--max_connections=2", env=env)
+    often = {"RENEWAL_PAUSE": 0}
+    result = run(*FLAGS, "--max_connections=2", env=env, constants=often)
     assert result.status == 0, result.log
     assert all(tokens)
     assert len(set(tokens) - over) > 1
@@ -318,5 +319,6 @@ def test_credentials_that_are_never_renewed_end_the_run(run: Run, tmp_path: Path
     source = credentials_that_end_soon(tmp_path, "a")
     calls = [f"mkdir {tmp_path / number}" for number in ("first", "second")]
     env = credentials_by(f"sh -c '{' || '.join(calls)} || sleep 60; cat {source}'", tmp_path)
-    result = run(*FLAGS, "--timeout=1", env=env, constants={"LIST_TRIES": 2})
+    few = {"LIST_TRIES": 2, "RENEWAL_PAUSE": 0}
+    result = run(*FLAGS, "--timeout=1", env=env, constants=few)
     fails(result, "nothing within 1 s (--timeout)")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dispatch.stores.account_errors import ask_for_code, check_keys, hint_on, told_by
 from dispatch.stores.bounds import hold_to_bounds
 from dispatch.stores.crt import Place
-from dispatch.stores.keys import Keys
+from dispatch.stores.keys import Keys, keep_secrets
 from dispatch.terminal.messages import FailedRun, echo, log, reason_of
 
 if TYPE_CHECKING:
@@ -39,19 +41,30 @@ class Account:
         core = Session()
         try:
             self.session = boto3.session.Session(botocore_session=core)
-            credentials = None if no_sign_request else self.session.get_credentials()
-            if credentials:
-                self.keys = Keys(credentials, timeout)
+            if not no_sign_request:
+                self.keys = self.find_keys(core, timeout)
             self.placer_in(None)
             self.certificates = certificates_of(core)
-        except FailedRun:
+        except (FailedRun, ImportError):
             raise
         except Exception as error:  # botocore has no common class for what it cannot read
-            raise FailedRun(f"AWS: {told_by(error)}{hint_on(error)}") from error
+            raise FailedRun(f"AWS: {told_by(error, core)}{hint_on(error)}") from error
         signed = "signed" if self.keys else "unsigned: no AWS credentials"
         if no_sign_request:
             signed = "unsigned: --no_sign_request 1"
         log.info("S3 requests are %s", signed)
+
+    def find_keys(self, core: Any, timeout: int) -> Keys | None:
+        """Return the keys of the account, None where there are none; whatever fails raises."""
+        roles = core.get_component("credential_provider").get_provider("assume-role")
+        roles._prompter = ask_for_code  # botocore's own waits where there is no terminal
+        credentials = self.session.get_credentials()
+        if not credentials:
+            return None
+        frozen = credentials.get_frozen_credentials()
+        keep_secrets(frozen)
+        check_keys(frozen, credentials.method, core)
+        return Keys(credentials, frozen, timeout, partial(told_by, core=core))
 
     def placer_in(self, region: str | None) -> Any:
         """Return a client that says where a bucket is asked, and asks nobody.
@@ -77,7 +90,9 @@ class Account:
         return self.placers[region]
 
     def place_of(self, bucket: str, region: str | None = None) -> Place:
-        """Return where a bucket is asked, and for what the request is signed; raise ValueError.
+        """Return where a bucket is asked, and for what the request is signed.
+
+        Raise PermissionError for a name that no bucket can have, and for settings that do not fit.
 
         A request of botocore's own says it, which is caught before it is sent. To make a client can
         take a while, so that this is no call for a loop.
@@ -89,8 +104,8 @@ class Account:
             client.list_objects_v2(Bucket=bucket)
         except Caught as caught:
             request = caught.request
-        except BotoCoreError as error:  # of a name that no bucket can have, of settings
-            raise ValueError(f"AWS: {reason_of(error)}") from None
+        except BotoCoreError as error:
+            raise PermissionError(reason_of(error)) from None
         url = request.url.partition("?")[0].rstrip("/")
         authorization = request.headers.get("Authorization", b"")
         if isinstance(authorization, bytes):
@@ -149,21 +164,3 @@ def proxy_for(url: str) -> str | None:
             f"AWS: the proxy {shown} speaks {scheme}: give one that begins with http://"
         )
     return str(proxy)
-
-
-def told_by(error: Exception) -> str:
-    """Return what an error of botocore says, without the words of a program that finds keys."""
-    if "custom-process" in str(error):
-        return "the credential_process of the profile fails: run it by hand to see why"
-    return echo(reason_of(error))
-
-
-def hint_on(error: Exception) -> str:
-    """Return what to do about what AWS or S3 said, where that is known."""
-    said = f"{type(error).__name__} {error}"
-    unsigned = "public buckets can be read without: --no_sign_request 1"
-    if re.search("SSO|Login|ExpiredToken|TokenRefreshRequired", said):
-        return f"; log in again (aws sso login, aws login), or renew the credentials; {unsigned}"
-    if re.search("Access ?Denied|Forbidden|InvalidAccessKeyId|SignatureDoesNot", said):
-        return f"; check the AWS credentials, and that they may list this bucket; {unsigned}"
-    return ""

@@ -5,16 +5,19 @@ Programs, and services over HTTP, could otherwise fill the memory while they are
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any
 
 from dispatch.terminal.waiting import STEP, TRIES
 
 LARGEST = 1_000_000  # bytes: credentials have some thousand
 PIECE = 65_536  # bytes, of what is read
+PROGRAM = "the credential_process of the profile"
 
 
 def hold_to_bounds(timeout: int) -> None:
@@ -61,9 +64,25 @@ class Program(subprocess.Popen[bytes]):
 
     seconds = 60.0
 
+    def __init__(self, words: list[str], **options: Any) -> None:
+        try:
+            super().__init__(words, **options)
+        except OSError as error:
+            raise OSError(f"{PROGRAM} cannot be started: {error}") from None
+
     def communicate(self, *_: Any, **__: Any) -> tuple[bytes, bytes]:
         """Return what it says on both of its streams; raise OSError."""
-        end = time.monotonic() + self.seconds
+        try:
+            said = self.listen(time.monotonic() + self.seconds)
+        except OSError:
+            self.kill()
+            raise
+        if not self.wait():
+            check_credentials(said[0])
+        return said[0], said[1]
+
+    def listen(self, end: float) -> list[bytes]:
+        """Return what it says until it closes its streams; raise OSError."""
         said: dict[int, bytearray] = {}
         with selectors.DefaultSelector() as streams:
             for stream in filter(None, (self.stdout, self.stderr)):
@@ -72,16 +91,26 @@ class Program(subprocess.Popen[bytes]):
             while streams.get_map():
                 ready = streams.select(max(0.0, end - time.monotonic()))
                 if not ready:
-                    self.kill()
-                    raise TimeoutError("the credential_process of the profile does not end")
+                    raise OSError(f"{PROGRAM} does not end")
                 for key, _events in ready:
                     piece = os.read(key.fd, PIECE)
                     said[key.fd] += piece
                     if not piece:
                         streams.unregister(key.fileobj)
                     if len(said[key.fd]) > LARGEST:
-                        self.kill()
-                        raise OSError("the credential_process of the profile says no end of things")
-        self.wait()
-        out, err = said.values()
-        return bytes(out), bytes(err)
+                        raise OSError(f"{PROGRAM} says more than {LARGEST:,} bytes")
+        return list(map(bytes, said.values()))
+
+
+def check_credentials(said: bytes) -> None:
+    """Raise OSError unless a program has said something in which there can be credentials."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(said)
+        names = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
+        values = [found.get(name) or "" for name in names] if isinstance(found, dict) else [None]
+        if all(isinstance(value, str) for value in values):
+            return
+    raise OSError(
+        f"what {PROGRAM} says are no credentials, which are a JSON object with Version 1,"
+        " AccessKeyId and SecretAccessKey: run it by hand to see what it is"
+    )

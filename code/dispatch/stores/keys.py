@@ -6,21 +6,21 @@ Knows credentials as botocore has them, and requests only by what signs them.
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dispatch.stores.once import Once
-from dispatch.terminal.messages import FailedRun
+from dispatch.terminal.messages import log
 from dispatch.terminal.secrets import keep_secret
 
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider
 
-NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 LAST_MINUTES = 10 * 60  # seconds before their end in which keys are not used, as botocore has it
-PAUSE = 60  # seconds between two renewals, unless the keys are refused: some always end soon
+RENEWAL_PAUSE = (
+    60  # seconds between two renewals, unless the keys are refused: some always end soon
+)
 
 
 class Keys:
@@ -30,16 +30,17 @@ class Keys:
     within a quarter of an hour, each of its calls may wait for a program or a service.
     """
 
-    def __init__(self, credentials: Any, timeout: int) -> None:
-        """Wait for the first keys; raise FailedRun for such as no request can carry."""
-        self.credentials, self.timeout = credentials, timeout
+    def __init__(
+        self, credentials: Any, frozen: Any, timeout: int, tell: Callable[[Exception], str]
+    ) -> None:
+        """Sign with the keys that credentials have at first; faults are worded by `tell`."""
+        self.credentials, self.timeout, self.tell = credentials, timeout, tell
         self.can_renew = hasattr(credentials, "refresh_needed")  # others follow those that end
         self.renewing: Once[None] = Once()
         self.are_refused = False
         self.frozen: Any = None
         self.provider: AwsCredentialsProvider
-        self.hold(credentials.get_frozen_credentials())
-        check_keys(self.frozen)
+        self.hold(frozen)
 
     def hold(self, frozen: Any) -> None:
         """Sign with these from here on."""
@@ -57,8 +58,8 @@ class Keys:
     async def current(self) -> AwsCredentialsProvider:
         """Return what signs a request; raise OSError where the keys end and no others come."""
         if self.can_renew and self.credentials.refresh_needed():
-            is_late = self.are_refused or self.credentials.refresh_needed(PAUSE)
-            if is_late or time.monotonic() - self.renewed > PAUSE:
+            is_late = self.are_refused or self.credentials.refresh_needed(RENEWAL_PAUSE)
+            if is_late or time.monotonic() - self.renewed > RENEWAL_PAUSE:
                 await self.renew(is_late or self.credentials.refresh_needed(LAST_MINUTES))
         return self.provider
 
@@ -70,13 +71,20 @@ class Keys:
         try:
             await self.renewing.answer("keys", self.ask, self.timeout)
         except TimeoutError:
-            raise OSError(
-                f"no new AWS credentials: nothing within {self.timeout} s (--timeout)"
-            ) from None
+            fault = f"nothing within {self.timeout} s (--timeout)"
+            raise OSError(f"no new AWS credentials: {fault}") from None
+        except Exception as error:
+            raise OSError(f"no new AWS credentials: {self.tell(error)}") from None
 
     async def ask(self) -> None:
-        """Renew the keys, in a thread: to wait for them is botocore's."""
+        """Renew the keys, in a thread: to wait for them is botocore's.
+
+        While the old ones serve, botocore tells of no failure.
+        """
+        old = self.frozen
         self.hold(await asyncio.to_thread(self.credentials.get_frozen_credentials))
+        if self.frozen == old:
+            log.debug("AWS: asked for new credentials, and got the same")
 
     def refuse(self, provider: AwsCredentialsProvider | None) -> None:
         """Note that S3 takes these for keys that have ended, whatever they say of themselves."""
@@ -88,19 +96,3 @@ def keep_secrets(frozen: Any) -> None:
     """Let no line say any of these keys."""
     for key in (frozen.access_key, frozen.secret_key, frozen.token):
         keep_secret(key)
-
-
-def check_keys(frozen: Any) -> None:
-    """Raise FailedRun for keys that no request can carry."""
-    for name, key in zip(NAMES, frozen, strict=False):
-        if key is None or (key and key == key.strip() and not re.search(r"[\x00-\x1f\x7f]", key)):
-            continue
-        if not key and name == "AWS_SESSION_TOKEN":  # there is none
-            continue
-        where = f"${name}" if os.environ.get(name) == key else f"the {name.lower()}"
-        if not key.strip():
-            raise FailedRun(f"AWS: {where} is blank: give it, or take the others away, too")
-        what = "has a blank at its ends, or a line break in it"
-        if key.rstrip("\r\n") != key:
-            what = "ends in a line break"
-        raise FailedRun(f"AWS: {where} {what}: write it without")

@@ -15,7 +15,8 @@ from http import HTTPStatus
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
-from dispatch.stores.aws import Account, hint_on, told_by
+from dispatch.stores.account_errors import hint_on
+from dispatch.stores.aws import Account
 from dispatch.stores.crt import Answer, NoAnswer, Place, Runtime
 from dispatch.stores.locations import Page
 from dispatch.stores.once import Once
@@ -128,8 +129,8 @@ class S3:
             raise OSError(f"nothing within {self.timeout} s (--timeout)") from None
         except (FailedRun, OSError):
             raise
-        except Exception as error:  # of botocore and read_page
-            raise OSError(told_by(error)) from None
+        except Exception as error:  # of botocore, which renews keys, and of read_page
+            raise OSError(reason_of(error)) from None
 
     async def ask(self, bucket: str, query: str) -> bytes:
         """Return what S3 answers to a request for a bucket, in the region where it says that is."""

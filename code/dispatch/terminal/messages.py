@@ -121,7 +121,7 @@ def configure_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for name in ("asyncio", "urllib3"):  # our own say it already
+    for name in ("asyncio", "urllib3", "botocore.credentials"):  # our own say it already
         logging.getLogger(name).setLevel(logging.ERROR)
     name = os.environ.get("LOG_LEVEL", "").strip() or "INFO"
     threshold = logging.getLevelNamesMapping().get(name.upper())
