@@ -54,18 +54,20 @@ def lock_by_file(path: Path) -> Iterator[None]:
     """
     host = socket.gethostname()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with signals.held():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            signals.clean_ups.append(partial(path.unlink, missing_ok=True))
     except FileExistsError:
         raise BadInput(describe_holder(path, host)) from None
-    signals.clean_ups.append(partial(path.unlink, missing_ok=True))
     try:
         now = datetime.now(UTC)
         os.write(descriptor, f"{host} {os.getpid()} {now:%Y-%m-%dT%H:%M:%SZ}\n".encode())
         os.close(descriptor)
         yield
     finally:
-        path.unlink(missing_ok=True)
-        signals.clean_ups.pop()
+        with signals.held():  # after that, the file may be another one's
+            path.unlink(missing_ok=True)
+            signals.clean_ups.pop()
 
 
 def describe_holder(path: Path, here: str) -> str:

@@ -30,6 +30,7 @@ FILES_TO_TRY = 200
 SLOW_FILE = 0.00005  # seconds; in memory a file takes 0.01 ms, and threads are in each other's way
 WRITERS = 4  # threads; on a disk two halve the time, on a network file system each hides latency
 ABANDONED = Event()  # from then on nothing more is written
+LONGEST_REMOVAL = 1.0  # seconds, of what a run that is to be stopped has staged
 
 
 @contextmanager
@@ -166,6 +167,8 @@ def write_side_by_side(workers: Sequence[Sequence[Task]], folder: Path) -> None:
 
 def write_tasks(tasks: Sequence[Task], folder: str) -> None:
     """Make a worker folder with a file for each of its tasks."""
+    if ABANDONED.is_set():
+        return
     os.mkdir(folder)
     for task in tasks:
         if ABANDONED.is_set():
@@ -194,8 +197,9 @@ def staged(output: Path, overwrite: bool) -> Iterator[Path]:
     with lock(output):
         clean_up(output)
         check_output(output, overwrite)
-        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
-        signals.clean_ups.append(partial(abandon, staging))
+        with signals.held():
+            staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=output))
+            signals.clean_ups.append(partial(abandon, staging))
         try:
             yield staging
         finally:
@@ -204,10 +208,15 @@ def staged(output: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def abandon(staging: Path) -> None:
-    """Remove what a run that is to be stopped has staged."""
+    """Remove what a run that is to be stopped has staged.
+
+    Each thread that writes may make one more file in a folder that is still there, which is then
+    removed once more; where the folders are gone, none can.
+    """
     ABANDONED.set()
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.rmtree(staging, ignore_errors=True)  # what a thread was about to write
+    end = time.monotonic() + LONGEST_REMOVAL
+    while os.path.lexists(staging) and time.monotonic() < end:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------- after a run was killed

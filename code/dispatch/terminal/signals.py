@@ -17,6 +17,7 @@ LAST_WORDS = 1.0  # seconds in which a run that is done may still say so
 clean_ups: list[Callable[[], None]] = []  # what is to be done before a run is stopped
 is_moving = False  # folders are being moved, which ends soon and is not to be stopped
 is_done = False  # all is in place: a signal may end the run, but not change its status
+is_held = False  # something takes a moment that is to be whole
 heard_meanwhile = 0  # the signal that was to end the run then
 
 
@@ -45,6 +46,9 @@ def stop(number: int, _: object) -> None:
     for, since whoever reads the output may have gone, or stopped to read.
     """
     global heard_meanwhile
+    if is_held:
+        heard_meanwhile = number
+        return
     if is_moving or is_done:
         heard_meanwhile = number
         signal.signal(signal.SIGALRM, finish)
@@ -86,6 +90,19 @@ def moving() -> Iterator[None]:
         yield
     finally:
         is_moving = False
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a signal end the run right after this, which makes something and notes its clean-up."""
+    global is_held
+    is_held = True
+    try:
+        yield
+    finally:
+        is_held = False
+        if heard_meanwhile:
+            stop(heard_meanwhile, None)
 
 
 def done() -> None:
