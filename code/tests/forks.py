@@ -157,7 +157,7 @@ def run(argv: list[str], constants: dict[str, float]) -> int:
     """Run the program with these flags, and with these values of its constants."""
     program: Any = sys.modules["run_capsule"]
     sys.argv = [str(program.__file__), *argv]
-    backoff = sys.modules["dispatch.terminal.waiting"].backoff
+    backoff = sys.modules["dispatch.terminal.retries"].backoff
     set_everywhere("backoff", lambda attempt: backoff(attempt) / 10)
     for name, value in constants.items():
         set_everywhere(name, value)

@@ -56,7 +56,7 @@ def find(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
         "AWS_DEFAULT_REGION": "us-west-2",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("dispatch.stores.s3.backoff", lambda _: 0.01)
+    monkeypatch.setattr("dispatch.terminal.retries.backoff", lambda _: 0.01)
     s3.put(BUCKET, [])
 
     def start() -> Listing:

@@ -10,8 +10,8 @@ import standins
 from conftest import Run
 from dispatch.assets.assets import ASSET_FIELDS
 from dispatch.records import docdb as live_docdb
-from dispatch.records.rest import LONGEST_PAUSE
 from dispatch.terminal.messages import FailedRun
+from dispatch.terminal.retries import LONGEST_PAUSE
 from standins import DocDB, record
 from worlds import Record
 

@@ -182,8 +182,7 @@ def env(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_SECRET_ACCESS_KEY": SECRET,
     }.items():
         monkeypatch.setenv(name, value)
-    for room in ("terminal.waiting", "stores.s3"):
-        monkeypatch.setattr(f"dispatch.{room}.backoff", lambda _: 0.01)
+    monkeypatch.setattr("dispatch.terminal.retries.backoff", lambda _: 0.01)
     monkeypatch.setattr("dispatch.stores.s3.Account", cache(Account))  # is slow to make
 
 

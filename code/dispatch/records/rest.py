@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, plural, reason_of
-from dispatch.terminal.waiting import TRIES, backoff, begin, pause, result_of
+from dispatch.terminal.retries import LONGEST_PAUSE, TRANSIENT, TRIES, backoff
+from dispatch.terminal.waiting import begin, pause, result_of
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONGEST_PAUSE = 60  # between two tries, which a service can ask for with Retry-After, in seconds
 LARGEST_ANSWER = 32_000_000  # bytes, unpacked: DocDB's gateway refuses more than 6 MB
 PIECE = 65_536  # bytes, of an answer as it is read
-TRANSIENT = (429, 500, 502, 503, 504)
 
 
 def hold_to_bounds(session: Session, timeout: int) -> None:

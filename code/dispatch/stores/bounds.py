@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from dispatch.terminal.waiting import STEP, TRIES
+from dispatch.terminal.retries import TRIES
+from dispatch.terminal.waiting import STEP
 
 LARGEST = 1_000_000  # bytes: credentials have some thousand
 PIECE = 65_536  # bytes, of what is read

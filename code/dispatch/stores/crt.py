@@ -14,6 +14,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from dispatch.terminal.retries import FEW_TRIES, Fault
+
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider, AwsSigningConfig
     from awscrt.http import HttpClientConnection, HttpProxyOptions, HttpRequest
@@ -29,19 +31,15 @@ FAULTS = {
     "HTTP_PROXY_CONNECT_FAILED": (1, "the proxy {proxy} refuses to connect"),
     "TLS_ERROR_NEGOTIATION_FAILURE": (1, "no TLS with {host}: its certificate does not fit"),
     "TLS_NEGOTIATION_FAILURE": (1, "no TLS with {host}: its certificate does not fit"),
-    "DNS_INVALID_NAME": (3, "there is no server called {host}"),
-    "DNS_QUERY_FAILED": (3, "there is no server called {host}"),
-    "SOCKET_CONNECTION_REFUSED": (3, "{host} refuses the connection"),
-    "SOCKET_NO_ROUTE_TO_HOST": (3, "no way leads to {host}"),
+    "DNS_INVALID_NAME": (FEW_TRIES, "there is no server called {host}"),
+    "DNS_QUERY_FAILED": (FEW_TRIES, "there is no server called {host}"),
+    "SOCKET_CONNECTION_REFUSED": (FEW_TRIES, "{host} refuses the connection"),
+    "SOCKET_NO_ROUTE_TO_HOST": (FEW_TRIES, "no way leads to {host}"),
 }
 
 
-class NoAnswer(OSError):
+class NoAnswer(Fault):
     """A request got no answer."""
-
-    def __init__(self, fault: str, tries: int | None = None) -> None:
-        super().__init__(fault)
-        self.tries = tries  # after which more are no use; None: any may help
 
 
 @dataclass(frozen=True, eq=False)  # there is one for each bucket, and to compare two takes time

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,17 +16,13 @@ from xml.etree import ElementTree
 
 from dispatch.stores.account_errors import hint_on
 from dispatch.stores.aws import Account
-from dispatch.stores.crt import Answer, NoAnswer, Place, Runtime
+from dispatch.stores.crt import Answer, Place, Runtime
 from dispatch.stores.locations import Page
 from dispatch.stores.once import Once
 from dispatch.stores.sessions import DIRECTORIES, Sessions
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
-from dispatch.terminal.waiting import TRIES, backoff
+from dispatch.terminal.retries import TRIES, Attempts, SlowDown, may_pass
 
-LIST_TRIES = 7  # of a request to S3
-LONGEST_LIST_PAUSE = 3  # seconds
-LONGEST_SLOW_DOWN = 300  # seconds that S3 may answer a request with SlowDown
-STEPS_OF_SLOW_DOWN = 5  # by which the first pauses are shorter there: others are served
 LARGEST_PAGE = 16_000_000  # bytes: 1,000 keys of 1,024 bytes, each as %XX, with all that S3 adds
 ELSEWHERE = re.compile(  # codes with which S3 says that a bucket is in another region
     "<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException)<"
@@ -80,8 +75,8 @@ class S3:
     ) -> Page:
         """Return a page of what lies in a folder below a location, after a path.
 
-        What may be transient is retried after a pause that grows. Raise OSError where it is not,
-        PermissionError where S3 refuses.
+        What may be transient is tried again, after a pause that grows. Raise OSError where it is
+        not.
         """
         bucket, _, prefix = location.partition("://")[2].partition("/")
         top = f"{prefix}/"
@@ -94,31 +89,19 @@ class S3:
             body = await self.ask(bucket, query)
             return read_page(body, last, len(top), f"{top}{folder}", in_order=in_order)
 
-        first_asked = time.monotonic()
-        attempt = 0
+        attempts = Attempts()
         while True:
-            attempt += 1
-            is_patient = time.monotonic() - first_asked < LONGEST_SLOW_DOWN
-            tries = LIST_TRIES
             try:
                 return await self.try_page(ask)
-            except PermissionError as error:
-                raise PermissionError(f"{echo(str(error))}{hint_on(error)}") from None
             except OSError as error:
                 fault, hint = echo(reason_of(error)), hint_on(error)
-                if isinstance(error, NoAnswer) and error.tries:
-                    tries = min(tries, error.tries)
-            is_slow_down = fault.startswith("SlowDown")
-            if attempt >= tries and not (is_slow_down and is_patient):
+                pause, is_usual = attempts.pause_after(error), attempts.is_usual(error)
+                self.refusals += isinstance(error, SlowDown)
+            if pause is None:
                 raise OSError(f"{fault}{hint}")
-            step = min(attempt, LIST_TRIES)
-            if is_slow_down:
-                self.refusals += 1
-                step -= STEPS_OF_SLOW_DOWN
-            severity = logging.DEBUG if step <= 1 else logging.WARNING
-            seconds = min(backoff(step), LONGEST_LIST_PAUSE)
-            log.log(severity, "%s: %s; retrying in %.1f s", location, fault, seconds)
-            await asyncio.sleep(seconds)
+            severity = logging.DEBUG if is_usual else logging.WARNING
+            log.log(severity, "%s: %s; retrying in %.1f s", location, fault, pause)
+            await asyncio.sleep(pause)
 
     async def try_page(self, ask: Callable[[], Awaitable[Page]]) -> Page:
         """Return a page; raise OSError where there is none."""
@@ -219,10 +202,9 @@ def check_answer(answer: Answer, bucket: str, *, can_renew: bool) -> None:
         fault, name = f"{code[1]}: {code[2]}", code[1]
     if name == "NoSuchBucket":
         raise FailedRun(f"there is no S3 bucket {bucket!r}")
-    transient = ["RequestTimeout", "SlowDown"]
-    if can_renew:
-        transient.append("ExpiredToken")
-    if answer.status >= 500 or answer.status in (408, 429) or name in transient:
+    if name == "SlowDown":
+        raise SlowDown(fault)
+    if may_pass(answer.status, name) or (can_renew and name == "ExpiredToken"):
         raise OSError(fault)
     raise PermissionError(fault)
 

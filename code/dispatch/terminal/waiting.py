@@ -1,4 +1,4 @@
-"""How long to wait for a service, and how often to ask again.
+"""Calls that take a while, in threads of their own, and how they are waited for.
 
 The first thread, which alone handles signals, waits in steps: a signal that the system hands to
 another thread, or just before a wait, would be noticed only when the wait ends.
@@ -6,7 +6,6 @@ another thread, or just before a wait, would be noticed only when the wait ends.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,7 +14,6 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 STEP = 0.5  # seconds, of a wait
-TRIES = 5  # of a question to DocDB, Code Ocean, or for AWS credentials
 
 
 def begin(call: Callable[..., T], *values: Any) -> Future[T]:
@@ -41,8 +39,3 @@ def pause(seconds: float) -> None:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(STEP, left))
-
-
-def backoff(attempt: int) -> float:
-    """Return the seconds to wait after so many attempts, a little different each time."""
-    return float(random.uniform(0.5, 1) * 2 ** (attempt - 2))  # noqa: S311
