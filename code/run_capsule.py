@@ -92,9 +92,7 @@ from dispatch.settings import (
     ROOT,
     Settings,
 )
-from dispatch.stores.local_files import LocalFiles
-from dispatch.stores.locations import Store
-from dispatch.stores.s3 import S3
+from dispatch.stores.kinds import make_stores, network_schemes
 from dispatch.tasks.analysis_code import (
     MERGED,
     Panel,
@@ -367,9 +365,9 @@ def find_assets(
 # -------------------------------------------------------------------------------------------- files
 
 
-def make_stores(settings: Settings) -> dict[str, Store]:
-    """Return the stores of files, by the schemes of their locations."""
-    return {"s3": S3(settings.timeout, settings.no_sign_request), "file": LocalFiles()}
+def options_of_stores(settings: Settings) -> dict[str, Any]:
+    """Return what the flags say of how stores are asked."""
+    return {"timeout": settings.timeout, "no_sign_request": settings.no_sign_request}
 
 
 def open_listing(settings: Settings, progress: Progress) -> Listing | None:
@@ -377,13 +375,13 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
     if not settings.file_extension:
         return None
     return Listing(
-        make_stores(settings),
+        make_stores(**options_of_stores(settings)),
         settings.file_extension,
         progress,
         selection=Selection(settings.include, settings.exclude),
         weigh=settings.dry_run or settings.balance_by == "size",
         concurrency=Concurrency(settings.max_connections),
-        ready=[] if settings.docdb_snapshot else ["s3"],  # while DocDB answers
+        ready=[] if settings.docdb_snapshot else network_schemes(),  # while DocDB answers
     )
 
 
@@ -492,7 +490,7 @@ def skip_assets(
 ) -> list[Skip]:
     """Return a skip for each asset that no task will stand for; hint on files, if there is none."""
     if assets and files is not None and not any(files.values()):
-        name_endings(partial(make_stores, settings), assets)
+        name_endings(partial(make_stores, **options_of_stores(settings)), assets)
     no_files = f"no {settings.file_extension} file"
     if settings.include or settings.exclude:
         no_files += " that --include and --exclude leave"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dispatch.given.values import Record, as_list, is_valid
-from dispatch.stores.locations import is_location, url_of
+from dispatch.stores.kinds import is_location, network_words, url_of
 
 ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records have both
 ASSET_FIELDS = ("_id", "name", "location", *ID_FIELDS)
@@ -76,7 +76,8 @@ def read_asset(record: Record, folder: Path | None) -> Entry:
         return Skip("a field is not a valid string", shown, record=record)
     url = url_of(location, folder) if isinstance(location, str) else ""
     if not is_location(url):
-        return Skip("location is not s3://bucket/prefix", f"{shown}: {location!r}", record=record)
+        reason = f"location is not {network_words()}"
+        return Skip(reason, f"{shown}: {location!r}", record=record)
     return Asset(url, asset_id, name, record_id, record)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dispatch.assets.assets import Asset
 from dispatch.stores.locations import Store, scheme_of
-from dispatch.terminal.waiting import begin, result_of
 
 ASSETS_ASKED = 3
 ENDINGS_SHOWN = 5
@@ -21,19 +20,14 @@ def endings_in(make_stores: Callable[[], Mapping[str, Store]], assets: Iterable[
     One page of each is asked for; a Zarr store counts once.
     """
     asked = list(assets)[:ASSETS_ASKED]
-    return result_of(begin(ask_in_loop, make_stores, asked))
-
-
-def ask_in_loop(make_stores: Callable[[], Mapping[str, Store]], assets: list[Asset]) -> str:
-    """Return the endings; unlike asyncio.run, wait for no call that was given up."""
-    loop = asyncio.new_event_loop()
+    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for calls that were given up
     try:
-        return loop.run_until_complete(ask_for_endings(make_stores(), assets))
+        return loop.run_until_complete(count_endings(make_stores(), asked))
     finally:
         loop.close()
 
 
-async def ask_for_endings(stores: Mapping[str, Store], assets: list[Asset]) -> str:
+async def count_endings(stores: Mapping[str, Store], assets: list[Asset]) -> str:
     """Return the most frequent endings with their numbers, in words."""
     counts: Counter[str] = Counter()
     try:
@@ -47,7 +41,7 @@ async def ask_for_endings(stores: Mapping[str, Store], assets: list[Asset]) -> s
             names: set[str] = set()
             for page in pages:
                 names |= set(map(whole_name, [*page.sizes, *page.folders]))
-            counts.update(filter(None, map(ending_of, names)))
+            counts.update(filter(None, map(ending_of, sorted(names))))
     finally:
         for store in stores.values():
             await store.close()

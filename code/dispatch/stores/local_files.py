@@ -7,9 +7,9 @@ from collections import defaultdict
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from dispatch.stores.locations import Page, local_path
+from dispatch.stores.locations import Page
 
 
 class LocalFiles:
@@ -17,7 +17,7 @@ class LocalFiles:
 
     refusals = 0
 
-    def __init__(self) -> None:
+    def __init__(self, **_: object) -> None:
         self.walked: defaultdict[str, set[str]] = defaultdict(set)  # by location, outside of it
 
     async def open(self) -> None:
@@ -61,3 +61,8 @@ class LocalFiles:
     def url_of(self, location: str, path: str) -> str:
         """Return the URL of a file, by its path below the location."""
         return f"{location}/{quote(os.fsencode(path))}"
+
+
+def local_path(url: str) -> str:
+    """Return the path of a file:// URL."""
+    return str(Path(unquote(url.removeprefix("file://"), errors="surrogateescape")))

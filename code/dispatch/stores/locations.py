@@ -5,16 +5,10 @@ How a store is asked, each store knows: S3, local folders.
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote
 
 EMPTY_PAGES = 1_000  # in a row, after which a listing does not get on
-# s3fs, with which workers read, takes s3://bucket//x for s3://bucket/x
-LOCATIONS = {"s3": r"s3://[\w.-]{1,255}/[^/]", "file": r"file:///"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +70,3 @@ class Store(Protocol):
 def scheme_of(location: str) -> str:
     """Return what a location begins with: s3, file."""
     return location.partition("://")[0]
-
-
-def is_location(url: str) -> bool:
-    """Return whether a URL is one that a store can list."""
-    pattern = LOCATIONS.get(scheme_of(url), "(?!)")
-    return bool(re.match(pattern, url, re.ASCII))
-
-
-def url_of(location: str, folder: Path | None) -> str:
-    """Return a location as a URL, "" for what may lead nowhere; paths are relative to a folder.
-
-    Without a folder the location comes from the network, and then nothing leads to a local path.
-    """
-    if folder is None:
-        return location.rstrip("/") if scheme_of(location) == "s3" else ""
-    if location.startswith("file://"):
-        path = local_path(location.replace("://localhost/", ":///", 1))
-    elif "://" in location or location.startswith("/") or not location.strip():
-        return location.rstrip("/")
-    else:
-        path = os.path.join(folder, location)
-    if not path.startswith("/"):
-        return location.rstrip("/")
-    return Path(os.path.abspath(path)).as_uri().rstrip("/")
-
-
-def local_path(url: str) -> str:
-    """Return the path of a file:// URL."""
-    return str(Path(unquote(url.removeprefix("file://"), errors="surrogateescape")))

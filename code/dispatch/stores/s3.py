@@ -32,7 +32,7 @@ ELSEWHERE = re.compile(  # codes with which S3 says that a bucket is in another 
 class S3:
     """The store of s3:// locations."""
 
-    def __init__(self, timeout: int, no_sign_request: bool = False) -> None:
+    def __init__(self, timeout: int, no_sign_request: bool = False, **_: object) -> None:
         self.timeout, self.no_sign_request = timeout, no_sign_request
         self.refusals = 0  # SlowDown
         self.is_open = False
