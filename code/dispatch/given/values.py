@@ -58,11 +58,18 @@ def check_values(values: Any, source: str) -> None:
 
 def is_deeper(value: Any, levels: int = DEPTH) -> bool:
     """Return whether lists and objects are nested more than so many levels deep."""
-    if levels < 0:
-        return True
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, list) and any(is_deeper(item, levels - 1) for item in value)
+    layer = [value]
+    for _ in range(levels + 1):
+        inner: list[Any] = []
+        for one in layer:
+            if isinstance(one, dict):
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+        if not inner:
+            return False
+        layer = inner
+    return True
 
 
 def is_valid(string: str) -> bool:

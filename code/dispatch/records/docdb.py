@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from dispatch.given.values import Record
+from dispatch.given.values import DEPTH, Record, is_deeper
 from dispatch.records.rest import ask_patiently, hold_to_bounds, status_of
 from dispatch.terminal.messages import BadInput, FailedRun, excerpt, log
 
@@ -233,6 +233,10 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
             raise
         if not isinstance(answer, list) or not all(isinstance(record, dict) for record in answer):
             raise ValueError(f"not a list of records, but {excerpt(str(answer), 300)}")
+        if is_deeper(
+            answer, DEPTH + 1
+        ):  # a list of records: all at once, which takes some 2 us each
+            raise FailedRun(f"{name} answers with a record that is nested more than {DEPTH} deep")
         return answer
 
     return DocDB(partial(ask_patiently, ask, name, timeout))
