@@ -58,13 +58,11 @@ from dispatch.assets.assets import (
     read_asset,
     skips_in,
 )
-from dispatch.assets.choosing import (
-    check_fields,
-    skip_choices_without_record,
-    skip_values_without_record,
-)
+from dispatch.assets.choosing import check_fields, skip_values_without_record
 from dispatch.assets.grouping import keep_latest, set_groups
-from dispatch.assets.hints import explain, name_endings, name_untold, warn_of_bounds
+from dispatch.assets.hints import explain, name_endings, warn_of_bounds
+from dispatch.assets.sessions import begin_asking, keep_by_session
+from dispatch.assets.untold import name_untold
 from dispatch.files.concurrency import Concurrency
 from dispatch.files.listing import Files, Listing
 from dispatch.files.selection import Selection
@@ -77,12 +75,15 @@ from dispatch.given.flags import (
     to_version,
 )
 from dispatch.given.inputs import hint_on_example, named_file, read_parameters, read_query
-from dispatch.given.values import Record, pasteable, rank
-from dispatch.plan.page import Request, fields_shown, write_page
+from dispatch.given.values import Record, day_after, first_day, pasteable, rank
+from dispatch.plan.choices import fields_shown
+from dispatch.plan.page import Request, write_page
 from dispatch.plan.plan import Plan, first_tasks, summarise, summarise_records, write_table
-from dispatch.records.docdb import Database, open_docdb
-from dispatch.records.schema import beside
+from dispatch.records.docdb import open_docdb
+from dispatch.records.named import Named
+from dispatch.records.schema import NAMES, SESSION_NAME, name_at
 from dispatch.records.snapshot import open_snapshot
+from dispatch.records.vocabulary import in_full
 from dispatch.settings import (
     CHOOSING_FLAGS,
     EPILOG,
@@ -150,20 +151,18 @@ FEW_COLLECTIONS = (1_000_000, 20, 100)  # of garbage, of which there is little: 
 # -------------------------------------------------------------------------------- what you may edit
 
 # Edit here to analyse several assets in one task, where --group_by does not say it. GROUP_FIELDS
-# names the fields of the record that your grouping reads (dots reach inside), group_assets returns
-# the assets in groups: one task per group. For one task per subject and day:
+# names the fields that your grouping reads, by names that all records answer to or by paths (dots
+# reach inside), group_assets returns the assets in groups: one task per group. For one task per
+# subject and day:
 #
-#     GROUP_FIELDS = ("subject.subject_id", "session.session_start_time")
+#     GROUP_FIELDS = ("subject_id", "session_day")
 #
 #
 #     def group_assets(assets: list[Asset]) -> list[list[Asset]]:
 #         """Return the assets of each subject and day."""
 #         groups = defaultdict(list)
 #         for asset in assets:
-#             subject = asset.record.get("subject") or {}
-#             session = asset.record.get("session") or {}
-#             day = str(session.get("session_start_time"))[:10]
-#             groups[subject.get("subject_id"), day].append(asset)
+#             groups[asset.value("subject_id"), asset.value("session_day")].append(asset)
 #         return list(groups.values())
 
 GROUP_FIELDS: tuple[str, ...] = ()
@@ -233,8 +232,14 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         settings = replace(settings, asset_list=list_of_assets(names, ids, folder))
     else:
         own = read_query(settings.query, folder) if settings.query else {}
-        conditions = [own, *(choice.condition for choice in settings.choices)]
-        settings = replace(settings, own_filter=own, whole_filter=combine(conditions))
+        whole = combine([own, *settings.choices])
+        settings = replace(settings, own_filter=own, whole_filter=whole)
+    filters: dict[str, Record] = {}
+    for flag, value in settings.session_flags.items():
+        filters[flag] = read_query(value, folder, flag)
+    for one in (settings.whole_filter or {}, *filters.values()):
+        in_full(one, NAMES)  # else an error comes late
+    settings = replace(settings, session_filters=filters)
     check_settings(settings)
     return settings
 
@@ -255,6 +260,9 @@ def check_settings(settings: Settings) -> None:
         raise BadInput("--balance_by size needs --file_extension, which says whose bytes count")
     if (settings.include or settings.exclude) and not settings.file_extension:
         raise BadInput("--include and --exclude need --file_extension, whose files they sort")
+    first, last = settings.session_from, settings.session_to
+    if first and last and first_day(first) >= day_after(last):
+        raise BadInput(f"--session_from {first} is after --session_to {last}: exchange them")
     keys = {name.replace(".", "__") for name in settings.group_by}
     if len(keys) < len(settings.group_by):
         raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
@@ -270,36 +278,50 @@ def check_settings(settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------ records
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings) -> Named:
     """Return what answers the filter."""
-    if settings.whole_filter is not None:
-        log.info("the filter: %s", pasteable(settings.whole_filter))
     if settings.docdb_snapshot:
-        return open_snapshot(settings.docdb_snapshot)
-    return open_docdb(settings.docdb_version, settings.timeout)
+        snapshot = open_snapshot(settings.docdb_snapshot)
+        return Named(snapshot, snapshot.fields())
+    return Named(open_docdb(settings.docdb_version, settings.timeout))
+
+
+def ask_in_full(settings: Settings, database: Named) -> Settings:
+    """Return the settings with the filter as MongoDB is asked; log it."""
+    named = settings.whole_filter
+    if named is None:
+        return settings
+    whole = database.in_full(named)
+    log.info("the filter: %s", pasteable(whole))
+    if whole != named:
+        log.info("it asks in the shapes of all records what was given: %s", pasteable(named))
+    return replace(settings, whole_filter=whole)
 
 
 def fields_to_ask(settings: Settings) -> list[str]:
-    """Return the fields of a record that are asked for, none of them inside another one."""
-    wanted = {*ASSET_FIELDS, *GROUP_FIELDS, *settings.unwind_list_fields}
-    wanted |= beside(settings.fields_in_use) | lists_in(settings.own_filter).keys()
-    for choice in settings.choices:
-        if len(choice.values) > 1:
-            wanted |= set(choice.facet.paths)
+    """Return the fields that records are asked for, by their names and paths."""
+    wanted = {*ASSET_FIELDS, *GROUP_FIELDS, *settings.unwind_list_fields, *settings.fields_in_use}
+    for path in settings.fields_in_use:
+        name = name_at(path)  # which tells where other records hold it
+        if name:
+            wanted.add(name.name)
+    for condition in (settings.own_filter, *settings.choices):
+        wanted |= lists_in(condition).keys()
+    if settings.session_filters:
+        wanted.add(SESSION_NAME.name)
     if not settings.drop_null_groups:
         # of a list, a projection gives the objects alone; here the others count as lacking a field
         wanted |= {name.partition(".")[0] for name in settings.unwind_list_fields}
     if settings.dry_run:
         wanted |= fields_shown()
-    tops = tuple(f"{name}." for name in wanted)
-    return sorted(name for name in wanted if not name.startswith(tops))
+    return sorted(wanted)
 
 
 # ------------------------------------------------------------------------------------------- assets
 
 
 def choose_assets(
-    settings: Settings, database: Database, progress: Progress, listing: Listing | None = None
+    settings: Settings, database: Named, progress: Progress, listing: Listing | None = None
 ) -> Chosen:
     """Return the assets that the settings ask for, and what is skipped.
 
@@ -313,7 +335,7 @@ def choose_assets(
         pages = database.find(settings.whole_filter or {}, fields)
     entries: list[Entry] = []
     for page in pages:  # of which each record is one entry
-        in_page = [read_asset(record, database.folder) for record in page]
+        in_page = [read_asset(record, database.folder, database.names) for record in page]
         if listing:
             listing.add(in_page)
         entries += in_page
@@ -324,28 +346,23 @@ def choose_assets(
     if asset_list:
         return Chosen(matched, pick_listed(asset_list, entries))
     if entries:
-        lists = lists_in(settings.own_filter)
-        several = [choice for choice in settings.choices if len(choice.values) > 1]
-        entries += [
-            *skip_values_without_record(database, lists, entries),
-            *skip_choices_without_record(database, several, entries),
-        ]
+        conditions = [settings.own_filter, *settings.choices]
+        entries += skip_values_without_record(database, conditions, entries)
     return Chosen(matched, entries)
 
 
 def find_assets(
-    settings: Settings, database: Database, progress: Progress, listing: Listing | None
+    settings: Settings, database: Named, progress: Progress, listing: Listing | None
 ) -> Chosen:
     """Return the assets with their groups, and what is skipped; their listing is begun."""
-    narrowed = settings.filter_latest or settings.group_by  # not all that match are wanted
+    sessions = settings.session_filters
+    narrowed = sessions or settings.filter_latest or settings.group_by  # not all that match count
+    questions = {flag: begin_asking(database, one) for flag, one in sessions.items()}
     chosen = choose_assets(settings, database, progress, None if narrowed else listing)
+    help_to_choose(settings, database, chosen.matched)
     entries = chosen.entries
-    if settings.whole_filter is not None:
-        own, choices = settings.own_filter, settings.choices
-        warn_of_bounds(database, own, settings.strict)
-        name_untold(database, own, choices)
-        if settings.whole_filter and not chosen.matched:
-            explain(database, own, choices)
+    for flag, question in questions.items():
+        entries = keep_by_session(entries, database, flag, sessions[flag], question)
     unwound, drop_null = settings.unwind_list_fields, settings.drop_null_groups
     fields_by_flag = {
         "--filter_latest": [settings.filter_latest] if settings.filter_latest else [],
@@ -360,6 +377,17 @@ def find_assets(
     if settings.group_by:
         entries = set_groups(entries, settings.group_by, unwound, drop_null)
     return replace(chosen, entries=entries)
+
+
+def help_to_choose(settings: Settings, database: Named, matched: int) -> None:
+    """Log what the filter leaves out without a word, and why nothing matches."""
+    if settings.whole_filter is None:
+        return
+    own, choices = settings.own_filter, settings.choices
+    warn_of_bounds(database, own, settings.strict)
+    name_untold(database, own, choices)
+    if settings.whole_filter and not matched:
+        explain(database, [own, *choices])
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -447,6 +475,7 @@ def make_plan(settings: Settings) -> Plan:
     fixed, sets = read_parameters(settings.input_directory)
     question = ask_for_code(settings, fixed, sets)  # while DocDB and S3 answer
     database = open_database(settings)
+    settings = ask_in_full(settings, database)
     progress = Progress()
     listing = open_listing(settings, progress)
     files = None
@@ -482,7 +511,8 @@ def make_plan(settings: Settings) -> Plan:
         left_out = len(tasks) - settings.max_tasks
         log.warning("--max_tasks %d: %s left out", settings.max_tasks, plural(left_out, "task"))
     workers = deal(tasks[: len(tasks) - left_out], settings)
-    return Plan(chosen.matched, entries, files, workers, processed, left_out, dispatched)
+    plan = Plan(chosen.matched, entries, files, workers, processed, left_out, dispatched)
+    return replace(plan, query=settings.whole_filter, names=database.names)
 
 
 def skip_assets(
@@ -513,7 +543,7 @@ def show_plan(plan: Plan, settings: Settings) -> None:
     """Write the plan of a dry run into the output folder, and print its first tasks."""
     output = settings.output_directory
     request = Request(
-        query=settings.whole_filter,
+        query=plan.query,
         argv=settings.argv,
         choosing_flags=CHOOSING_FLAGS,
         limiting_flags=LIMITING_FLAGS,
@@ -529,8 +559,8 @@ def show_plan(plan: Plan, settings: Settings) -> None:
         move_plan(staging, output)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table = first_tasks(plan, width)
-    if settings.whole_filter is not None:
-        table = f"filter: {pasteable(settings.whole_filter)}\n{table}"
+    if plan.query is not None:
+        table = f"filter: {pasteable(plan.query)}\n{table}"
     try:
         print(table, flush=True)
     except OSError:  # a pipe that is closed, a disk that is full

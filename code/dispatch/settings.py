@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from dispatch.assets.asset_csv import AssetList
+from dispatch.assets.sessions import HAS, LACKS
 from dispatch.given.flags import (
     flag,
     names_of,
@@ -29,7 +30,7 @@ from dispatch.given.flags import (
     to_version,
 )
 from dispatch.given.values import Record
-from dispatch.records.schema import DATE, LEVEL, MODALITY, PROJECT, SUBJECT, Choice, Days
+from dispatch.records.schema import DATA_LEVEL, MODALITY, PROJECT_NAME, SESSION_DAY, SUBJECT_ID
 from dispatch.tasks.analysis_code import PIPELINE, not_set
 
 ROOT = Path(__file__).resolve().parents[2]  # in Code Ocean: /, so that this is /data, /results
@@ -63,6 +64,10 @@ class Settings:
         ids, in this order, as from the CSV, without one.""", (), kind="list")
     asset_name: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only the assets with these names,
         in this order.""", (), kind="list")
+    session_lacks: str | None = flag(str, "FILTER", """Leave out assets of whose session another
+        asset matches this filter, such as one that has been made already.""")
+    session_has: str | None = flag(str, "FILTER", """Only assets of whose session another asset
+        matches this filter.""")
     docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
         $DOCDB_VERSION, else v1.""", expert=True)
     docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
@@ -70,12 +75,12 @@ class Settings:
     filter_latest: str | None = flag(to_field, "FIELD", """Of the assets that agree in all fields of
         --filter_by, only the one with the greatest value here, such as created.""")
     filter_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """The fields for --filter_latest,
-        such as subject.subject_id,session.session_start_time.""", ())
+        such as session_name.""", ())
     group_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """One task for all assets that agree
-        in these fields, such as subject.subject_id.""", (), heading="Group the assets")
+        in these fields, such as subject_id,session_day.""", (), heading="Group the assets")
     unwind_list_fields: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """An asset whose value
         here is a list counts once for each element, in --group_by, --filter_by and --filter_latest,
-        such as data_description.modality.abbreviation.""", (), expert=True)
+        such as modality.""", (), expert=True)
     drop_null_groups: bool = flag(to_switch, "0|1", """1: skip assets that lack a field to group or
         filter by. 0: keep them as a group of their own.""", True, expert=True)
     file_extension: str | None = flag(to_suffix, "SUFFIX", """How the names of the files to find
@@ -131,25 +136,37 @@ class Settings:
     # What is no flag itself:
     own_filter: Record = field(default_factory=dict)  # of --query
     whole_filter: Record | None = None  # of all flags that choose records; None: a list does
+    session_filters: dict[str, Record] = field(default_factory=dict)  # of --session_has, _lacks
     asset_list: AssetList | None = None
     argv: tuple[str, ...] = ()  # the flags as they were given
     # fmt: on
 
     @property
-    def choices(self) -> list[Choice]:
-        """What the flags of the form ask for."""
-        choices = []
+    def choices(self) -> list[Record]:
+        """What the flags of the form ask for, each as a condition for a name."""
+        choices: list[Record] = []
         if self.project_name:
-            choices.append(Choice(PROJECT, (self.project_name,)))
-        if self.subject_id:
-            choices.append(Choice(SUBJECT, self.subject_id))
-        if self.modality:
-            choices.append(Choice(MODALITY, self.modality))
+            choices.append({PROJECT_NAME.name: self.project_name})
+        for name, values in ((SUBJECT_ID, self.subject_id), (MODALITY, self.modality)):
+            if values:
+                wanted = values[0] if len(values) == 1 else {"$in": list(values)}
+                choices.append({name.name: wanted})
         if self.data_level:
-            choices.append(Choice(LEVEL, (self.data_level,)))
-        if self.session_from or self.session_to:
-            choices.append(Days(DATE, (), self.session_from, self.session_to))
+            choices.append({DATA_LEVEL.name: self.data_level})
+        days: Record = {}
+        if self.session_from:
+            days["$gte"] = self.session_from
+        if self.session_to:
+            days["$lte"] = self.session_to
+        if days:
+            choices.append({SESSION_DAY.name: days})
         return choices
+
+    @property
+    def session_flags(self) -> dict[str, str]:
+        """The filters of the flags that ask for other assets of a session, as they were given."""
+        flags = {LACKS: self.session_lacks, HAS: self.session_has}
+        return {flag: value for flag, value in flags.items() if value}
 
     @property
     def fields_in_use(self) -> tuple[str, ...]:
@@ -174,11 +191,15 @@ CHOOSING_FLAGS = (*names_of(fields(Settings), "query", aliases=True), *LIST_FLAG
 EPILOG = """\
 examples:
   every .nwb file of a subject's assets, one task per file, for at most 50 workers:
-    run_capsule.py --query '{"subject.subject_id": "774659"}' --file_extension .nwb
+    run_capsule.py --query '{"subject_id": "774659"}' --file_extension .nwb
 
-  the latest sorting of each session of a project, one task per subject, only looked at:
-    run_capsule.py --project_name "Dynamic Routing" --data_level derived --group_by \\
-      subject.subject_id --filter_latest created --filter_by session.session_start_time --dry_run 1
+  the raw sessions of a project that have no sorted asset yet:
+    run_capsule.py --data_level raw --project_name "Dynamic Routing" \\
+      --session_lacks '{"name": {"$regex": "_sorted_"}}'
+
+  the latest derived asset of each session of a project, one task per subject, only looked at:
+    run_capsule.py --project_name "Dynamic Routing" --data_level derived --group_by subject_id \\
+      --filter_latest created --filter_by session_name --dry_run 1
 
   the assets listed in data_asset_input.csv, shared out among 20 workers by the size of their files:
     run_capsule.py --use_data_asset_csv 1 --file_extension .zarr --max_jobs 20 --balance_by size

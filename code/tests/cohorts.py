@@ -36,14 +36,26 @@ def combinations(real: Record, fields: list[str], unwound: list[str]) -> list[tu
     for names in [name.split(".") for name in unwound if name]:
         for length in range(1, len(names) + 1):
             documents = [one for some in documents for one in unwind_stage(some, names[:length])]
-    found = [
-        tuple(
-            json.dumps((reached(document, name.split(".")) or [None])[0], sort_keys=True)
-            for name in fields
-        )
-        for document in documents
-    ]
+    found = []
+    for document in documents:
+        found.append(tuple(json.dumps(held(document, name), sort_keys=True) for name in fields))
     return list(dict.fromkeys(found))
+
+
+def held(document: Record, name: str) -> Any:
+    """Return what a document has in a field; a list in which nothing has the field lacks it."""
+    if not is_anywhere(document, name.split(".")):
+        return None
+    return (reached(document, name.split(".")) or [None])[0]
+
+
+def is_anywhere(value: Any, path: list[str]) -> bool:
+    """Return whether a field is somewhere in a record."""
+    if isinstance(value, list):
+        return not path or any(is_anywhere(item, path) for item in value)
+    return not path or (
+        isinstance(value, dict) and path[0] in value and is_anywhere(value[path[0]], path[1:])
+    )
 
 
 def reference_latest(

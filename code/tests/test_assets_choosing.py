@@ -81,6 +81,7 @@ def test_what_names_end_in_is_said_where_no_file_is_found(
     ("query", "said"),
     [
         ({"name": "*77465*"}, '{"$regex":"77465"}'),
+        ({"name": "behavior_77465%"}, '{"$regex":"^behavior_77465"}'),
         ({"name": "%77465"}, '{"$regex":"77465"}'),
         ({"data_description.modality": "behavior"},
          'data_description.modality.abbreviation "behavior" matches 2 records'),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cohorts import Record
-from conftest import Run
+from conftest import Result, Run
 from standins import DocDB, record
 
 RAW: Record = {"$regex": "^(raw|raw data|raw level)$"}
@@ -29,6 +29,10 @@ def of_modality(*spelt: str) -> Record:
             *({f"{top}.{path}": written} for path in paths[2:]),
         ]
     }
+
+
+def names_in_order(result: Result) -> list[str]:
+    return [name for task in result.tasks() for name in task["asset_name"]]
 
 
 COHORTS: list[tuple[list[str], Record]] = [
@@ -60,17 +64,21 @@ def test_flags_choose_what_the_same_query_written_by_hand_chooses(
     by_hand = run(f"--query={json.dumps(query)}", *version, *where, "--overwrite=1")
     assert by_flags.status == by_hand.status == 0, by_flags.log
     [shown] = re.findall("the filter: (.*)", by_flags.log)
-    assert json.loads(shown) == query
     assert len(by_hand.tasks()) not in (0, len(real_records))
     pasted = run(f"--query={shown}", *version, *where, "--overwrite=1")
-    assert by_flags.tasks() == by_hand.tasks() == pasted.tasks()
+    assert by_flags.tasks() == pasted.tasks()
+    assert names_in_order(by_flags) == names_in_order(by_hand)
 
 
 def test_a_flag_adds_to_a_query_about_the_same_field(run: Run, docdb: DocDB) -> None:
     docdb.put(*(record(f"{n}", subject={"subject_id": str(n)}) for n in range(5)))
     result = run('--query={"subject.subject_id": {"$gt": "1"}}', "--subject_id=0,1,2,3")
     assert [task["asset_name"] for task in result.tasks()] == [["2"], ["3"]]
-    assert '{"$and":[{"subject.subject_id":{"$gt":"1"}},' in result.log
+    result = run(
+        '--query={"subject_id": {"$regex": "[23]"}}', "--subject_id=0,1,2", "--overwrite=1"
+    )
+    assert [task["asset_name"] for task in result.tasks()] == [["2"]]
+    assert '{"$and":[{"subject_id":{"$regex":"[23]"}},{"subject_id":{"$in":["0"' in result.log
 
 
 def test_the_filter_in_the_log_is_json_whatever_it_holds(run: Run, docdb: DocDB) -> None:
@@ -105,7 +113,7 @@ def test_a_query_that_matches_nothing_tells_what_each_condition_matches(
     raw = sum(r["data_description"]["data_level"] in ("raw", "raw data") for r in real_records)
     result = run("--query={'subject.subject_id': 'nobody'}", "--data_level=raw", *where)
     assert result.status == 1
-    level = '{"data_description.data_level":{"$regex":"^(raw|raw data|raw level)$"}}'
+    level = '{"data_level":"raw"}'
     assert f"alone, {level} matches {raw} records" in result.log
     assert 'alone, {"subject.subject_id":"nobody"} matches 0 records' in result.log
     both = {"$and": [{"name": "x"}, {"session": {"$ne": None}}]}

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import strategies as st
 
 import run_capsule
-from cohorts import MODALITY, START, SUBJECT, Record, reference_groups, reference_latest
+from cohorts import (
+    MODALITY,
+    START,
+    SUBJECT,
+    Record,
+    is_anywhere,
+    reference_groups,
+    reference_latest,
+)
 from conftest import Run, fuzz
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, record
@@ -60,15 +68,6 @@ def test_an_asset_without_the_value_ranks_last(dispatch: Dispatch) -> None:
     records = [record("a", s=1), record("b", s=1, at=1), record("c", s=2, at=None)]
     tasks = dispatch(records, "--filter_latest=at", "--filter_by=s")
     assert [task["asset_name"] for task in tasks] == [["b"], ["c"]]
-
-
-def is_anywhere(value: Any, path: list[str]) -> bool:
-    """Return whether a field is somewhere in a record."""
-    if isinstance(value, list):
-        return not path or any(is_anywhere(item, path) for item in value)
-    return not path or (
-        isinstance(value, dict) and path[0] in value and is_anywhere(value[path[0]], path[1:])
-    )
 
 
 def are_empty(records: list[Record], path: list[str]) -> bool:

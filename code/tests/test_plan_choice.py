@@ -18,8 +18,9 @@ import pytest
 
 from conftest import Run, Visit
 from dispatch.plan import page as plan_page
+from dispatch.plan.choices import LISTS
 from dispatch.plan.page import script_of_page
-from dispatch.records.schema import FACETS
+from dispatch.records.schema import NAMES
 from dispatch.records.snapshot import Snapshot
 from plans_made import (
     HOSTILE,
@@ -59,9 +60,9 @@ DATES += [["2025-03-01", "2025-03-09T10:00:00"], ["2025-03-05", None], "2025-03-
 
 
 CHOOSE_BY: dict[str, dict[str, str]] = {"v1": {}, "v2": {}}  # where most records hold it
-for facet in FACETS:
-    CHOOSE_BY["v1"][facet.name] = facet.paths[0]
-    CHOOSE_BY["v2"][facet.name] = (facet.paths * 2)[1]
+for title, chosen_by in {**LISTS, "date": "session_day"}.items():
+    CHOOSE_BY["v1"][title] = NAMES[chosen_by].paths[0]
+    CHOOSE_BY["v2"][title] = (NAMES[chosen_by].paths * 2)[1]
 
 
 def odd_record(number: int, version: str) -> Record:
@@ -69,8 +70,9 @@ def odd_record(number: int, version: str) -> Record:
     made: Record = record(f"n{number:03}")
     for name in ("data_description", "subject", "session", "acquisition"):
         made.pop(name, None)
-    others = [("modality", path) for path in FACETS[2].paths[:2]]
-    others += [("date", path) for path in FACETS[4].paths]
+    others = [("modality", path) for path in NAMES["modality"].paths[:2]]
+    others += [("date", path) for path in NAMES["session_day"].paths]
+    others += [("subject", path) for path in NAMES["subject_id"].paths]
     for name, path in [*CHOOSE_BY[version].items(), dice.choice(others)]:
         values = DATES if name == "date" else ODD
         *folders, last = path.split(".")
@@ -376,7 +378,7 @@ def test_assets_that_lack_the_field_of_a_group_can_be_chosen(
         {**record("a"), "data_description": {"modality": [{"abbreviation": "ecephys"}]}},
         {**record("b"), "data_description": lacking},
     ]
-    field = FACETS[2].paths[0]
+    field = NAMES["modality"].paths[0]
     planned, *_ = choose_and_run(
         records, "--query={}", f"--group_by={field}", "--drop_null_groups=0", modality="(none)"
     )

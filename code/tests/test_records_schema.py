@@ -13,7 +13,8 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import REAL_RECORDS, Result, Run, fuzz
-from dispatch.records.schema import DATE, LEVEL, LEVELS, MODALITIES, MODALITY
+from dispatch.records.schema import LEVELS, MODALITIES, MODALITY, NAMES, TIMES
+from dispatch.records.vocabulary import in_full, untold
 from reference import matches
 from standins import DocDB, record
 
@@ -59,7 +60,7 @@ SHAPES: dict[str, tuple[Record, str]] = {
 for today, older in MODALITIES.items():
     for spelt in older:
         SHAPES[f"{spelt} as a string"] = (about(modality=spelt), today)
-        SHAPES[f"{spelt} in a list"] = (about(modality=[spelt]), today)
+        SHAPES[f"{spelt} in a list"] = (about(modality=[spelt.swapcase()]), today)
         SHAPES[f"{spelt} as an abbreviation"] = (about(modality=[{"abbreviation": spelt}]), today)
 UNTOLD: dict[str, Record] = {
     "nothing": {},
@@ -101,7 +102,7 @@ def test_a_modality_is_found_in_every_shape(version: str, ask: Ask) -> None:
     assert "an unknown string (record id-an unknown string): data_description." in result.log
     several = ask(records, "--modality=fib,SPIM,ecephis")
     assert several.chosen == {n for n, (_, today) in SHAPES.items() if today in ("fib", "SPIM")}
-    assert f"no record has this {MODALITY.paths[0]}: ecephis" in several.log
+    assert "no record has this modality: ecephis" in several.log
     assert "1 skipped" in several.result.error
 
 
@@ -117,13 +118,72 @@ def test_a_data_level_is_found_as_it_was_called(ask: Ask) -> None:
     assert ask(records, "--data_level=raw", "--strict=1").result.status == 0
 
 
-def test_a_name_that_older_records_use_is_asked_as_it_is(ask: Ask) -> None:
+@pytest.mark.parametrize("asked", ["SmartSPIM", "exaspim", "spim", "{'$in': ['MESOSPIM']}"])
+def test_a_name_that_older_records_use_finds_what_that_of_today_does(asked: str, ask: Ask) -> None:
     records = [
         {**record(n), **about(modality=n)} for n in ("SmartSPIM", "exaSPIM", "SPIM", "ecephys")
     ]
-    result = ask(records, "--modality=SmartSPIM,ecephys")
-    assert result.chosen == {"SmartSPIM", "ecephys"}
+    flags = [f"--modality={asked},ecephys"]
+    expected = {"SmartSPIM", "exaSPIM", "SPIM", "ecephys"}
+    if asked.startswith("{"):
+        flags, expected = [f"--query={{'modality': {asked}}}"], expected - {"ecephys"}
+    result = ask(records, *flags)
+    assert result.chosen == expected
     assert "no record has this" not in result.log
+
+
+def test_a_modality_that_is_not_in_the_table_is_found_and_not_called_untold(ask: Ask) -> None:
+    records = [{**record(n), **about(modality=n)} for n in ("newmod", "older", "fib")]
+    result = ask(records, "--modality=newmod")
+    assert result.chosen == {"newmod"}
+    assert re.findall("cannot be told: (\\w+)", result.log) == ["older"]
+
+
+def test_a_data_level_is_understood_as_older_records_call_it(ask: Ask) -> None:
+    records = [{**record(n), **about(data_level=n)} for n in ("raw", "raw data", "derived")]
+    for flag in ("--data_level=Raw", "--data_level=raw data", "--query={'data_level': 'RAW'}"):
+        assert ask(records, flag).chosen == {"raw", "raw data"}
+
+
+def test_a_subject_is_found_wherever_it_stands_and_who_has_none_is_named(ask: Ask) -> None:
+    places = {
+        "subject": {"subject": {"subject_id": "7"}},
+        "description": about(subject_id="7"),
+        "session": {"session": {"subject_id": 7}},
+        "acquisition": {"acquisition": {"subject_id": "7"}, "subject": None},
+        "procedures": {"procedures": {"subject_id": "7"}},
+    }
+    records = [{**record(name), **place} for name, place in places.items()]
+    records += [record(f"none{n:02}", subject={}) for n in range(23)]
+    records += [record("another", subject={"subject_id": "8"})]
+    result = ask(records, "--subject_id=7", "--strict=1")
+    assert result.chosen == places.keys()
+    untold = re.findall("left out, its subject cannot be told: (.*)", result.log)
+    assert len(untold) == 21
+    assert untold[0] == "none00 (record id-none00): no subject_id"
+    assert untold[-1] == "and 3 more"
+    assert "skipped, no record has this subject_id: 9" in ask(records, "--subject_id=7,9").log
+
+
+def test_a_record_that_tells_neither_of_two_is_named_once(ask: Ask) -> None:
+    day = {"session": {"session_start_time": "2025-03-04T10:00:00"}}
+    records = [
+        {**record("both"), **about(modality="fib"), **day},
+        {**record("neither")},
+        {**record("day"), **day},
+        {**record("modality"), **about(modality="fib")},
+        {**record("early"), "session": {"session_start_time": "2024-03-04T10:00:00"}},
+        {**record("other"), **about(modality="ecephys", project_name="x")},
+    ]
+    result = ask(records, "--modality=fib", "--session_from=2025", "--project_name=x")
+    assert result.chosen == set()
+    result = ask(records, "--modality=fib", "--session_from=2025")
+    assert result.chosen == {"both"}
+    assert sorted(re.findall("its (.*) cannot be told: (\\w+)", result.log)) == [
+        ("modality", "day"),
+        ("modality", "neither"),
+        ("session date", "modality"),
+    ]
 
 
 def test_the_filter_in_the_log_gives_the_same_assets(ask: Ask) -> None:
@@ -147,7 +207,7 @@ def real(name: str) -> list[Record]:
 def test_real_records_of_all_generations_are_found(ask: Ask) -> None:
     both = real("docdb_records_v1.jsonl") + real("docdb_records.jsonl")
     records = list({one["_id"]: one for one in both}.values())
-    for flag, facet in (("modality", MODALITY), ("data_level", LEVEL)):
+    for flag, facet in (("modality", MODALITY), ("data_level", NAMES["data_level"])):
         for value in facet.spellings:
             if flag == "data_level" and value == "simulated":
                 continue
@@ -171,13 +231,14 @@ HELD = ANY | OBJECTS | st.lists(ANY | OBJECTS) | st.lists(st.lists(OBJECTS))
 def test_what_a_record_says_and_what_the_filter_asks_agree() -> None:
     def check(held: Record, value: str) -> None:
         one = {"_id": "a", "data_description": held}
-        spelt = {value, *MODALITIES.get(value, ())}
+        spelt = {string.lower() for string in (value, *MODALITIES.get(value, ()))}
         *objects, strings, others = MODALITY.strings_in(one)
-        said = {string for held in (*objects, strings, others) for string in held}
+        said = {string.lower() for held in (*objects, strings, others) for string in held}
         said |= set(re.findall("abbreviation='(\\w+)'", " ".join([*strings, *others])))
-        assert matches(MODALITY.condition([value]), one) == bool(said & spelt)
+        assert matches(in_full({"modality": value}, NAMES), one) == bool(said & spelt)
         known = {*MODALITIES, *(name for names in MODALITIES.values() for name in names)}
-        assert matches(MODALITY.unknown() or {}, one) == (not said & known)
+        known = {string.lower() for string in known}
+        assert matches(untold(MODALITY, value), one) == (not said & known)
 
     fuzz(
         check,
@@ -200,8 +261,9 @@ def test_a_field_that_others_hold_elsewhere_is_told(ask: Ask) -> None:
     assert result.chosen == {"a0", "a1"}
     advice = f"--group_by {field}: 3 of these records have data_description.modalities instead"
     assert advice in result.log
-    result = ask(records, "--query={}", f"--group_by={DATE.paths[1]}")
-    assert f"{DATE.paths[1]}: 3 of these records have {DATE.paths[0]} instead" in result.log
+    result = ask(records, "--query={}", f"--group_by={TIMES[1]}")
+    assert f"{TIMES[1]}: 3 of these records have {TIMES[0]} instead" in result.log
+    assert f"--group_by {NAMES['session_start'].name} finds it in every record" in result.log
     assert "instead" not in ask(records, "--query={}", "--group_by=name").log
 
 

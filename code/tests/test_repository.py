@@ -608,7 +608,7 @@ def test_a_mistyped_flag_gets_the_nearest_one(flag: str, nearest: str, run: Run)
 def test_the_examples_of_the_help_are_accepted() -> None:
     text = EPILOG.replace("\\\n", " ")
     examples = re.findall("^    run_capsule.py (.*)$", text, re.MULTILINE)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         assert run_capsule.parse_flags(shlex.split(example))
     assert EPILOG in run_capsule.make_parser()[0].format_help()

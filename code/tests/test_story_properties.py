@@ -26,6 +26,7 @@ from dispatch.assets.assets import Asset, Skip
 from dispatch.assets.grouping import keep_latest, set_groups
 from dispatch.given import inputs
 from dispatch.given.values import compact
+from dispatch.records.named import Named
 from dispatch.records.snapshot import open_snapshot
 from dispatch.stores.aws import Account
 from dispatch.tasks.tasks import render_tasks
@@ -89,12 +90,13 @@ def read_parameters(string: str, folder: Path) -> None:
 def read_records(string: str, folder: Path) -> None:
     """Take a snapshot all the way to the tasks."""
     (folder / "records.json").write_bytes(string.encode("utf-8", "surrogatepass"))
-    database = open_snapshot(folder / "records.json")
+    snapshot = open_snapshot(folder / "records.json")
+    database = Named(snapshot, snapshot.fields())
     flags = ["--query={}", "--group_by=a,name", "--filter_latest=a.a", "--filter_by=name,location"]
     flags += ["--unwind_list_fields=a", "--drop_null_groups=0"]
     chosen = run_capsule.parse_settings(flags)
     chosen_entries = run_capsule.choose_assets(chosen, database, Progress()).entries
-    assert len(chosen_entries) == len(database.records)
+    assert len(chosen_entries) == len(snapshot.records)
     unwound, drop_null = chosen.unwind_list_fields, chosen.drop_null_groups
     kept = keep_latest(chosen_entries, chosen.filter_by, "a.a", unwound, drop_null)
     assert len(kept) == len(chosen_entries)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from dispatch.given.values import Record, as_list, is_valid
+from dispatch.given.values import MISSING, Record, as_list, is_valid, value_at
+from dispatch.records.names import told
+from dispatch.records.schema import NAMES, Vocabulary
 from dispatch.stores.kinds import is_location, network_words, url_of
 
 ID_FIELDS = ("external_links", "other_identifiers")  # v1, v2; some v1 records have both
@@ -23,11 +26,29 @@ class Asset:
     record_id: str
     record: Record = field(repr=False)  # ASSET_FIELDS, GROUP_FIELDS, and those the flags name
     group: Record = field(default_factory=dict)  # values of the --group_by fields, . written as __
+    names: Vocabulary = field(default_factory=lambda: NAMES, repr=False, compare=False)
 
     @property
     def label(self) -> str:
         """What the log calls it."""
         return f"{self.name} (record {self.record_id})"
+
+    def value(self, wanted: str) -> Any:
+        """Return what the record has in a field, by a name or a path; None if nothing.
+
+        GROUP_FIELDS and the flags say which fields are asked for.
+        """
+        name = self.names.get(wanted)
+        if not name:
+            return value_at(self.record, wanted, missing=None)
+        value = name.value_in(self.record)
+        if value is MISSING:
+            return None
+        return value
+
+    def told(self, fields: Iterable[str]) -> Record:
+        """Return the record with those of these fields that are names, as plain fields."""
+        return told(self.record, [self.names[one] for one in fields if one in self.names])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,7 @@ class Skip:
     reason: str
     name: str
     asked: bool = False  # the user asked for it
+    warns: bool = False  # and should still know
     record: Record = field(default_factory=dict, repr=False)  # if that is why
 
 
@@ -62,10 +84,11 @@ def skips_in(entries: list[Entry]) -> list[Skip]:
     return [entry for entry in entries if isinstance(entry, Skip)]
 
 
-def read_asset(record: Record, folder: Path | None) -> Entry:
+def read_asset(record: Record, folder: Path | None, names: Vocabulary = NAMES) -> Entry:
     """Return the asset that a record describes, or why there is none.
 
-    `folder` is where relative locations lead from; without it, none leads to a local path.
+    `folder` is where relative locations lead from; without it, none leads to a local path. `names`
+    are those that the record answers to.
     """
     record_id, name, location = record.get("_id"), name_of(record), record.get("location")
     asset_id = next(code_ocean_ids(record), "")
@@ -78,7 +101,7 @@ def read_asset(record: Record, folder: Path | None) -> Entry:
     if not is_location(url):
         reason = f"location is not {network_words()}"
         return Skip(reason, f"{shown}: {location!r}", record=record)
-    return Asset(url, asset_id, name, record_id, record)
+    return Asset(url, asset_id, name, record_id, record, names=names)
 
 
 def name_of(record: Record) -> str:

@@ -2,57 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dispatch.assets.assets import Entry, Skip, assets_in
+from dispatch.assets.assets import Asset, Entry, Skip, assets_in
 from dispatch.assets.hints import advise_on_field, helpfully, log_near_value, near_fields
-from dispatch.given.values import Record, has_field, lists_on, plain_values, rank
-from dispatch.records.docdb import Database
-from dispatch.records.schema import Choice
+from dispatch.given.filters import lists_in
+from dispatch.given.values import MISSING, Record, has_field, lists_on, plain_values, rank
+from dispatch.records.named import Named
+from dispatch.records.names import Name, Time, spelt_number
 from dispatch.terminal.messages import BadInput
 
 
 def skip_values_without_record(
-    database: Database, lists: dict[str, list[Any]], entries: Sequence[Entry]
+    database: Named, conditions: Sequence[Record], entries: Sequence[Entry]
 ) -> list[Skip]:
     """Return the values of each $in that no record has, and log what is near the first ones."""
     skips = []
-    for field, values in lists.items():
-        lacking = {rank(value): value for value in values}
-        for entry in entries:
+    for condition in conditions:
+        for field, values in lists_in(condition).items():
+            lacking = values_without_record(database.names.get(field), field, values, entries)
+            for value in lacking[:3]:
+                helpfully(log_near_value, database, field, value)
+            for value in lacking:
+                skips.append(Skip(f"no record has this {field}", str(value)))
+    return skips
+
+
+def values_without_record(
+    name: Name | None, field: str, values: Sequence[Any], entries: Sequence[Entry]
+) -> list[Any]:
+    """Return which values of a field no record has, by their order, each once."""
+    lacking: dict[Any, Any] = {}
+    for value in values:
+        lacking[key_of(name, value)] = value
+    for entry in entries:
+        if name:
+            for strings in name.strings_in(entry.record):
+                for string in strings:
+                    lacking.pop(key_of(name, string), None)
+        else:
             for value in plain_values(entry.record, field):
-                lacking.pop(rank(value), None)
-        for value in list(lacking.values())[:3]:
-            helpfully(log_near_value, database, [field], value)
-        for value in lacking.values():
-            skips.append(Skip(f"no record has this {field}", str(value)))
-    return skips
+                lacking.pop(key_of(name, value), None)
+    return list(lacking.values())
 
 
-def skip_choices_without_record(
-    database: Database, choices: Sequence[Choice], entries: Sequence[Entry]
-) -> list[Skip]:
-    """Return the values chosen that no record has, and log what is near the first ones."""
-    skips = []
-    for choice in choices:
-        facet = choice.facet
-        known: set[str] = set()
-        for entry in entries:
-            known |= set(facet.values_in(entry.record))
-            for strings in facet.strings_in(entry.record):
-                known |= set(strings)
-        lacking = [value for value in choice.values if value not in known]
-        for value in lacking[:3]:
-            helpfully(log_near_value, database, facet.paths, value)
-        for value in lacking:
-            skips.append(Skip(f"no record has this {facet.paths[0]}", value))
-    return skips
+def key_of(name: Name | None, value: Any) -> Any:
+    """Return what is the same for values that are the same, to a name in all their spellings."""
+    if name is None:
+        return rank(value)
+    if not isinstance(value, str):
+        value = spelt_number(value)
+    if isinstance(name, Time):
+        value = re.sub("^(.{10}) ", r"\1T", value)
+    return name.today(value)
 
 
 def check_fields(
     entries: list[Entry],
-    database: Database,
+    database: Named,
     fields_by_flag: Mapping[str, Sequence[str]],
     drop_null: bool,
 ) -> None:
@@ -60,27 +69,30 @@ def check_fields(
 
     Where assets without it are kept, it is enough that another record of the database has it.
     """
-    records = [asset.record for asset in assets_in(entries)]
+    assets = assets_in(entries)
     for option, fields in fields_by_flag.items():
         for field in fields:
-            path = field.split(".")
-            lacking = [record for record in records if not has_field(record, path)]
-            advise_on_field(option, field, lacking)
-            if not lacking or len(lacking) < len(records):
+            lacking = [asset for asset in assets if not has(asset, field)]
+            advice = advise_on_field(option, field, lacking)
+            if not lacking or len(lacking) < len(assets):
                 continue
-            if not drop_null and is_anywhere(database, field):
+            if not drop_null and helpfully(database.has_field, field):
                 continue
-            if not helpfully(have_empty_lists, database, records, path):
-                near = helpfully(near_fields, database, field) or ""
+            records = [asset.record for asset in assets]
+            if not helpfully(have_empty_lists, database, records, field.split(".")):
+                near = advice or helpfully(near_fields, database, field) or ""
                 raise BadInput(f"{option}: no record that matches has the field {field}{near}")
 
 
-def is_anywhere(database: Database, field: str) -> bool:
-    """Return whether any record of the database is known to have a field."""
-    return bool(helpfully(database.count, {field: {"$exists": True}}))
+def has(asset: Asset, field: str) -> bool:
+    """Return whether an asset has anything in a field, even null."""
+    name = asset.names.get(field)
+    if name:
+        return name.value_in(asset.record) is not MISSING
+    return has_field(asset.record, field.split("."))
 
 
-def have_empty_lists(database: Database, records: list[Record], path: list[str]) -> bool:
+def have_empty_lists(database: Named, records: list[Record], path: list[str]) -> bool:
     """Return whether the lists on the way to a field are there and empty, so that it may be there.
 
     Of a list, the database gives the objects alone, so it is asked whether nothing else was in it.

@@ -13,8 +13,9 @@ from typing import Any
 
 from dispatch.given.filters import conditions_of
 from dispatch.given.values import Record, compact, day_after, first_day, instant, strings_at
-from dispatch.records.docdb import Database
-from dispatch.records.schema import DATE
+from dispatch.records.named import Named
+from dispatch.records.schema import SESSION_DAY, SESSION_START, TIMES
+from dispatch.terminal.messages import plural
 
 RANGES = ("$gt", "$gte", "$lt", "$lte")
 PARTS = re.compile(
@@ -40,20 +41,66 @@ def odd_bounds(bounds: list[Bound], values_at: Callable[[str], list[str]]) -> li
     return list(filter(None, faults))
 
 
-def bounds_without_time(query: Record) -> list[Bound]:
-    """Return the bounds of a filter that are wrong, where the values are times."""
+def bounds_in(query: Record) -> list[Bound]:
+    """Return the bounds in a filter, but for those of days, which mean what they seem to."""
     found = []
     for condition in conditions_of(query):
         [(path, wanted)] = condition.items()
-        if path.startswith("$") or not isinstance(wanted, dict):
+        if path.startswith("$") or path == SESSION_DAY.name or not isinstance(wanted, dict):
             continue
         bounds: Record = wanted
         if isinstance(wanted.get("$not"), dict):
             bounds = wanted["$not"]
         for operator in RANGES:
-            if operator in bounds and not is_time(bounds[operator], operator):
+            if operator in bounds:
                 found.append(Bound(path, operator, bounds[operator]))
     return found
+
+
+def bounds_without_time(query: Record) -> list[Bound]:
+    """Return the bounds of a filter that are wrong, where the values are times."""
+    return [bound for bound in bounds_in(query) if not is_time(bound.value, bound.operator)]
+
+
+def split_days(query: Record, database: Named) -> list[str]:
+    """Return in words which bounds split a day by how records write its times, not by these.
+
+    Some have a blank in place of the T, and a blank sorts before any T.
+    """
+    faults = []
+    for bound in bounds_in(query):
+        value = bound.value
+        if bound.path == SESSION_START.name or not instant(value) or len(value) <= 10:
+            continue
+        pattern, how = " ", "a blank in place of the T"
+        if value[10] == " ":
+            pattern, how = "[Tt]", "a T in place of the blank"
+        like_it = {bound.path: {"$regex": f"^{value[:10]}{pattern}"}}
+        number = database.count({"$and": [without_bound(query, bound), like_it]})
+        if number:
+            wanted = {bound.operator: value}
+            advice = "give both spellings, in an $or"
+            if bound.path in TIMES:
+                advice = f"write {compact({SESSION_START.name: wanted})}"
+            records = f"{plural(number, 'record')} of that day with {how} sort otherwise"
+            faults.append(f"{bound.path} {compact(wanted)}: {records}: {advice}")
+    return faults
+
+
+def without_bound(query: Record, bound: Bound) -> Record:
+    """Return a filter without a bound, wherever it stands in it."""
+    kept: Record = {}
+    for key, wanted in query.items():
+        kept[key] = wanted
+        if key in ("$and", "$or") and isinstance(wanted, list):
+            kept[key] = [without_bound(part, bound) for part in wanted]
+        elif key == bound.path and isinstance(wanted, dict):
+            operators: Record = {"$exists": True}
+            for operator, value in wanted.items():
+                if operator != "$not" and (operator, value) != (bound.operator, bound.value):
+                    operators[operator] = value
+            kept[key] = operators
+    return kept
 
 
 def is_time(bound: Any, operator: str) -> bool:
@@ -106,12 +153,12 @@ def day_of(bound: Any) -> str:
     return ""
 
 
-def strings_of(database: Database) -> Callable[[str], list[str]]:
+def strings_of(database: Named) -> Callable[[str], list[str]]:
     """Return what gives some of the strings that records have at a path."""
     sample: list[Record] = []
 
     def strings(path: str) -> list[str]:
-        if path in DATE.paths:
+        if path in (*TIMES, SESSION_START.name):
             return ["2025-03-04T09:12:33"]  # which is known without a question
         if not sample:
             sample.extend(database.sample())

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatch.assets.assets import Asset, Entry, Skip
-from dispatch.given.values import Record, as_list, instant, is_null, is_valid, rank, value_at
+from dispatch.given.values import (
+    Record,
+    as_list,
+    has_field,
+    instant,
+    is_null,
+    is_valid,
+    rank,
+    value_at,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,8 @@ def set_groups(
         if isinstance(entry, Skip):
             grouped.append(entry)
             continue
-        values = values_in_fields(entry.record, names, unwound, drop_null)
+        record = entry.told((*names, *unwound))
+        values = values_in_fields(record, names, unwound, drop_null)
         if values.fault:
             grouped.append(Skip(values.fault, entry.label))
             continue
@@ -48,23 +58,30 @@ def keep_latest(
     the field `latest`. An asset stays if it is the latest one for any of the values that it has.
     """
     rivals: defaultdict[Any, list[tuple[Any, str]]] = defaultdict(list)
-    skips: dict[str, Entry] = {}  # by record id
+    skips: dict[str, Skip] = {}  # by record id
     for asset in entries:
         if isinstance(asset, Skip):
             continue
-        values = values_in_fields(asset.record, (*by, latest), unwound, drop_null, needed=len(by))
+        record = asset.told((*by, latest, *unwound))
+        values = values_in_fields(record, (*by, latest), unwound, drop_null, needed=len(by))
         if values.fault:
             skips[asset.record_id] = Skip(values.fault, asset.label)
             continue
         skips[asset.record_id] = Skip(f"not the latest by {latest}", asset.label, asked=True)
         for *shared, value in values.rows:
             rivals[rank(shared)].append((value, asset.record_id))
+    stay: set[str] = set()
     for candidates in rivals.values():
-        skips.pop(latest_of(candidates), None)
-    kept = []
+        stay.add(latest_of(candidates))
+        nulls = [record_id for value, record_id in candidates if is_null(value)]
+        if len(nulls) < len(candidates):
+            reason = f"no {latest}, which others have that agree with it in {', '.join(by)}"
+            for record_id in nulls:
+                skips[record_id] = replace(skips[record_id], reason=reason, asked=False)
+    kept: list[Entry] = []
     for entry in entries:
-        if isinstance(entry, Asset):
-            kept.append(skips.get(entry.record_id, entry))
+        if isinstance(entry, Asset) and entry.record_id not in stay:
+            kept.append(skips[entry.record_id])
         else:
             kept.append(entry)
     return kept
@@ -124,9 +141,19 @@ def unwound_rows(record: Record, names: Sequence[str], unwound: Sequence[str]) -
             records = variants
     rows: dict[Any, list[Any]] = {}
     for one in records:
-        values = [value_at(one, name, missing=None) for name in names]
+        values = [value_in(one, name) for name in names]
         rows.setdefault(rank(values), values)
     return list(rows.values())
+
+
+def value_in(record: Record, name: str) -> Any:
+    """Return what a record has in a field, None if nothing.
+
+    A list of objects none of which has the field lacks it.
+    """
+    if not has_field(record, name.split(".")):
+        return None
+    return value_at(record, name, missing=None)
 
 
 def lacking_fields(names: Sequence[str], rows: list[list[Any]]) -> list[str]:

@@ -31,7 +31,7 @@ def report_skipped(skips: list[Skip], strict: bool) -> None:
     """Log what is skipped by name; raise FailedRun if nothing may be."""
     by_reason: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
     for skip in skips:
-        severity = logging.INFO if skip.asked else logging.WARNING
+        severity = logging.INFO if skip.asked and not skip.warns else logging.WARNING
         by_reason[severity, skip.reason].append(skip.name)
     for (severity, reason), names in by_reason.items():
         log_first(severity, f"skipped, {reason}", names)

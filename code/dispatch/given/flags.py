@@ -44,7 +44,9 @@ to_switch = matching(
 to_number = matching("[0-9]{1,9}", "a whole number from 0 to 999999999", int)
 to_positive = matching("(?!0+$)[0-9]{1,9}", "a whole number from 1 to 999999999", int)
 to_version = matching("v1|v2", "v1 or v2")
-to_level = matching("raw|derived", "raw or derived")
+to_level = matching(  # older records call them so, too
+    "(?i)(raw|derived)( data| level)?", "raw or derived", lambda value: value.lower().split()[0]
+)
 to_measure = matching("count|size", "count or size")
 to_suffix = matching(
     r"[^/*?\[\]]*", "the end of a name, such as .nwb, without any of / * ? [ ]", with_dot

@@ -113,16 +113,16 @@ def read_file(path: Path) -> str:
         raise BadInput(f"cannot read {path}: {error}") from None
 
 
-def read_query(value: str, folder: Path) -> Record:
+def read_query(value: str, folder: Path, option: str = "--query") -> Record:
     """Return the filter that a flag gives, itself or as the path of a file; raise BadInput."""
     if value.startswith("{") or (looks_like_filter(value) and not find_file(value, folder)):
-        return parse_filter(value, "--query")
+        return parse_filter(value, option)
     pair = re.fullmatch(r"([\w.]+)\s*=\s*(\S.*)", value)
     if pair and not find_file(value, folder):
         meant = compact({pair[1]: without_quotes(pair[2])})
-        raise BadInput(f"--query: a filter begins with {{, such as {meant}, not {excerpt(value)}")
+        raise BadInput(f"{option}: a filter begins with {{, such as {meant}, not {excerpt(value)}")
     try:
-        path = named_file("--query", value, folder)
+        path = named_file(option, value, folder)
     except BadInput as error:
         if value.endswith(".json") or os.sep in value:
             raise
@@ -130,7 +130,8 @@ def read_query(value: str, folder: Path) -> Record:
         raise BadInput(f"{error}; a filter begins with {{, such as {meant}") from None
     string = read_file(path)
     written = datetime.fromtimestamp(path.stat().st_mtime)
-    log.info("the query is that of %s, written %s", path, f"{written:%Y-%m-%d %H:%M:%S}")
+    what = "query" if option == "--query" else f"filter of {option}"
+    log.info("the %s is that of %s, written %s", what, path, f"{written:%Y-%m-%d %H:%M:%S}")
     return parse_filter(string, str(path))
 
 

@@ -115,8 +115,8 @@ def plain_values(record: Record, path: str) -> Iterator[Any]:
             yield value
 
 
-def strings_at(record: Record, path: str) -> list[str]:
-    """Return the strings that a filter compares with at a path of a record, each once.
+def values_reached(record: Record, path: str) -> list[Any]:
+    """Return the values that a filter compares with at a path of a record.
 
     These are those that MongoDB reaches there: through the objects of a list on the path, and the
     elements of a list at its end, but no lists in lists.
@@ -129,11 +129,18 @@ def strings_at(record: Record, path: str) -> list[str]:
                 if isinstance(item, dict) and name in item:
                     inner.append(item[name])
         values = inner
-    strings: dict[str, None] = {}
+    reached: list[Any] = []
     for value in values:
-        for item in as_list(value):
-            if isinstance(item, str):
-                strings[item] = None
+        reached += as_list(value)
+    return reached
+
+
+def strings_at(record: Record, path: str) -> list[str]:
+    """Return the strings that a filter compares with at a path of a record, each once."""
+    strings: dict[str, None] = {}
+    for value in values_reached(record, path):
+        if isinstance(value, str):
+            strings[value] = None
     return list(strings)
 
 

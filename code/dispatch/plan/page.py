@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sys
 from base64 import b64encode
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.assets.assets import Asset
-from dispatch.given.values import Record, compact, instant, is_valid, value_at
+from dispatch.given.values import Record, compact
+from dispatch.plan.choices import choices_of, coded, session_date, subject_of
 from dispatch.plan.plan import Plan, assets_of, group_cell, numbered_tasks
-from dispatch.records.schema import DATE, FACETS, SUBJECT, Facet
 from dispatch.tasks.analysis_code import PIPELINE
 from dispatch.tasks.output import count_workers
 from dispatch.tasks.results import RESULTS_STORE
@@ -52,14 +51,6 @@ class Request:
     input_folder: Path = Path("data")
     output: Path = Path("results")
     overwrite: bool = False
-
-
-def fields_shown() -> set[str]:
-    """Return the fields of a record that the page needs."""
-    paths: set[str] = set()
-    for facet in FACETS:
-        paths |= set(facet.paths)
-    return paths
 
 
 def write_page(plan: Plan, request: Request, path: Path) -> None:
@@ -192,7 +183,6 @@ def page_data(plan: Plan, request: Request) -> Record:
         workers.append(worker)
         tasks.append(task)
     assets = assets_of(tasks)
-    choices = [values_to_choose(facet, assets) for facet in FACETS if facet is not DATE]
     query = record_ids = asset_ids = None
     if request.query is None:
         asset_ids = list(map(attrgetter("name" if request.lists_names else "id"), assets))
@@ -216,7 +206,7 @@ def page_data(plan: Plan, request: Request) -> Record:
         "workers": len(plan.workers),
         "limits": limits,
         "list": "asset_name" if request.lists_names else "asset_id",
-        "choices": [*choices, days_to_choose(DATE, assets)],
+        "choices": choices_of(plan.names, assets),
         "assets": {
             "name": list(map(attrgetter("name"), assets)),
             "subject": coded(list(map(subject_of, assets))),
@@ -259,68 +249,6 @@ def group_columns(tasks: list[Task]) -> Record:
         cells = [group_cell(group[name]) if name in group else "" for group in groups]
         columns[name] = coded(cells)
     return columns
-
-
-def coded(values: Sequence[Any]) -> Record:
-    """Return a column as its different values, and which of them each row has."""
-    places = {value: place for place, value in enumerate(dict.fromkeys(values))}
-    return {"values": list(places), "rows": [places[value] for value in values]}
-
-
-def values_to_choose(facet: Facet, assets: list[Asset]) -> Record:
-    """Return what the page offers to choose by: a set of values for each asset, or None.
-
-    Values are as they are spelt today; `spelt` has those that records spell otherwise, or hold at
-    other paths, with the numbers of the paths. Those that are not valid are left out.
-    """
-    column: list[tuple[str, ...] | None] = []
-    spelt: defaultdict[str, dict[tuple[int, str], None]] = defaultdict(dict)
-    for asset in assets:
-        labels: dict[str, None] = {}
-        is_empty = True
-        for number, strings in enumerate(facet.strings_in(asset.record)):
-            is_empty = is_empty and not strings
-            for string in filter(is_valid, strings):
-                label = facet.today(string)
-                labels[label] = None
-                spelt[label][number, string] = None
-        column.append(None if is_empty else tuple(labels))
-    others = []
-    for label, pairs in spelt.items():
-        if list(pairs) != [(0, label)]:
-            others.append([label, list(pairs)])
-    return {"name": facet.name, "paths": facet.paths, **coded(column), "spelt": others}
-
-
-def days_to_choose(facet: Facet, assets: list[Asset]) -> Record:
-    """Return the days that the page offers: for each asset those at each path, None if none.
-
-    They compare with a whole time as with its day.
-    """
-    column: list[tuple[tuple[str, ...], ...] | None] = []
-    for asset in assets:
-        days = []
-        for strings in facet.strings_in(asset.record):
-            days.append(tuple(string[:10] for string in strings))
-        column.append(tuple(days) if any(days) else None)
-    return {"name": facet.name, "paths": facet.paths, **coded(column), "spelt": []}
-
-
-def subject_of(asset: Asset) -> str | None:
-    """Return the subject that an asset is of, None if its record does not tell."""
-    subject = value_at(asset.record, SUBJECT.paths[0])
-    return subject if isinstance(subject, str) and subject else None
-
-
-def session_date(asset: Asset) -> str | None:
-    """Return the day of an asset's session, by its record, else by its name; YYYY-MM-DD."""
-    times = [value_at(asset.record, path) for path in DATE.paths]
-    for string in (*times, asset.name):
-        if isinstance(string, str):
-            match = re.search(r"(?:^|_)(\d{4}-\d\d-\d\d)", string)
-            if match and instant(match[1]):
-                return match[1]
-    return None
 
 
 def first_file(task: Task) -> list[str] | None:

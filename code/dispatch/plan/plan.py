@@ -13,6 +13,7 @@ from typing import Any
 from dispatch.assets.assets import Asset, Entry, Skip, skips_in
 from dispatch.files.listing import Files
 from dispatch.given.values import Record
+from dispatch.records.schema import NAMES, Vocabulary
 from dispatch.tasks.tasks import Task
 from dispatch.terminal.messages import file_size, one_line, plural
 
@@ -33,6 +34,8 @@ class Plan:
     processed: list[Task]  # already, and left out
     left_out: int  # tasks, by --max_tasks
     dispatched: list[Task] = field(default_factory=list)  # already, and left out
+    query: Record | None = None  # the filter that was asked; None: the assets come from a list
+    names: Vocabulary = field(default_factory=lambda: NAMES)  # as the records have them
 
     @property
     def skips(self) -> list[Skip]:

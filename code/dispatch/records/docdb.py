@@ -36,6 +36,9 @@ class Database(Protocol):
     def find(self, query: Record, fields: Sequence[str]) -> Iterator[list[Record]]:
         """Yield the fields of every record that matches, in pages."""
 
+    def first(self, query: Record, fields: Sequence[str], number: int) -> list[Record]:
+        """Return the fields of the first records that match."""
+
     def count(self, query: Record) -> int | None:
         """Return how many records match, None if that is not to be known."""
 
@@ -58,6 +61,10 @@ class DocDB:
         page: int = RECORDS_PER_PAGE,
     ) -> None:
         self.aggregate, self.page = aggregate, page
+
+    def first(self, query: Record, fields: Sequence[str], number: int) -> list[Record]:
+        """Return the fields of the first records that match, by record id; less if too large."""
+        return self.fetch_page(query, fields, number)[0]
 
     def count(self, query: Record) -> int | None:
         """Return how many records match, None if the database does not say."""

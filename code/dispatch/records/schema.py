@@ -1,4 +1,4 @@
-"""The fields by which people choose, in every shape that records are known to hold them in.
+"""The names that every record answers to, in every shape that records are known to hold them in.
 
 The database holds descriptions of several generations of aind-data-schema side by side, whichever
 version it is asked in.
@@ -6,16 +6,14 @@ version it is asked in.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Mapping
 
-from dispatch.given.values import Record, day_after, first_day, strings_at
+from dispatch.records.names import Day, Name, Session, Time
 
 # Modalities by their abbreviations (aind-data-schema-models, modalities.py), with what older
 # records call them. 1: aind-metadata-upgrader 0.17, v1v2_utils.py; 2: its first generation,
-# data_description_upgrade.py, which compares in small letters; 3: as platforms.py writes these.
+# data_description_upgrade.py, which compares in small letters; 3: as platforms.py writes these;
+# 4: aind-data-schema 0.5, data_description.py. Capitals do not matter.
 MODALITIES: dict[str, tuple[str, ...]] = {
     "BARseq": (),
     "behavior": (),
@@ -25,189 +23,137 @@ MODALITIES: dict[str, tuple[str, ...]] = {
     "EMG": (),
     "EM": (),
     "ecephys": (),
-    "fib": ("FIP", "HSFP", "fip", "hsfp", "test-FIP-opto", "test-fip-opto"),  # 1, 1, 2, 2, 3, 2
+    "fib": ("FIP", "HSFP", "test-FIP-opto"),  # 1 and 2, 1 and 2, 2 and 3
     "fMOST": (),
     "icephys": (),
     "ISI": (),
-    "MRI": ("MRI-14T", "MRI-7T", "mri-14t", "mri-7t"),  # 3, 3, 2, 2
+    "MRI": ("MRI-14T", "MRI-7T"),  # 2 and 3
     "MAPseq": (),
-    "merfish": ("MERFISH",),  # 3
+    "merfish": (),  # MERFISH: 3
     "one-photon": (),
     "pophys": ("ophys", "single-plane-ophys", "multiplane-ophys"),  # 1, 2, 2
-    "slap2": ("slap", "SLAP2"),  # 1, 3
-    "SPIM": (
-        *("SmartSPIM", "smartspim", "exaSPIM", "exaspim"),  # 1, 1, 1, 2
-        *("mesoSPIM", "mesospim", "diSPIM", "dispim"),  # 3, 2, 3, 2
-    ),
+    "slap2": ("slap",),  # 1
+    "SPIM": ("SmartSPIM", "exaSPIM", "mesoSPIM", "diSPIM"),  # 1, 1 and 4, 2 to 4, 2 and 3
     "STPT": (),
     "scRNAseq": (),
 }
-LEVELS: dict[str, tuple[str, ...]] = {
-    "raw": ("raw data", "raw level"),  # 1 and 2, 2
-    "derived": ("derived data", "derived level"),  # 1 and 2, 2
+LEVELS: dict[str, tuple[str, ...]] = {  # upgrader, v1v2.py of data_description: what has raw in it
+    "raw": ("raw data", "raw level"),
+    "derived": ("derived data", "derived level"),
     "simulated": (),
 }
-DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"  # what a time begins with
-# A modality that was written out as Python prints it: name='…' abbreviation='ecephys' (1)
-WRITTEN_OUT = re.compile("abbreviation=['\"]([^'\"]+)['\"]")
 
-
-@dataclass(frozen=True)
-class Facet:
-    """What records are chosen by: where it lies in them, and how it is spelt."""
-
-    name: str
-    title: str
-    paths: tuple[str, ...]
-    spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by that of today
-    may_be_written_out: bool = False
-    pattern: str = ""  # of what is known, where that is no list of spellings
-
-    @cached_property
-    def todays(self) -> dict[str, str]:
-        """How values are spelt today, by their older spellings in small letters."""
-        todays: dict[str, str] = {}
-        for value, spellings in self.spellings.items():
-            todays |= dict.fromkeys(map(str.casefold, spellings), value)
-        return todays
-
-    def condition(self, values: Iterable[str]) -> Record:
-        """Return the filter for the records that have any of these values, in any shape."""
-        spelt: list[str] = []
-        for value in values:
-            spelt += [value, *self.spellings.get(value, ())]
-        if self.spellings and len(self.paths) == 1:  # not $in, all of whose members should be there
-            return {self.paths[0]: {"$regex": f"^({'|'.join(spelt)})$"}}
-        branches: list[Record] = [{path: {"$in": spelt}} for path in self.paths]
-        plain = list(filter(re.compile(r"[\w -]+", re.ASCII).fullmatch, spelt))
-        if self.may_be_written_out and plain:
-            pattern = f"abbreviation=['\"](?:{'|'.join(plain)})['\"]"
-            for path in self.paths:
-                if not path.endswith(".abbreviation"):
-                    branches.append({path: {"$regex": pattern}})
-        return branches[0] if len(branches) == 1 else {"$or": branches}
-
-    def unknown(self) -> Record | None:
-        """Return the filter for the records that have no value that is known, in any shape.
-
-        None if any value is one.
-        """
-        if self.pattern:
-            return {"$nor": [{path: {"$regex": self.pattern}} for path in self.paths]}
-        return {"$nor": [self.condition(self.spellings)]} if self.spellings else None
-
-    def strings_in(self, record: Record) -> list[list[str]]:
-        """Return what a record says at each of the paths, as it says it."""
-        return [strings_at(record, path) for path in self.paths]
-
-    def values_in(self, record: Record) -> list[str]:
-        """Return what a record says, each as it is spelt today, once."""
-        values: dict[str, None] = {}
-        for strings in self.strings_in(record):
-            values |= dict.fromkeys(map(self.today, strings))
-        return list(values)
-
-    def today(self, string: str) -> str:
-        """Return how a value is spelt today; what is not known stays as it is."""
-        if self.may_be_written_out:
-            written = WRITTEN_OUT.search(string)
-            if written:
-                string = written[1]
-        return self.todays.get(string.casefold(), string)
-
-    def shown(self, path: str) -> str:
-        """Return a path as it is called where the shape of what lies there does not matter."""
-        return path.removesuffix(".abbreviation")
-
-
-PROJECT = Facet("project", "project", ("data_description.project_name",))
-SUBJECT = Facet("subject", "subject", ("subject.subject_id",))
-MODALITY = Facet(
+# Where they lie. In the comments: aind-data-schema by its version, such as 1.4; below 1, there is
+# one session.py, or one for each kind, which the database has as `session`, too.
+PROJECT_NAME = Name(
+    "project_name",
+    "project",
+    ("data_description.project_name",),  # 0.5 to 2.9
+)
+SUBJECT_ID = Name(
+    "subject_id",
+    "subject",
+    (
+        "subject.subject_id",  # 0.5 to 2.9
+        "data_description.subject_id",  # 0.5 to 2.9; where there is no subject.json, this alone
+        "session.subject_id",  # 0.5 to 1.4, up to 0.15 a number
+        "acquisition.subject_id",  # 0.5 to 2.9, in 0.5 a number
+        "procedures.subject_id",  # 0.5 to 2.9
+    ),
+    numeric=("session.subject_id", "acquisition.subject_id"),
+)
+MODALITY = Name(
     "modality",
     "modality",
     (
-        "data_description.modality.abbreviation",  # objects of schema 1
-        "data_description.modalities.abbreviation",  # and 2
-        "data_description.modality",  # strings of schema 0
+        "data_description.modality.abbreviation",  # objects of 0.15 to 1.4
+        "data_description.modalities.abbreviation",  # 2
+        "data_description.modality",  # one string in 0.5, strings that the upgrader knows
         "data_description.modalities",
     ),
     MODALITIES,
+    holds_list=True,
     may_be_written_out=True,
+    takes_all=True,
 )
-LEVEL = Facet("level", "data level", ("data_description.data_level",), LEVELS)
-DATE = Facet(
-    "date",
-    "session date",
+DATA_LEVEL = Name("data_level", "data level", ("data_description.data_level",), LEVELS)
+TIMES = (
+    "session.session_start_time",  # 0.5 to 1.4
+    "acquisition.acquisition_start_time",  # 2
+    "acquisition.session_start_time",  # 0.5 to 1.4, of imaging
+)
+SESSION_START = Time("session_start", "session date", TIMES)
+SESSION_DAY = Day("session_day", "session date", TIMES)
+SESSION_NAME = Session(
+    "session_name",
+    "session",
     (
-        "session.session_start_time",  # schema 1
-        "acquisition.acquisition_start_time",  # 2
-        "acquisition.session_start_time",  # 1, of imaging
+        "name",
+        "data_description.input_data_name",  # 0.5 to 1.4, of derived assets
+        "data_description.source_data",  # 2, of derived assets
     ),
-    pattern=DAY,
+    is_for_filters=False,
 )
-FACETS = (PROJECT, SUBJECT, MODALITY, LEVEL, DATE)
+INSTRUMENT_ID = Name(
+    "instrument_id",
+    "instrument",
+    (
+        "session.rig_id",  # 0.5 to 1.4
+        "acquisition.instrument_id",  # 0.5 to 2.9
+        "rig.rig_id",  # 0.15 to 1.4
+        "rig.instrument_id",  # upgrader, v1v2.py of rig
+        "instrument.instrument_id",  # 0.5 to 2.9
+    ),
+)
+EXPERIMENTER = Name(
+    "experimenter",
+    "experimenter",
+    (
+        "session.experimenter_full_name",  # 0.5 to 1.4, one string or a list
+        "acquisition.experimenter_full_name",  # 0.5 to 1.4, of imaging
+        "acquisition.experimenters",  # 2
+        "acquisition.experimenters.name",  # upgrader, v2v2.py of acquisition: objects
+    ),
+    holds_list=True,
+)
+TAGS = Name(
+    "tags",
+    "tag",
+    ("data_description.tags",),  # 2
+    holds_list=True,
+    takes_all=True,
+)
+# Read by flags alone: in a filter it is the plain field, as MongoDB has it.
+CREATED = Name("created", "time of creation", ("created", "_created"), is_for_filters=False)
+
+NAMES = {
+    name.name: name
+    for name in (
+        *(PROJECT_NAME, SUBJECT_ID, MODALITY, DATA_LEVEL, SESSION_START, SESSION_DAY),
+        *(SESSION_NAME, INSTRUMENT_ID, EXPERIMENTER, TAGS, CREATED),
+    )
+}
+Vocabulary = Mapping[str, Name]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a flag of the form asks for: any of these values."""
+def vocabulary_of(plain: Collection[str]) -> Vocabulary:
+    """Return the names as a source of records has them, some of which are plain fields there.
 
-    facet: Facet
-    values: tuple[str, ...]
-
-    @property
-    def shown(self) -> str:
-        """What is asked for, in words."""
-        return f"the {self.facet.title} {' or '.join(self.values)}"
-
-    @property
-    def condition(self) -> Record:
-        """The filter for it."""
-        if self.facet is PROJECT:
-            return {self.facet.paths[0]: self.values[0]}
-        return self.facet.condition(self.values)
-
-
-@dataclass(frozen=True)
-class Days(Choice):
-    """What the flags for dates ask for: the days of the first date up to those of the last one.
-
-    Records hold times as strings that begin with the day, in the zone of the session.
+    None is one of the live database.
     """
-
-    first: str | None = None
-    last: str | None = None
-
-    @property
-    def condition(self) -> Record:
-        """The filter for it."""
-        bounds: Record = {"$regex": DAY}
-        if self.first:
-            bounds["$gte"] = first_day(self.first)
-        if self.last:
-            bounds["$lt"] = day_after(self.last)
-        return {"$or": [{path: bounds} for path in self.facet.paths]}
-
-    @property
-    def shown(self) -> str:
-        """What is asked for, in words."""
-        since = f" from {self.first}" if self.first else ""
-        return f"the {self.facet.title}{since}{f' to {self.last}' if self.last else ''}"
+    names = dict(NAMES)
+    for name in names.values():
+        columns = [name.name] if name.name in plain else []
+        if name is SESSION_DAY and SESSION_START.name in plain:
+            columns.append(SESSION_START.name)
+        if columns and name is not CREATED:
+            names[name.name] = name.with_columns(columns)
+    return names
 
 
-def facet_of(path: str) -> Facet | None:
-    """Return what is chosen by at a path, None if that is nothing of the kind."""
-    for facet in FACETS:
-        if path in facet.paths:
-            return facet
+def name_at(path: str) -> Name | None:
+    """Return the name that stands for what lies at a path, None if that is nothing of the kind."""
+    for name in NAMES.values():
+        if path in name.paths and name.is_for_filters:
+            return name
     return None
-
-
-def beside(paths: Sequence[str]) -> set[str]:
-    """Return these paths, and those at which other records hold the same."""
-    wanted = set(paths)
-    for path in paths:
-        facet = facet_of(path)
-        if facet:
-            wanted |= set(facet.paths)
-    return wanted

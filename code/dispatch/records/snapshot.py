@@ -39,12 +39,24 @@ class Snapshot:
             page.append(project(record, paths))
         yield page
 
+    def first(self, query: Record, fields: Sequence[str], number: int) -> list[Record]:
+        """Return the fields of the first records that match."""
+        [page] = self.find(query, fields)
+        return page[:number]
+
     def common_values(self, path: str) -> Iterator[tuple[Any, int]]:
         """Yield the values at a path and how often each is there, the most frequent ones first."""
         counts: Counter[Any] = Counter()
         for record in self.records:
             counts.update(plain_values(record, path))
         yield from counts.most_common(VALUES_IN_HINTS)
+
+    def fields(self) -> set[str]:
+        """Return the plain fields that any record has."""
+        found: set[str] = set()
+        for record in self.records:
+            found |= record.keys()
+        return found
 
     def sample(self) -> list[Record]:
         """Return some records, whole."""

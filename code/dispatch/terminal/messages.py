@@ -85,12 +85,14 @@ def one_line(string: str) -> str:
     return string.translate(escapes)
 
 
-def log_first(severity: int, prefix: str, names: Sequence[str]) -> None:
-    """Log the first names, each on a line, and how many more there are."""
-    for name in names[:NAMES_IN_LOG]:
+def log_first(severity: int, prefix: str, names: Sequence[str], number: int | None = None) -> None:
+    """Log the first names, each on a line, and how many more there are, of this number in all."""
+    shown = names[:NAMES_IN_LOG]
+    for name in shown:
         log.log(severity, "%s: %s", prefix, name)
-    if len(names) > NAMES_IN_LOG:
-        log.log(severity, "%s: and %s more", prefix, f"{len(names) - NAMES_IN_LOG:,}")
+    more = (number or len(names)) - len(shown)
+    if more:
+        log.log(severity, "%s: and %s more", prefix, f"{more:,}")
 
 
 def clear_line() -> str:
