@@ -20,6 +20,10 @@ from __future__ import annotations
 
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036 - all else is written in its words
+    what = f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]}"
+    print(f"error: {what}: bash environment/run.sh finds one, or PYTHON names it", file=sys.stderr)
+    sys.exit(2)
 try:
     from dispatch.terminal import signals
 except ImportError:
@@ -36,17 +40,17 @@ import shutil
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dispatch.assets.asset_csv import find_listed, list_of_assets, pick_listed
+from dispatch.assets.asset_list import find_listed, list_of_assets, pick_listed
 from dispatch.assets.assets import (
     ASSET_FIELDS,
     Asset,
@@ -93,6 +97,7 @@ from dispatch.settings import (
     ROOT,
     Settings,
 )
+from dispatch.stores.closed import FileNames
 from dispatch.stores.kinds import make_stores, network_schemes
 from dispatch.tasks.analysis_code import (
     MERGED,
@@ -217,19 +222,18 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     if given_list:
         for name in given:
             log.warning("--%s is not used: %s says which assets", name, given_list)
-    elif not given:
+    elif not (given or chosen["records"]):
         choices = f"--{', --'.join((*QUERY_FLAGS, *LIST_FLAGS))}"
         raise BadInput(f"no assets chosen: give one of {choices}{hint_on_example(ROOT)}")
-    snapshot, code = chosen["docdb_snapshot"], chosen["analysis_code"]
-    if snapshot:
-        chosen["docdb_snapshot"] = named_file("--docdb_snapshot", snapshot, folder)
+    records, code = chosen["records"], chosen["analysis_code"]
+    if records:
+        chosen["records"] = named_file("--records", records, folder)
     if code not in ("auto", "none"):
         what = "--analysis_code must be auto, none or a file"
         chosen["analysis_code"] = named_file(what, code, folder)
     settings = Settings(**chosen, argv=tuple(words))
     if given_list:
-        names, ids = settings.asset_name, settings.asset_id
-        settings = replace(settings, asset_list=list_of_assets(names, ids, folder))
+        settings = replace(settings, asset_list=list_of_assets(settings.asset, folder))
     else:
         own = read_query(settings.query, folder) if settings.query else {}
         whole = combine([own, *settings.choices])
@@ -258,11 +262,15 @@ def check_settings(settings: Settings) -> None:
         raise BadInput("--filter_latest and --filter_by go together: give both, or neither")
     if settings.balance_by == "size" and not settings.file_extension:
         raise BadInput("--balance_by size needs --file_extension, which says whose bytes count")
-    if (settings.include or settings.exclude) and not settings.file_extension:
-        raise BadInput("--include and --exclude need --file_extension, whose files they sort")
     first, last = settings.session_from, settings.session_to
     if first and last and first_day(first) >= day_after(last):
         raise BadInput(f"--session_from {first} is after --session_to {last}: exchange them")
+    for name in ("include", "exclude", "sidecar", "min_size"):
+        if getattr(settings, name) and not settings.file_extension:
+            raise BadInput(f"--{name} needs --file_extension, which says what files to find")
+    both = set(settings.sidecar) & set(settings.file_extension)
+    if both:
+        raise BadInput(f"--sidecar: {min(both)} is the --file_extension, and not what lies beside")
     keys = {name.replace(".", "__") for name in settings.group_by}
     if len(keys) < len(settings.group_by):
         raise BadInput("--group_by: two fields are one in group_metadata, where . is written as __")
@@ -280,8 +288,8 @@ def check_settings(settings: Settings) -> None:
 
 def open_database(settings: Settings) -> Named:
     """Return what answers the filter."""
-    if settings.docdb_snapshot:
-        snapshot = open_snapshot(settings.docdb_snapshot)
+    if settings.records:
+        snapshot = open_snapshot(settings.records)
         return Named(snapshot, snapshot.fields())
     return Named(open_docdb(settings.docdb_version, settings.timeout))
 
@@ -404,12 +412,12 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
         return None
     return Listing(
         make_stores(**options_of_stores(settings)),
-        settings.file_extension,
+        FileNames(settings.file_extension, settings.sidecar),
         progress,
-        selection=Selection(settings.include, settings.exclude),
+        selection=Selection(settings.include, settings.exclude, settings.min_size),
         weigh=settings.dry_run or settings.balance_by == "size",
         concurrency=Concurrency(settings.max_connections),
-        ready=[] if settings.docdb_snapshot else network_schemes(),  # while DocDB answers
+        ready=[] if settings.records else network_schemes(),  # while DocDB answers
     )
 
 
@@ -417,12 +425,17 @@ def open_listing(settings: Settings, progress: Progress) -> Listing | None:
 
 
 def make_tasks(
-    groups: list[list[Asset]], files: Files | None, settings: Settings, sets: list[Record]
+    groups: list[list[Asset]],
+    files: Files | None,
+    settings: Settings,
+    sets: list[Record],
+    together: Mapping[str, list[list[str]]] | None = None,
 ) -> Iterator[Task]:
     """Yield the tasks: one for each group, or where no assets are grouped one for each file.
 
-    `files` is None where none were looked for; an asset without any is left out. Every task comes
-    once per set of parameters, if there are any.
+    `files` is None where none were looked for; an asset without any is left out. Of files that have
+    others beside them, those `together` share a task. Every task comes once per set of parameters,
+    if there are any.
     """
     split_files = settings.split_files
     if settings.group_by or GROUP_FIELDS or any(len(group) > 1 for group in groups):
@@ -439,7 +452,9 @@ def make_tasks(
             for asset in assets:  # two assets of a group can be at one location
                 sizes |= files[asset.location]
             parts = [list(sizes)]
-            if split_files:
+            if split_files and together:
+                parts = list(chain.from_iterable(together[asset.location] for asset in assets))
+            elif split_files:
                 parts = [[url] for url in sizes]
         if assets:
             for part, parameters in product(parts, sets or (None,)):
@@ -487,18 +502,19 @@ def make_plan(settings: Settings) -> Plan:
             listing.add(entries)
             begin(task_model)  # while S3 answers
             files = listing.files()
-            listing.selection.report(listing.extension)
+            listing.selection.report(settings.file_extension)
     finally:
         progress.close()
         if listing:
             listing.close()
-    entries += skip_assets(assets_in(entries), groups, files, settings)
+    together, skips = (listing.together, listing.skips) if listing else ({}, {})
+    entries += skip_assets(assets_in(entries), groups, files, settings, skips)
     report_skipped(skips_in(entries), settings.strict)
     process = result_of(question) if question else None
     if not process and fixed:  # the tasks are where a worker finds its parameters
         log.info("the tasks do not say their code (%s): %s", settings.no_code, MERGED)
         sets = [{**fixed, **one} for one in sets or [{}]]
-    tasks = render_tasks(make_tasks(groups, files, settings, sets), process, fixed)
+    tasks = render_tasks(make_tasks(groups, files, settings, sets, together), process, fixed)
     name_twins(tasks, settings.strict)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise_records(chosen.matched, entries)}")
@@ -516,15 +532,23 @@ def make_plan(settings: Settings) -> Plan:
 
 
 def skip_assets(
-    assets: list[Asset], groups: list[list[Asset]], files: Files | None, settings: Settings
+    assets: list[Asset],
+    groups: list[list[Asset]],
+    files: Files | None,
+    settings: Settings,
+    skips: Mapping[str, list[Skip]],
 ) -> list[Skip]:
-    """Return a skip for each asset that no task will stand for; hint on files, if there is none."""
+    """Return the skips of files, and one for each other asset that no task will stand for.
+
+    Those of files come by their locations. Where no file is found, a hint tells what names end in.
+    """
     if assets and files is not None and not any(files.values()):
         name_endings(partial(make_stores, **options_of_stores(settings)), assets)
-    no_files = f"no {settings.file_extension} file"
-    if settings.include or settings.exclude:
+    no_files = f"no {' or '.join(settings.file_extension)} file"
+    if settings.include or settings.exclude or settings.min_size:
         no_files += " that --include and --exclude leave"
-    return skip_without_task(assets, groups, files, no_files)
+    without_task = skip_without_task(assets, groups, files, no_files, skips)
+    return [*chain.from_iterable(skips.values()), *without_task]
 
 
 def ask_for_code(
@@ -541,13 +565,13 @@ def ask_for_code(
 
 def show_plan(plan: Plan, settings: Settings) -> None:
     """Write the plan of a dry run into the output folder, and print its first tasks."""
-    output = settings.output_directory
+    output, listed = settings.output_directory, settings.asset_list
     request = Request(
         query=plan.query,
         argv=settings.argv,
         choosing_flags=CHOOSING_FLAGS,
         limiting_flags=LIMITING_FLAGS,
-        lists_names=bool(settings.asset_list and settings.asset_list.by_name),
+        listed_as=listed.names_of(assets_in(plan.entries)) if listed else None,
         keeps_latest=bool(settings.filter_latest),
         input_folder=settings.input_directory,
         output=output,

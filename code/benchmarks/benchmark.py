@@ -37,7 +37,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 
 from servers import BUCKET, EXTENSIONS, SHAPES, World, asset_name  # noqa: E402
 
-from dispatch.files.listing import file_of  # noqa: E402
+from dispatch.stores.closed import FileNames  # noqa: E402
 
 LATENCY = 0.05
 THREADS = 64  # of the other methods
@@ -77,12 +77,13 @@ def with_boto3_in_threads(locations: list[str], extension: str) -> int:
     from botocore.config import Config
 
     client = boto3.client("s3", config=Config(max_pool_connections=THREADS))
+    names = FileNames([extension])
 
     def find(location: str) -> int:
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
         keys = (item["Key"] for page in pages for item in page.get("Contents", ()))
-        files = (file_of(key[len(prefix) + 1 :], extension)[0] for key in keys)
+        files = (names.file_of(key[len(prefix) + 1 :])[0] for key in keys)
         return len({file for file in files if file})
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -242,17 +243,18 @@ def run_program(
 
 def files_of(shape: str) -> int:
     """Return how many files an asset of this shape has."""
-    return len({file_of(key, EXTENSIONS[shape])[0] for key in SHAPES[shape]()} - {None})
+    names = FileNames([EXTENSIONS[shape]])
+    return len({names.file_of(key)[0] for key in SHAPES[shape]()} - {None})
 
 
 def least_requests(shape: str) -> int:
     """Return the pages that an asset of this shape takes at least, closed folders jumped over."""
-    keys, extension = sorted(SHAPES[shape]()), EXTENSIONS[shape]
+    keys, names = sorted(SHAPES[shape]()), FileNames([EXTENSIONS[shape]])
     pages = start = 0
     while start < len(keys):
         pages += 1
         start += 1_000  # keys, what S3 answers with at most
-        _, closed = file_of(keys[start - 1], extension) if start < len(keys) else ("", "")
+        _, closed = names.file_of(keys[start - 1]) if start < len(keys) else ("", "")
         while closed and start < len(keys) and keys[start].startswith(f"{closed}/"):
             start += 1
     return pages

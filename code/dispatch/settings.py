@@ -8,26 +8,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from dispatch.assets.asset_csv import AssetList
+from dispatch.assets.asset_list import AssetList
 from dispatch.assets.sessions import HAS, LACKS
 from dispatch.given.flags import (
     flag,
     names_of,
     to_date,
     to_field,
-    to_fields,
     to_folders,
     to_input_folder,
     to_level,
     to_measure,
-    to_names,
     to_number,
     to_path,
     to_positive,
-    to_string,
-    to_suffix,
     to_switch,
     to_version,
+)
+from dispatch.given.lists import (
+    to_assets,
+    to_bytes,
+    to_fields,
+    to_names,
+    to_patterns,
+    to_string,
+    to_suffixes,
 )
 from dispatch.given.values import Record
 from dispatch.records.schema import DATA_LEVEL, MODALITY, PROJECT_NAME, SESSION_DAY, SUBJECT_ID
@@ -45,7 +50,8 @@ class Settings:
         Python dict, or the path of a JSON file (in the working folder, else in the input folder or
         one folder down).""", heading="Choose the assets", also="--docdb_query", kind="query")
     project_name: str | None = flag(to_string, "NAME", """Only assets of this project. This flag and
-        the next five are combined by AND, with each other and with the query.""", kind="query")
+        the next five are combined by AND, with each other and with the query.""", kind="query",
+        either="data_description.project_name")
     subject_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only assets of these subjects,
         separated by commas or blanks.""", (), kind="query")
     modality: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only assets with any of these
@@ -57,21 +63,23 @@ class Settings:
     session_to: str | None = flag(to_date, "DATE", "Only sessions up to the end of this day, month "
         "or year.", kind="query")
     use_data_asset_csv: bool = flag(to_switch, "0|1", """1: the assets are those that
-        data_asset_input.csv in the input folder lists, by Code Ocean ids in a column asset_id, else
-        by names in a column asset_name; --query and the flags above are not used then.""", False,
-        kind="list")
-    asset_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only the assets with these Code Ocean
-        ids, in this order, as from the CSV, without one.""", (), kind="list")
-    asset_name: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only the assets with these names,
-        in this order.""", (), kind="list")
+        data_asset_input.csv (or .xlsx) in the input folder lists, each row by the Code Ocean id in
+        a column asset_id, else by the name in a column asset_name; --query and the flags above are
+        not used then.""", False, kind="list")
+    asset: tuple[str, ...] = flag(to_assets, "ASSET,ASSET", """Only these assets, in this order:
+        Code Ocean ids, names or S3 locations, or a file of them (.txt, or .csv, .tsv or .xlsx with
+        a column asset_id or asset_name); --query and the flags above are not used then.""", (),
+        kind="list", also="--asset_id --asset_name")
     session_lacks: str | None = flag(str, "FILTER", """Leave out assets of whose session another
         asset matches this filter, such as one that has been made already.""")
     session_has: str | None = flag(str, "FILTER", """Only assets of whose session another asset
         matches this filter.""")
     docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
         $DOCDB_VERSION, else v1.""", expert=True)
-    docdb_snapshot: Path | None = flag(str, "FILE", """A file of records (JSON array or JSON lines)
-        to query instead of the live database; looked for like a query file.""")
+    records: Path | None = flag(str, "FILE", """A file of records to ask instead of the live
+        database: JSON, JSON lines, a table (.csv, .tsv, .xlsx; a row is a record, a column with
+        dots is nested, one called location is enough), or one location a line. Looked for like a
+        query file; without anything that chooses, all of it.""", also="--docdb_snapshot")
     filter_latest: str | None = flag(to_field, "FIELD", """Of the assets that agree in all fields of
         --filter_by, only the one with the greatest value here, such as created.""")
     filter_by: tuple[str, ...] = flag(to_fields, "FIELD,FIELD", """The fields for --filter_latest,
@@ -83,13 +91,21 @@ class Settings:
         such as modality.""", (), expert=True)
     drop_null_groups: bool = flag(to_switch, "0|1", """1: skip assets that lack a field to group or
         filter by. 0: keep them as a group of their own.""", True, expert=True)
-    file_extension: str | None = flag(to_suffix, "SUFFIX", """How the names of the files to find
-        end, such as nwb (for .nwb), .nwb.zarr or _probe.json; a folder with such a name is one
-        file. Blank: none, a task names the asset alone.""", heading="Find the files")
-    include: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """Only files whose path below the
-        asset matches any of these, in which * stands for any letters, slashes too.""", ())
-    exclude: tuple[str, ...] = flag(to_names, "PATTERN,PATTERN", """No files whose path below the
+    file_extension: tuple[str, ...] = flag(to_suffixes, "SUFFIX,SUFFIX", """How the names of the
+        files to find end, such as nwb (for .nwb), .nwb.zarr or _probe.json, any one of several; a
+        folder with such a name is one file. Blank: none, a task names the asset alone.""", (),
+        heading="Find the files")
+    sidecar: tuple[str, ...] = flag(to_suffixes, "SUFFIX,SUFFIX", """How the names of the files end
+        that belong to each file found: beside it, called the same but for this ending, such as
+        .ap.meta for --file_extension .ap.bin. They are in its task; a file without them is
+        skipped.""", ())
+    include: tuple[str, ...] = flag(to_patterns, "PATTERN,PATTERN", """Only files whose path below
+        the asset matches any of these, in which * stands for any letters, slashes too; commas
+        outside of brackets separate, blanks do not.""", ())
+    exclude: tuple[str, ...] = flag(to_patterns, "PATTERN,PATTERN", """No files whose path below the
         asset matches any of these.""", ())
+    min_size: int = flag(to_bytes, "SIZE", """Only files of this size or larger, such as 10MB,
+        1.5GiB or a number of bytes; of a folder that is a file, all that lies in it counts.""", 0)
     split_files: bool = flag(to_switch, "0|1", """1: one task per file. 0: one task per asset, with
         all of its files. Without a file extension, or for grouped assets, it has no effect.""",
         True)
@@ -124,8 +140,8 @@ class Settings:
     dry_run: bool = flag(to_switch, "0|1", """1: dispatch nothing, but show what would be: the first
         tasks on the terminal, all of them in dispatch_plan.csv and dispatch_plan.html in the output
         folder.""", False, heading="Folders and safety")
-    input_directory: Path = flag(to_input_folder, "FOLDER", """Where the CSV, query, parameter and
-        snapshot files are looked for.""", ROOT / "data", expert=True)
+    input_directory: Path = flag(to_input_folder, "FOLDER", """Where the files of queries, records,
+        lists and parameters are looked for.""", ROOT / "data", expert=True)
     output_directory: Path = flag(to_path, "FOLDER", "Where the worker folders are written.",
         ROOT / "results", expert=True)
     overwrite: bool = flag(to_switch, "0|1", "1: replace the worker folders of an earlier run.",
@@ -185,7 +201,10 @@ class Settings:
 QUERY_FLAGS = names_of(fields(Settings), "query")
 LIST_FLAGS = names_of(fields(Settings), "list")
 LIMITING_FLAGS = names_of(fields(Settings), "limit", aliases=True)
-CHOOSING_FLAGS = (*names_of(fields(Settings), "query", aliases=True), *LIST_FLAGS)
+CHOOSING_FLAGS = (
+    *names_of(fields(Settings), "query", aliases=True),
+    *names_of(fields(Settings), "list", aliases=True),
+)
 
 
 EPILOG = """\

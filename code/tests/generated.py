@@ -32,10 +32,10 @@ from dispatch.given.flags import (  # noqa: E402
     to_measure,
     to_number,
     to_positive,
-    to_suffix,
     to_switch,
     to_version,
 )
+from dispatch.given.lists import to_bytes  # noqa: E402
 from dispatch.settings import Settings  # noqa: E402
 
 NOT_IN_PANEL = ("--overwrite",)  # Code Ocean's results folder is empty at every start
@@ -57,7 +57,7 @@ LIMITS: dict[Any, dict[str, Any]] = {
     to_measure: {"value_type": "string", "pattern": "^(count|size)?$"},
     to_date: {"value_type": "string", "pattern": "^([0-9]{4}(-[0-9]{2}){0,2})?$"},
     to_field: {"value_type": "string", "pattern": "^[^,]*$"},
-    to_suffix: {"value_type": "string", "pattern": "^[^/*?\\[\\]]*$"},
+    to_bytes: {"value_type": "string", "pattern": "^[0-9.]* ?[A-Za-z]*$"},
 }
 
 

@@ -8,31 +8,41 @@ from operator import eq, ge, gt, le, lt
 from typing import Any
 
 
-def expected_files(keys: Iterable[str], prefix: str, extension: str) -> set[str]:
-    """Return the keys, without the prefix, of all files with the extension below a prefix.
+def expected_files(
+    keys: Iterable[str] | Mapping[str, int], prefix: str, extension: str | tuple[str, ...]
+) -> set[str]:
+    """Return the keys, without the prefix, of all files with an extension below a prefix.
 
     All objects and folders there are, less those that are not named so, less those inside a folder
-    that is named so or like a Zarr store.
+    that is closed: named so, or like a Zarr store, an N5 container or an NWB file. Less folders
+    that hold nothing but empty markers of folders. Keys without their bytes are of empty objects.
     """
+    sizes = keys if isinstance(keys, Mapping) else dict.fromkeys(keys, 0)
     nodes = set()  # (components, is it a folder)
-    for key in keys:
+    filled = set()  # folders with something in them
+    for key, size in sizes.items():
         if key.startswith(prefix + "/"):
             parts = tuple(key[len(prefix) + 1 :].split("/"))
             nodes |= {(parts[:n], n < len(parts)) for n in range(1, len(parts) + 1)}
+            if size or parts[-1]:
+                filled |= {parts[:n] for n in range(1, len(parts))}
     closed = {
         parts
         for parts, is_folder in nodes
-        if is_folder and (parts[-1].endswith(extension) or parts[-1].endswith(".zarr"))
+        if is_folder and any(map(parts[-1].endswith, (extension, ".zarr", ".n5", ".nwb")))
     }
     return {
         "/".join(parts)
-        for parts, _ in nodes
+        for parts, is_folder in nodes
         if parts[-1].endswith(extension)
+        and (parts in filled or not is_folder)
         and not any(parts[:n] in closed for n in range(1, len(parts)))
     }
 
 
-def expected_bytes(sizes: Mapping[str, int], prefix: str, extension: str) -> dict[str, int]:
+def expected_bytes(
+    sizes: Mapping[str, int], prefix: str, extension: str | tuple[str, ...]
+) -> dict[str, int]:
     """Return the bytes of all files below a prefix: of the object, and of all in the folder."""
     return {
         file: sum(
@@ -42,6 +52,33 @@ def expected_bytes(sizes: Mapping[str, int], prefix: str, extension: str) -> dic
         )
         for file in expected_files(sizes, prefix, extension)
     }
+
+
+def expected_sets(
+    sizes: Mapping[str, int],
+    prefix: str,
+    extensions: tuple[str, ...],
+    sidecars: tuple[str, ...],
+    takes: Callable[[str, int], bool],
+) -> tuple[list[list[str]], set[str]]:
+    """Return each file with its sidecars, by their paths, and the files that lack any.
+
+    `takes` tells whether a file counts, by its path and bytes. Of two endings that a name has, the
+    longer one counts.
+    """
+    endings = (*extensions, *sidecars)
+    found = expected_bytes(sizes, prefix, endings)
+    sets, lacking = [], set()
+    for path in sorted(found):
+        ending = max(filter(path.endswith, endings), key=len)
+        if ending in sidecars or not takes(path, found[path]):
+            continue
+        whole = [path, *(path[: len(path) - len(ending)] + sidecar for sidecar in sidecars)]
+        if set(whole) <= found.keys():
+            sets.append(whole)
+        else:
+            lacking.add(path)
+    return sets, lacking
 
 
 # What a filter matches, from MongoDB's manual: "Query an Array", "Query for Null or Missing

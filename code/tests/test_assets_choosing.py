@@ -33,11 +33,17 @@ def test_assets_are_listed_by_their_names(column: str, run: Run, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("abc")
-def test_ids_count_where_there_are_names_too(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "data" / "data_asset_input.csv").write_text("asset_name,asset_id\na,co-b\n")
+def test_a_row_counts_by_its_id_else_by_its_name(run: Run, tmp_path: Path) -> None:
+    table = "asset_name,asset_id,note\na,co-b,\nc,,\n,,x\n,co-a,\n"
+    (tmp_path / "data" / "data_asset_input.csv").write_text(table)
     result = run("--use_data_asset_csv=1")
-    assert names(result) == ["b"]
-    assert "asset_id counts, asset_name is not used" in result.log
+    assert names(result) == ["b", "c", "a"]
+    assert "a row counts by its id, else by its name" in result.log
+    assert "1 skipped (no id or name in a row: 1)" in result.error
+    assert "data_asset_input.csv, line 4" in result.log
+    strict = run("--use_data_asset_csv=1", "--strict=1", "--overwrite=1")
+    assert strict.status == 1
+    assert "line 4" in strict.error
 
 
 def test_a_name_that_two_records_have_stands_for_both(run: Run, docdb: DocDB) -> None:

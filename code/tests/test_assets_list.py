@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import standins
 from conftest import Run, fuzz
-from dispatch.assets.asset_csv import AssetList, find_listed, read_asset_list
+from dispatch.assets.asset_list import AssetList, find_listed, read_asset_list
 from dispatch.records import docdb as live_docdb
 from dispatch.terminal.messages import BadInput
 from standins import DocDB, record
@@ -139,7 +139,7 @@ def test_a_csv_one_folder_down_is_found_and_two_are_refused(
     ("content", "words"),
     [
         (b"", "data_asset_input.csv"),
-        (b"id\nco-a\n", "asset_id"),
+        (b"subject\nco-a\n", "asset_id"),
         (b"asset_id, asset_id\nco-a,co-b\n", "one column asset_id"),
         (b"asset_id\n\n \n", "no id"),
         (b"asset_id,asset_id\nco-a,co-b\n", "one column asset_id"),
@@ -233,5 +233,5 @@ def test_a_record_with_ids_in_two_questions_comes_once(docdb: DocDB) -> None:
     database = live_docdb.DocDB(aggregate)
     database.ids_at_once = 1
     ids = ["first", "co-one", "second"]
-    pages = list(find_listed(database, AssetList(ids), ["_id"]))
+    pages = list(find_listed(database, AssetList(dict.fromkeys(ids, "id")), ["_id"]))
     assert pages == [[{"_id": "id-two"}], [{"_id": "id-one"}], []]

@@ -22,6 +22,7 @@ from dispatch.given.flags import (
     to_switch,
     to_version,
 )
+from dispatch.given.lists import to_bytes
 from dispatch.settings import Settings
 from dispatch.terminal.messages import BadInput
 from flags_helpers import world  # noqa: F401  (a fixture)
@@ -52,7 +53,7 @@ def test_quotes_around_any_value_are_taken_off(name: str) -> None:
     values: dict[Any, str] = {
         to_switch: "1", to_positive: "3", to_number: "3",
         to_version: "v2", to_level: "raw", to_measure: "count",
-        to_input_folder: "/", to_date: "2025-03",
+        to_input_folder: "/", to_date: "2025-03", to_bytes: "3",
     }  # fmt: skip
     value = values.get(FLAGS[name].convert, "word")
     plain = run_capsule.parse_flags([f"{name}={value}"])

@@ -58,15 +58,17 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
     run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     folder = tmp_path / "snap shot"
-    for name in ("relative", "absolute"):
-        (folder / "assets" / name).mkdir(parents=True)
-        (folder / "assets" / name / "a.nwb").touch()
+    home = tmp_path / "home" / "mouse1_day1"
+    for place in (folder / "assets" / "relative", folder / "assets" / "absolute", home):
+        place.mkdir(parents=True)
+        (place / "a.nwb").touch()
     absolute = (folder / "assets" / "absolute").as_uri()
     records = [
         record("relative", location="assets/relative/"),
         record("url", location=absolute),
         record("localhost", location=absolute.replace("file:///", "file://localhost/")),
         record("plain", location=str(folder / "assets" / "absolute")),
+        record("at home", location="~/mouse1_day1"),
         record("web", location="https://example.org/x"),
         record("number", location=7),
         record("missing", location=None),
@@ -81,18 +83,25 @@ def test_a_snapshot_may_have_local_locations_and_the_network_may_not(
     assert result.status == 0, result.log
     assert [(t["s3_location"], t["file_location"]) for t in result.tasks()] == [
         ([url], [f"{url}/a.nwb"])
-        for url in (absolute, (folder / "assets" / "relative").as_uri(), absolute)
+        for url in (
+            home.as_uri(),
+            absolute,
+            absolute,
+            (folder / "assets" / "relative").as_uri(),
+            absolute,
+        )
     ]
-    assert "8 skipped (location is not s3://bucket/prefix: 8)" in result.error
+    assert "7 skipped (location is not s3://bucket/prefix: 7)" in result.error
     docdb.put(*records)
     live = run("--query={}", "--file_extension=nwb", "--overwrite=1")
     assert live.status == 1
-    assert "11 records matched, 11 skipped" in live.error
+    assert "12 records matched, 12 skipped" in live.error
     for name in (
         "relative",
         "url",
         "localhost",
         "plain",
+        "at home",
         "web",
         "number",
         "missing",

@@ -39,6 +39,10 @@ class Memory:
                 sizes[path.removeprefix(top)] = size
         return Page(sizes, [], "")
 
+    async def size_of(self, location: str) -> int | None:
+        """Return the size of the file at a location."""
+        return MEMORY.get(location.removeprefix("memory://"))
+
     def url_of(self, location: str, path: str) -> str:
         """Return the URL of a file."""
         return f"{location}#{path}"

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from dispatch.assets.assets import Asset
 from dispatch.files.listing import Listing
+from dispatch.stores.closed import FileNames
 from dispatch.stores.local_files import LocalFiles
 from dispatch.terminal.progress import Progress
 from reference import expected_files
@@ -32,7 +33,7 @@ def test_local_folders_are_listed_like_buckets(tmp_path: Any) -> None:
     keys.add("link/linked.nwb")  # each folder by one path
     for extension in (".nwb", ".zarr"):
         expected = expected_files({f"top/{key}" for key in keys}, "top", extension)
-        listing = Listing({"file": LocalFiles()}, extension, Progress())
+        listing = Listing({"file": LocalFiles()}, FileNames([extension]), Progress())
         try:
             for name in ("top", "gone"):
                 listing.add([Asset((tmp_path / name).as_uri(), "", name, "", {})])

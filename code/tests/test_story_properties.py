@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import run_capsule
 from conftest import FUZZ_SECONDS, ROOT, fuzz
-from dispatch.assets.asset_csv import read_asset_list
+from dispatch.assets.asset_list import read_asset_list
 from dispatch.assets.assets import Asset, Skip
 from dispatch.assets.grouping import keep_latest, set_groups
 from dispatch.given import inputs

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from dispatch.assets.assets import Asset
+from dispatch.stores.closed import data_set_of
 from dispatch.stores.locations import Store, scheme_of
 
 ASSETS_ASKED = 3
@@ -40,19 +41,13 @@ async def count_endings(stores: Mapping[str, Store], assets: list[Asset]) -> str
                 )
             names: set[str] = set()
             for page in pages:
-                names |= set(map(whole_name, [*page.sizes, *page.folders]))
+                names |= set(map(data_set_of, [*page.sizes, *page.folders]))
             counts.update(filter(None, map(ending_of, sorted(names))))
     finally:
         for store in stores.values():
             await store.close()
     shown = [f"{ending} ({number:,})" for ending, number in counts.most_common(ENDINGS_SHOWN)]
     return ", ".join(shown)
-
-
-def whole_name(path: str) -> str:
-    """Return the path of a file, or of the Zarr store or other file of folders that it lies in."""
-    inside = re.match(r"(?:.*?/)??[^/]*\.(?:zarr|nwb|n5)(?=/)", path)
-    return inside[0] if inside else path
 
 
 def ending_of(path: str) -> str:

@@ -1,19 +1,22 @@
-"""The files of assets: which names count, and how assets are listed side by side."""
+"""The files of assets: how assets are listed side by side, each page by page."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Thread
 
-from dispatch.assets.assets import Asset, Entry
+from dispatch.assets.assets import Asset, Entry, Skip
 from dispatch.files.concurrency import Concurrency
+from dispatch.files.found import AssetFiles, WholeAsset
 from dispatch.files.selection import Selection
+from dispatch.stores.closed import FileNames
 from dispatch.stores.locations import Chain, Page, Store, scheme_of
 from dispatch.terminal.messages import FailedRun
 from dispatch.terminal.progress import SECONDS_PER_FRAME, Progress
@@ -24,32 +27,6 @@ THREADS = 32  # for calls of stores that wait
 LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
 
 Files = dict[str, dict[str, int | None]]  # bytes by URL, by location; None where not known
-
-
-def file_of(path: str, extension: str) -> tuple[str | None, str | None]:
-    """Return the file that a path below an asset belongs to, and the closed folder it lies in.
-
-    A folder is closed, and nothing in it looked at, when its name has the extension, which makes
-    it a file itself, or is a Zarr store's. Both are None where there is none.
-
-    >>> file_of("ecephys/probeA.nwb/units/id/0", ".nwb")
-    ('ecephys/probeA.nwb', 'ecephys/probeA.nwb')
-    >>> file_of("ecephys/lfp.zarr/notes.nwb", ".nwb")
-    (None, 'ecephys/lfp.zarr')
-    >>> file_of("behavior/session.nwb", ".nwb")
-    ('behavior/session.nwb', None)
-    """
-    if extension not in path and ".zarr/" not in path:  # as most are
-        return None, None
-    end = path.find("/")
-    while end >= 0:
-        folder = path[:end]
-        if folder.endswith(extension):
-            return folder, folder
-        if folder.endswith(".zarr"):
-            return None, folder
-        end = path.find("/", end + 1)
-    return path if path.endswith(extension) else None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +49,7 @@ class Listing:
     def __init__(
         self,
         stores: Mapping[str, Store],  # by scheme
-        extension: str,
+        names: FileNames,
         progress: Progress,
         *,
         weigh: bool = False,  # folders that are files, by all that lies in them
@@ -80,12 +57,14 @@ class Listing:
         ready: Iterable[str] = (),  # schemes of stores to be opened before there are assets
         selection: Selection | None = None,  # of the files with the extension
     ) -> None:
-        self.stores, self.extension, self.weigh = stores, extension, weigh
+        self.stores, self.names, self.weigh = stores, names, weigh
         self.progress, self.ready = progress, ready
         self.concurrency = concurrency or Concurrency()
         self.selection = selection or Selection()
-        self.sizes: dict[str, dict[str, int | None]] = {}  # by path below the asset, by location
-        self.refused: defaultdict[str, set[str]] = defaultdict(set)  # paths that do not count
+        self.whole_asset = WholeAsset(names.extensions, names.sidecars)
+        self.found: dict[str, AssetFiles] = {}  # by location
+        self.together: dict[str, list[list[str]]] = {}  # URLs of files with sidecars, by location
+        self.skips: dict[str, list[Skip]] = {}  # of files, by location
         self.open_parts: Counter[str] = Counter()  # their number, by location
         self.failure: Exception | None = None
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
@@ -104,14 +83,20 @@ class Listing:
             raise self.failure
         parts = []
         for asset in entries:
-            if isinstance(asset, Asset) and asset.location not in self.sizes:
-                self.sizes[asset.location] = {}
+            if isinstance(asset, Asset) and asset.location not in self.found:
+                is_file = asset.location.endswith(self.names.extensions)
+                names = self.whole_asset if is_file else self.names
+                found = AssetFiles(asset, names, self.selection, self.weigh)
+                self.found[asset.location] = found
                 parts.append(Part(asset))
         self.progress.assets += len(parts)
         self.loop.call_soon_threadsafe(self.enqueue, parts)
 
     def files(self) -> Files:
-        """Wait for all assets; return their files, ordered; raise what listing one of them did."""
+        """Wait for all assets; return their files, ordered; raise what listing one of them did.
+
+        From then on, it is known which files are `together`, and which are `skips`.
+        """
         self.progress.complete = True
         all_listed = asyncio.run_coroutine_threadsafe(self.queue.join(), self.loop)
         while not self.failure and not all_listed.done():
@@ -121,12 +106,18 @@ class Listing:
             all_listed.cancel()
             raise self.failure
         files: Files = {}
-        for location, sizes in self.sizes.items():
-            store = self.stores[scheme_of(location)]
-            files[location] = {}
-            for path in sorted(sizes):
-                files[location][store.url_of(location, path)] = sizes[path]
+        for location, found in self.found.items():
+            whole = found.whole(partial(self.url_of, location))
+            files[location] = whole.sizes
+            if self.names.sidecars:
+                self.together[location] = whole.together
+            if whole.skips:
+                self.skips[location] = whole.skips
         return files
+
+    def url_of(self, location: str, path: str) -> str:
+        """Return the URL of a file below a location, or at it, for an asset that is a file."""
+        return self.stores[scheme_of(location)].url_of(location, path) if path else location
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -198,15 +189,19 @@ class Listing:
         than pages. A part that goes on for many pages is split, if there is a way to.
         """
         parts: list[Part] = []
+        found = self.found[part.asset.location]
+        if part.folder and found.folder_to_pass(part.folder) is not None:  # known by now
+            return parts
         after, token, pages = part.after, "", 0
         chain = Chain()
         while True:
             page = await self.fetch_page(part, after=after, token=token)
             chain.check(page)
-            for path, size in page.sizes.items():
-                self.count_file(part, path, size)
+            self.count(found, page)
             parts += self.parts_in(part, page.folders)
             if not page.token:
+                if found.is_file and not part.folder and not found.sizes and not parts:
+                    await self.count_object(found)
                 return parts
             pages += 1
             token = page.token
@@ -218,10 +213,29 @@ class Listing:
                 if split_parts is not None:
                     return [*parts, *split_parts]
             after = paths[-1]
-            passed = self.folder_to_pass(after)
+            passed = found.folder_to_pass(after)
+            if passed == "":  # the asset is the file
+                return parts
             if passed:
                 after = max(after, f"{passed}/{LAST_CHARACTER}")
                 token = ""
+
+    def count(self, found: AssetFiles, page: Page) -> None:
+        """Count what a page lists to the files of an asset."""
+        number = len(found.sizes)
+        for path, size in page.sizes.items():
+            found.count(path, size)
+        for path in page.broken:
+            found.count_broken(path)
+        self.selection.hidden += page.hidden
+        self.progress.files += len(found.sizes) - number
+
+    async def count_object(self, found: AssetFiles) -> None:
+        """Count what lies at the location of an asset itself, if that is one object."""
+        location = found.asset.location
+        size = await self.stores[scheme_of(location)].size_of(location)
+        if size is not None:
+            found.count_object(size)
 
     async def fetch_page(
         self, part: Part, *, after: str | None = None, token: str = "", level: bool = False
@@ -238,40 +252,13 @@ class Listing:
             self.begin_lister()
         return page
 
-    def count_file(self, part: Part, path: str, size: int) -> None:
-        """Count an object, or a folder, to the file that it lies in, if it lies in one."""
-        file, closed = file_of(path, self.extension)
-        if file is None:
-            return
-        location = part.asset.location
-        sizes = self.sizes[location]
-        if file not in sizes:
-            if file in self.refused.get(location, ()):
-                return
-            if not self.selection.takes(file, location):
-                self.refused[location].add(file)
-                return
-            self.progress.files += 1
-            sizes[file] = 0
-        known = sizes[file]
-        if closed and not self.weigh:  # not all of it is listed
-            sizes[file] = None
-        elif known is not None:
-            sizes[file] = known + size
-
-    def folder_to_pass(self, path: str) -> str | None:
-        """Return the folder around a path in which nothing more is of interest, if there is one."""
-        file, closed = file_of(path, self.extension)
-        if file and self.weigh:
-            return None
-        return closed
-
     def parts_in(self, part: Part, folders: Iterable[str]) -> list[Part]:
-        """Count the folders that are files themselves; return those to be listed, as parts."""
+        """Return the folders that are to be listed, as parts."""
         parts = []
+        found = self.found[part.asset.location]
         for folder in folders:
-            self.count_file(part, folder, 0)
-            if not self.folder_to_pass(folder):
+            found.count(folder, 0)
+            if found.folder_to_pass(folder) is None:
                 parts.append(replace(part, folder=folder, after=None))
         return parts
 
@@ -284,12 +271,13 @@ class Listing:
         request for each would cost more than pages.
         """
         parts: list[Part] = []
+        found = self.found[part.asset.location]
         folder, last = part.folder, paths[-1]
         while is_worth_splitting(folder, paths):
             objects, subfolders = await self.list_level(replace(part, folder=folder))
             for path, size in objects.items():
                 if path > last:
-                    self.count_file(part, path, size)
+                    found.count(path, size)
             ahead, folder = [], ""
             for subfolder in subfolders:
                 if subfolder > last:

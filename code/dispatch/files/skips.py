@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Collection
 
 from dispatch.assets.assets import Asset, Skip
 from dispatch.files.listing import Files
@@ -11,9 +12,16 @@ from dispatch.terminal.messages import FailedRun, log_first
 
 
 def skip_without_task(
-    assets: list[Asset], groups: list[list[Asset]], files: Files | None, no_files: str
+    assets: list[Asset],
+    groups: list[list[Asset]],
+    files: Files | None,
+    no_files: str,
+    named: Collection[str] = (),
 ) -> list[Skip]:
-    """Return a skip for each asset that no task will stand for, such as one with no files."""
+    """Return a skip for each asset that no task will stand for, such as one with no files.
+
+    Not for those at the locations `named`, all of whose files are skips themselves.
+    """
     grouped = set()
     for group in groups:
         grouped |= {asset.record_id for asset in group}
@@ -21,7 +29,7 @@ def skip_without_task(
     for asset in assets:
         if asset.record_id not in grouped:
             skips[asset.record_id] = Skip("left out by group_assets", asset.label)
-        elif files is not None and not files[asset.location]:
+        elif files is not None and not files[asset.location] and asset.location not in named:
             where = f"{asset.name} ({asset.location})"
             skips[asset.record_id] = Skip(no_files, where)
     return list(skips.values())

@@ -10,7 +10,6 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 from dispatch.given.values import Record, as_list, check_values, compact, unique_keys
@@ -25,6 +24,9 @@ def looks_like_filter(string: str) -> bool:
 def parse_filter(string: str, source: str) -> Record:
     """Return a filter from a JSON object or a Python dict literal; raise BadInput."""
     string = without_quotes(string)
+    instead = advice_on_pipeline(string)
+    if instead:
+        raise BadInput(f"{source}: {instead}: {excerpt(string)}")
     try:
         query = read_value(string)
     except ValueError as fault:
@@ -69,26 +71,55 @@ def read_value(string: str) -> Any:
 
 
 def read_literal(string: str) -> Any:
-    """Return what a Python literal says; raise BadInput for keys that JSON could not keep.
-
-    Two strings side by side, which Python would join, lack a comma.
-    """
+    """Return what a Python literal says; raise BadInput for keys that JSON could not keep."""
+    check_commas(string)
     with warnings.catch_warnings(action="ignore"):  # of "\d" in a regular expression
         tree = ast.parse(string, mode="eval")
-    lines = io.StringIO(string.strip(), newline=None)
-    words = []
-    try:
-        for token in tokenize.generate_tokens(lines.readline):
-            if token.type not in (tokenize.NL, tokenize.COMMENT):
-                words.append(token.type)
-    except tokenize.TokenError as error:
-        raise ValueError(str(error)) from None
-    if (tokenize.STRING, tokenize.STRING) in pairwise(words):
-        raise ValueError("a comma is missing between two strings")
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
             unique_keys([(ast.literal_eval(key), None) for key in node.keys if key])
     return ast.literal_eval(tree)
+
+
+def check_commas(string: str) -> None:
+    """Raise ValueError for two strings side by side between which a comma is missing.
+
+    Python would join them. That is meant where a value is split, but for a key that follows; and in
+    a list where pprint has split a string, which it does behind a blank and over lines.
+    """
+    words: list[tokenize.TokenInfo] = []
+    with suppress(tokenize.TokenError, SyntaxError):  # the fault is told by who reads it next
+        for token in tokenize.generate_tokens(io.StringIO(string.strip(), newline=None).readline):
+            if token.type not in (tokenize.NL, tokenize.COMMENT):
+                words.append(token)
+    before = ""  # the strings that stand side by side
+    for at, word in enumerate(words):
+        following = words[at + 1 : at + 3]
+        if word.type != tokenize.STRING or len(following) < 2:
+            before = word.string
+            continue
+        two, after = following
+        if two.type != tokenize.STRING:
+            continue
+        is_split = word.end[0] < two.start[0] and re.search(r"(\s|\\[nrtvf])[\"']+$", word.string)
+        if after.string == ":" or (before != ":" and not is_split):
+            raise ValueError(f"a comma is missing between two strings, before {two.string}")
+
+
+def advice_on_pipeline(string: str) -> str:
+    """Return what to give in place of an aggregation pipeline or an assignment, "" if it is none.
+
+    The examples of the institute are full of these.
+    """
+    assigned = re.match(r"([A-Za-z_][\w.]*)\s*=\s*(?=[\[{(])", string)
+    if assigned:
+        return f"take away {assigned[0].strip()!r} in front of the filter"
+    if re.match(r"""[\[(]?\s*\{\s*["']?\$match["']?\s*:\s*\{""", string):
+        example = """of [{"$match": {"name": "a"}}], give {"name": "a"}"""
+        return f"this is a pipeline, give what stands behind $match: {example}"
+    if re.fullmatch(r"\{.*\}\s*[,;]+", string, re.DOTALL):
+        return f"take away the {string[-1]!r} at the end"
+    return ""
 
 
 # What is pasted from programs, shells and text editors, and what is to be written in its place.
@@ -99,15 +130,25 @@ PASTED = (
     (r"\b(?:re\.compile|RegExp|Regex)\(|:\s*/", 'a regular expression as {"$regex": "..."}'),
     (r"\b(?:Number(?:Long|Int|Decimal)|Int64|Decimal128|Decimal)\(", "the number alone"),
     ("[\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb]", "straight quotes"),
+    (r"\b(?:str|int|float|list|repr)\(", "the value itself"),
     (r"[{,]\s*[A-Za-z_$][\w.$]*\s*:", 'names in quotes, such as {"name": ...}'),
     (r"\b(?:true|false|null)\b", "True, False and None between single quotes, or all as JSON"),
 )  # fmt: skip
 
 
+WORDS = (
+    (r"\b[fFrRbB]{1,2}\"\"", "a plain string, with the values in it"),
+    (r"\b(?!(?:True|False|None)\b)[A-Za-z_][\w.]*", "the value itself"),
+)
+
+
 def advice_on_pasted(string: str) -> str:
     """Return what to write in place of what no filter can hold, "" if nothing such is there."""
     bare = re.sub(r"""("|')(?:(?!\1)[^\\\n]|\\.)*\1""", '""', string)  # without what is in quotes
-    for pattern, instead in PASTED:
+    patterns = [*PASTED]
+    if not re.search("""["'](?<!"")(?!")""", bare):  # else a quote is missing, and all is a word
+        patterns += WORDS
+    for pattern, instead in patterns:
         pasted = re.search(pattern, bare)
         if pasted:
             shown = pasted[0].strip("{, ")

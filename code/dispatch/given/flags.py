@@ -13,11 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dispatch.given.filters import read_value, without_quotes
-from dispatch.given.values import first_day, is_valid
+from dispatch.given.filters import without_quotes
+from dispatch.given.lists import LIST_FILE, LISTS_OF_WORDS, to_fields, to_names, to_patterns
+from dispatch.given.values import compact, first_day
 from dispatch.terminal.messages import BadInput, excerpt, shorten
 
 # What a converter raises as ValueError follows the flag in the error.
+
+SWITCHES = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
 
 
 def matching(pattern: str, what: str, convert: Callable[[str], Any] = str) -> Callable[[str], Any]:
@@ -31,16 +34,15 @@ def matching(pattern: str, what: str, convert: Callable[[str], Any] = str) -> Ca
     return convert_match
 
 
-def with_dot(value: str) -> str:
-    """Return the end of a file's name; a word without a dot gets one."""
-    return f".{value}" if value[0].isalnum() and "." not in value else value
+def to_switch(value: str) -> bool:
+    """Convert 0 or 1, and the words for these."""
+    if LIST_FILE.search(value):
+        raise ValueError(f"is 0 or 1; a list of assets in a file is --asset {shlex.quote(value)}")
+    if value.lower() not in SWITCHES:
+        raise ValueError("must be 0 or 1, false or true, no or yes")
+    return SWITCHES[value.lower()]
 
 
-to_switch = matching(
-    "(?i)0|1|false|true|no|yes",
-    "0 or 1, false or true, no or yes",
-    lambda value: value.lower() in ("1", "true", "yes"),
-)
 to_number = matching("[0-9]{1,9}", "a whole number from 0 to 999999999", int)
 to_positive = matching("(?!0+$)[0-9]{1,9}", "a whole number from 1 to 999999999", int)
 to_version = matching("v1|v2", "v1 or v2")
@@ -48,65 +50,6 @@ to_level = matching(  # older records call them so, too
     "(?i)(raw|derived)( data| level)?", "raw or derived", lambda value: value.lower().split()[0]
 )
 to_measure = matching("count|size", "count or size")
-to_suffix = matching(
-    r"[^/*?\[\]]*", "the end of a name, such as .nwb, without any of / * ? [ ]", with_dot
-)
-
-
-def to_string(value: str) -> str:
-    """Convert a string that can be sent; what a terminal passes need not be valid."""
-    if not is_valid(value):
-        raise ValueError("must be valid UTF-8")
-    return value
-
-
-def to_names(value: str) -> tuple[str, ...]:
-    """Convert names, as pasted from a table, or a JSON list; repeated ones count once."""
-    is_json = value.startswith("[")
-    names = names_in_list(value) if is_json else parts_of(value)
-    unique: dict[str, None] = {}
-    for name in names:
-        if name.strip():
-            unique[to_string(name.strip())] = None
-    if not unique and (names or not is_json):
-        raise ValueError("must be one or more values, separated by commas")
-    return tuple(unique)
-
-
-def parts_of(value: str) -> list[str]:
-    """Return what commas, semicolons, blanks and line breaks separate; in quotes, blanks do not."""
-    parts = []
-    for quote, inner, plain in re.findall(r"""(["'`])(.*?)\1|([^\s,;]+)""", value, re.DOTALL):
-        if not quote:
-            parts.append(plain.strip("\"'`"))
-        elif re.search("[\"'`]", inner):  # all of them in quotes, too
-            parts += parts_of(inner)
-        else:
-            parts += re.split(r"[,;\t\r\n]", inner)
-    return parts
-
-
-def names_in_list(value: str) -> list[str]:
-    """Return the strings and numbers of a JSON list."""
-    try:
-        items = read_value(value)
-        if not isinstance(items, list) or not {type(item) for item in items} <= {str, int}:
-            raise ValueError
-        return list(map(str, items))
-    except (ValueError, BadInput):
-        example = '["a", "b"], or the values alone: a,b'
-        raise ValueError(f"must be a JSON list such as {example}") from None
-
-
-def to_fields(value: str) -> tuple[str, ...]:
-    """Convert names of fields of a record, separated by commas."""
-    names = to_names(value)
-    for name in names:
-        if not re.fullmatch(r"[^.$][^.]*(\.[^.$][^.]*)*", name):
-            raise ValueError("must be fields such as subject.subject_id, separated by commas")
-        if any(map(str.isdecimal, name.split("."))):
-            raise ValueError("must be fields without a number, which only a filter can ask for")
-    return names
 
 
 def to_date(value: str) -> str:
@@ -150,7 +93,7 @@ def to_folders(value: str) -> tuple[str, ...]:
     return names
 
 
-LISTS = (to_names, to_fields, to_folders)
+LISTS = (*LISTS_OF_WORDS, to_folders)
 
 
 def flag(
@@ -158,8 +101,9 @@ def flag(
 ) -> Any:
     """Declare a flag: what converts its value, how the help shows that, the help, the default.
 
-    `also` is an alias, `heading` begins a group of flags, `kind` says what the flag has a part in,
-    and one for an `expert` stands last in the app panel.
+    `also` is an alias or several, `heading` begins a group of flags, `kind` says what the flag has
+    a part in, `either` is the field that a filter can ask for more than one value of, and a flag
+    for an `expert` stands last in the app panel.
     """
     meta = {"help": " ".join(help_.split()), "convert": convert, "metavar": shown, **more}
     return field(default=default, metadata=meta)
@@ -184,16 +128,16 @@ class Flag(argparse.Action):
     Given twice, lists are joined, and any other value must be the same.
     """
 
-    def __init__(self, convert: Callable[[str], Any], **options: Any) -> None:
+    def __init__(self, convert: Callable[[str], Any], either: str = "", **options: Any) -> None:
         super().__init__(**options)
-        self.convert = convert
+        self.convert, self.either = convert, either
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         """Convert and keep the value."""
         string = without_quotes(values)
         if not string:
             return
-        if self.convert in LISTS and not string.startswith("["):
+        if self.convert in LISTS and (self.convert is to_patterns or not string.startswith("[")):
             string = values.strip()  # in which each value may be in quotes
         try:
             value = self.convert(string)
@@ -206,9 +150,11 @@ class Flag(argparse.Action):
         if isinstance(value, tuple):
             value = tuple(dict.fromkeys(earlier + value))
         elif value != earlier:
-            raise argparse.ArgumentError(
-                None, f"{earlier_given} and {given} do not agree: give one of them"
-            )
+            fault = f"{earlier_given} and {given} do not agree: give one of them"
+            if self.either:
+                both = {self.either: {"$in": [earlier, value]}}
+                fault += f", or both in a filter: --query '{compact(both)}'"
+            raise argparse.ArgumentError(None, fault)
         namespace.given[self.dest] = value, given
         setattr(namespace, self.dest, value)
 
@@ -234,7 +180,7 @@ def build_parser(
         names = [f"--{setting.name}", *meta.get("also", "").split()]
         action = group.add_argument(
             *names,
-            **{"action": Flag, "convert": meta["convert"]},
+            **{"action": Flag, "convert": meta["convert"], "either": meta.get("either", "")},
             default=default,
             metavar=meta["metavar"],
             help=f"{meta['help']}{default_in_words(default)}",

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -33,6 +34,9 @@ def named_file(option: str, name: str, folder: Path) -> Path:
     path = find_file(name, folder)
     if path:
         return path
+    for place in (os.path.expanduser(name), os.path.join(folder, name)):
+        if os.path.isdir(place):
+            raise BadInput(f"{option}: {excerpt(name)} is a folder, not a file")
     where = f"{excerpt(name)}, here, in {folder} or one folder down"
     raise BadInput(f"{option}: there is no file {where}{near_file(name, folder)}")
 
@@ -115,8 +119,13 @@ def read_file(path: Path) -> str:
 
 def read_query(value: str, folder: Path, option: str = "--query") -> Record:
     """Return the filter that a flag gives, itself or as the path of a file; raise BadInput."""
+    if re.match(r"(s3|file)://", value):
+        raise BadInput(f"{option}: {excerpt(value)} is a location: --asset {shlex.quote(value)}")
     if value.startswith("{") or (looks_like_filter(value) and not find_file(value, folder)):
         return parse_filter(value, option)
+    if value.endswith(".py"):
+        what = "is a program: give the filter alone, or save it as query.json"
+        raise BadInput(f"{option}: {excerpt(value)} {what}")
     pair = re.fullmatch(r"([\w.]+)\s*=\s*(\S.*)", value)
     if pair and not find_file(value, folder):
         meant = compact({pair[1]: without_quotes(pair[2])})

@@ -11,7 +11,7 @@ import shlex
 import sys
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -46,7 +46,7 @@ class Request:
     argv: tuple[str, ...] = ()  # the flags as they were given
     choosing_flags: tuple[str, ...] = ()  # those in place of which the page gives others
     limiting_flags: tuple[str, ...] = ()  # those that leave tasks out
-    lists_names: bool = False  # that list of ids is one of names
+    listed_as: Mapping[str, str] | None = None  # what a list calls assets, by their records' ids
     keeps_latest: bool = False
     input_folder: Path = Path("data")
     output: Path = Path("results")
@@ -185,7 +185,8 @@ def page_data(plan: Plan, request: Request) -> Record:
     assets = assets_of(tasks)
     query = record_ids = asset_ids = None
     if request.query is None:
-        asset_ids = list(map(attrgetter("name" if request.lists_names else "id"), assets))
+        listed_as = request.listed_as or {}
+        asset_ids = [listed_as.get(asset.record_id, asset.id) for asset in assets]
     else:
         query = compact(request.query)
     if names_records(plan, request):
@@ -205,7 +206,7 @@ def page_data(plan: Plan, request: Request) -> Record:
         },
         "workers": len(plan.workers),
         "limits": limits,
-        "list": "asset_name" if request.lists_names else "asset_id",
+        "list": "asset_id",
         "choices": choices_of(plan.names, assets),
         "assets": {
             "name": list(map(attrgetter("name"), assets)),

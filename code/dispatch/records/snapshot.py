@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dispatch.given.inputs import read_file
-from dispatch.given.values import DEPTH, Record, as_list, compact, is_deeper, plain_values
+from dispatch.given.values import Record, compact, plain_values
 from dispatch.records.docdb import VALUES_IN_HINTS
+from dispatch.records.record_files import read_records
 from dispatch.terminal.messages import BadInput, excerpt, log, plural
 
 RECORDS_IN_SAMPLE = 200
@@ -64,33 +64,10 @@ class Snapshot:
 
 
 def open_snapshot(path: Path) -> Snapshot:
-    """Return the records of a file: a JSON array, JSON lines, or one record; raise BadInput."""
-    try:
-        records = list(values_in(read_file(path)))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is neither a JSON array nor JSON lines: {error}") from None
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, dict) or not isinstance(record.get("_id"), str):
-            raise BadInput(f"{path}: record {number} is not a JSON object with a string as its _id")
-        if is_deeper(record):
-            raise BadInput(f"{path}: record {number} is nested more than {DEPTH} deep")
-    for record_id, times in Counter(record["_id"] for record in records).items():
-        if times > 1:
-            raise BadInput(f"{path}: {times} records have the _id {record_id!r}")
+    """Return the records of a file; raise BadInput."""
+    records = read_records(path)
     log.info("asking the snapshot %s: %s", path, plural(len(records), "record"))
     return Snapshot(records, path.absolute().parent)
-
-
-def values_in(string: str) -> Iterator[Any]:
-    """Yield the JSON values that stand one after the other, and the elements of those lists."""
-    decoder, blank = json.JSONDecoder(), re.compile(r"\s*")
-    position = 0
-    while True:
-        position = blank.match(string, position).end()  # type: ignore[union-attr]
-        if position == len(string):
-            return
-        value, position = decoder.raw_decode(string, position)
-        yield from as_list(value)
 
 
 def project(value: Any, paths: list[list[str]]) -> Any:
@@ -120,7 +97,7 @@ def predicate(query: Record) -> Callable[[Record], bool]:
     except ValueError as error:
         raise BadInput(
             f"the query cannot be asked of a snapshot: {error}; ask the live database, without"
-            " --docdb_snapshot"
+            " --records"
         ) from None
 
 

@@ -54,18 +54,19 @@ def is_location(url: str) -> bool:
 
 
 def url_of(location: str, folder: Path | None) -> str:
-    """Return a location as a URL, "" for what may lead nowhere; paths are relative to a folder.
+    """Return a location as a URL, "" for what may lead nowhere.
 
-    Without a folder the location comes from the network, and then nothing leads to a local path.
+    Paths are absolute, begin with ~ for a home folder, or are relative to a folder. Without one,
+    the location comes from the network, and then nothing leads to a local path.
     """
     if folder is None:
         return location.rstrip("/") if scheme_of(location) in network_schemes() else ""
     if location.startswith("file://"):
         path = local_path(location.replace("://localhost/", ":///", 1))
-    elif "://" in location or location.startswith("/") or not location.strip():
+    elif "://" in location or not location.strip():
         return location.rstrip("/")
     else:
-        path = os.path.join(folder, location)
+        path = os.path.join(folder, os.path.expanduser(location))
     if not path.startswith("/"):
         return location.rstrip("/")
     return Path(os.path.abspath(path)).as_uri().rstrip("/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -27,21 +26,36 @@ class LocalFiles:
         """Do nothing: nothing is open."""
 
     async def list_page(self, location: str, folder: str, **_: object) -> Page:
-        """Return what lies right in a folder, with the folders in it; raise OSError."""
+        """Return what lies right in a folder, with the folders in it; raise OSError.
+
+        Folders that begin with a dot are no data: what .git and .datalad keep is linked to from
+        where it belongs, and .ipynb_checkpoints are copies.
+        """
         top = local_path(location)
         sizes: dict[str, int] = {}
         folders: list[str] = []
+        broken: list[str] = []
+        hidden = 0
         if not Path(top).is_dir() or self.is_walked(location, top, folder):
             return Page(sizes, folders, "")
         for entry in sorted(os.scandir(os.path.join(top, folder)), key=attrgetter("name")):
             path = f"{folder}{entry.name}"
             if entry.is_dir():
-                folders.append(f"{path}/")
+                if entry.name.startswith("."):
+                    hidden += 1
+                else:
+                    folders.append(f"{path}/")
                 continue
-            sizes[path] = 0
-            with suppress(OSError):  # a link that leads nowhere
+            try:
                 sizes[path] = entry.stat().st_size
-        return Page(sizes, folders, "")
+            except OSError:
+                broken.append(path)
+        return Page(sizes, folders, "", broken=broken, hidden=hidden)
+
+    async def size_of(self, location: str) -> int | None:
+        """Return the bytes of the file that is at a location itself, None if there is none."""
+        path = Path(local_path(location))
+        return path.stat().st_size if path.is_file() else None
 
     def is_walked(self, location: str, top: str, folder: str) -> bool:
         """Return whether a folder is another one, by a link, that is listed by another path.

@@ -5,6 +5,7 @@ How a store is asked, each store knows: S3, local folders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,8 @@ class Page:
     folders: list[str]  # with their slash; what lies in these is to be asked for
     token: str  # what the next page is asked for with, "" if there is none
     is_ordered: bool = True  # so that a page can begin after any path
+    broken: Sequence[str] = ()  # paths of links that lead nowhere
+    hidden: int = 0  # folders that are no data
 
 
 class Chain:
@@ -62,6 +65,9 @@ class Store(Protocol):
         `folder` is a path below the location that ends in a slash, or "". At one `level`, folders
         are named in place of what lies in them. Raise OSError where there is no answer.
         """
+
+    async def size_of(self, location: str) -> int | None:
+        """Return the bytes of the file that is at a location itself, None if there is none."""
 
     def url_of(self, location: str, path: str) -> str:
         """Return the URL of a file, by its path below the location."""

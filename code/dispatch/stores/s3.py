@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from dispatch.stores.account_errors import hint_on
 from dispatch.stores.aws import Account
 from dispatch.stores.crt import Answer, Place, Runtime
-from dispatch.stores.locations import Page
+from dispatch.stores.locations import Chain, Page
 from dispatch.stores.once import Once
 from dispatch.stores.sessions import DIRECTORIES, Sessions
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
@@ -79,7 +79,7 @@ class S3:
         not.
         """
         bucket, _, prefix = location.partition("://")[2].partition("/")
-        top = f"{prefix}/"
+        top = f"{prefix}/".lstrip("/")  # nothing, for a whole bucket
         last = "" if after is None else f"{top}{after}"
         query = listing_query(f"{top}{folder}", last, token, level)
 
@@ -102,6 +102,21 @@ class S3:
             severity = logging.DEBUG if is_usual else logging.WARNING
             log.log(severity, "%s: %s; retrying in %.1f s", location, fault, pause)
             await asyncio.sleep(pause)
+
+    async def size_of(self, location: str) -> int | None:
+        """Return the bytes of the object that is at a location itself, None if there is none.
+
+        Of a directory bucket, no beginning of a name can be asked for, but for whole folders.
+        """
+        folder, _, name = location.rpartition("/")
+        beginning = "" if location.split("/")[2].endswith(DIRECTORIES) else name
+        token, chain = "", Chain()
+        while True:
+            page = await self.list_page(folder, beginning, after=None, token=token, level=True)
+            chain.check(page)
+            token = page.token
+            if name in page.sizes or not token:
+                return page.sizes.get(name)
 
     async def try_page(self, ask: Callable[[], Awaitable[Page]]) -> Page:
         """Return a page; raise OSError where there is none."""

@@ -147,7 +147,7 @@ function showFilter(chosen, isNarrowed) {
     if (assets.id && !chosen.length) {
       choosing = `--query '{"_id":{"$in":[]}}'`;
     } else if (assets.id) {
-      choosing = isLong ? "--use_data_asset_csv 1" : `--${data.list} ${quoted}`;
+      choosing = isLong ? "--use_data_asset_csv 1" : `--asset ${quoted}`;
     } else {
       filter = filterOf(chosen, 2);
       choosing = `--query ${isLong ? "query.json" : quoted}`;
