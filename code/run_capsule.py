@@ -403,7 +403,11 @@ def help_to_choose(settings: Settings, database: Named, matched: int) -> None:
 
 def options_of_stores(settings: Settings) -> dict[str, Any]:
     """Return what the flags say of how stores are asked."""
-    return {"timeout": settings.timeout, "no_sign_request": settings.no_sign_request}
+    return {
+        "timeout": settings.timeout,
+        "no_sign_request": settings.no_sign_request,
+        "keys_in_order": settings.keys_in_order,
+    }
 
 
 def open_listing(settings: Settings, progress: Progress) -> Listing | None:

@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
         """Send an answer after a delay."""
         head = (
             f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nContent-Type: application/xml\r\n"
-            f"x-amz-bucket-region: {REGION}\r\n\r\n"
+            f"Server: AmazonS3\r\nx-amz-bucket-region: {REGION}\r\n\r\n"
         ).encode()
         asyncio.get_running_loop().call_later(delay, self.transport.write, head + body)
 

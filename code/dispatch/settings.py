@@ -113,6 +113,9 @@ class Settings:
         time. 0: as many as help.""", 0, expert=True)
     no_sign_request: bool = flag(to_switch, "0|1", """1: ask S3 without credentials, as anyone may
         ask public buckets.""", False, expert=True)
+    keys_in_order: bool | None = flag(to_switch, "0|1", """1: the server at AWS_ENDPOINT_URL lists
+        keys in the order of S3, a-b/ before a/, so that Zarr stores can be passed over and large
+        assets split. 0: it does not. Blank: as far as the server is known.""", expert=True)
     timeout: int = flag(to_positive, "SECONDS", """How long one attempt at a request to DocDB or S3
         may take; then it is retried, a few times.""", 60, expert=True)
     analysis_code: str | Path = flag(str, "auto|none|FILE", """What every task says of the code that

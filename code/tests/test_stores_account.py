@@ -500,7 +500,7 @@ def test_pages_that_do_not_get_on_are_an_error_that_names_the_asset(world: World
         "empty pages in a row": lambda _: (200, {}, page_of([], f"t{next(numbers)}")),
         "a page that comes again": lambda _: (200, {}, page_of([], "same")),
         "more than": lambda _: (200, {}, page_of([], "t") + b" " * 200_000),
-        "not in the order of the keys": lambda _: (200, {}, page_of(["x/a"], f"t{next(numbers)}")),
+        "that comes again": lambda _: (200, {}, page_of(["x/a"], f"t{next(numbers)}")),
         "is not below 'x/'": lambda _: (200, {}, page_of(["other/x/z.nwb"], "t")),
         "is not about 'x/'": lambda _: (200, {}, page_of([], "t", "other/")),
     }

@@ -111,11 +111,11 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
     ),
     "error with 200": (lambda _: send(ERROR.format("InternalError", "x").encode()), "cannot list"),
     "nothing": (lambda _: send(b""), "cannot list"),
-    "turned": (turned_page, "what S3 answers is not in the order of the keys"),
+    "turned": (turned_page, ""),  # which is no fault where it stays: another order
 }
 
 
-S3_LASTING = ("503", "drip", "truncated", "html", "turned")
+S3_LASTING = ("503", "drip", "truncated", "html")
 
 
 @pytest.mark.parametrize("name", S3_FAULTS)
@@ -170,7 +170,7 @@ NO_LISTINGS: dict[str, tuple[Callable[[S3], Application], str]] = {
     "html": (lambda _: send(b"<html><body>log in</body></html>"), "is not a listing"),
     "error": (lambda _: send(ERROR.format("InternalError", "x").encode()), "is not a listing"),
     "no token": (lambda _: send(UNTRUE), "is not a listing"),
-    "the first page": (first_page, "is not in the order of the keys"),
+    "the first page": (first_page, "a page that comes again"),
 }
 
 

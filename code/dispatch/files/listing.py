@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from threading import Thread
 
 from dispatch.assets.assets import Asset, Entry, Skip
 from dispatch.files.concurrency import Concurrency
 from dispatch.files.found import AssetFiles, WholeAsset
+from dispatch.files.parts import Outdated, Part, Turns
 from dispatch.files.selection import Selection
 from dispatch.stores.closed import FileNames
 from dispatch.stores.locations import Chain, Page, Store, scheme_of
@@ -27,15 +28,6 @@ THREADS = 32  # for calls of stores that wait
 LAST_CHARACTER = "\U0010ffff"  # after all others in the order of keys
 
 Files = dict[str, dict[str, int | None]]  # bytes by URL, by location; None where not known
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of an asset that is listed by itself: what lies in a folder, after a path."""
-
-    asset: Asset
-    folder: str = ""  # a path below the asset that ends in a slash, or ""
-    after: str | None = None
 
 
 class Listing:
@@ -66,6 +58,7 @@ class Listing:
         self.together: dict[str, list[list[str]]] = {}  # URLs of files with sidecars, by location
         self.skips: dict[str, list[Skip]] = {}  # of files, by location
         self.open_parts: Counter[str] = Counter()  # their number, by location
+        self.turns = Turns()
         self.failure: Exception | None = None
         self.queue: asyncio.Queue[Part] = asyncio.Queue()
         self.listers: asyncio.TaskGroup
@@ -170,6 +163,8 @@ class Listing:
             location = part.asset.location
             try:
                 self.enqueue(await self.list_part(part))
+            except Outdated:
+                pass
             except (FailedRun, ImportError):
                 raise
             except Exception as error:
@@ -205,6 +200,9 @@ class Listing:
                 return parts
             pages += 1
             token = page.token
+            self.turns.tell(part, page, pages)
+            if found.is_file and found.folder_to_pass("") is not None:  # the asset is the file
+                return parts
             if not page.sizes or not page.is_ordered:
                 continue
             paths = list(page.sizes)
@@ -214,9 +212,8 @@ class Listing:
                     return [*parts, *split_parts]
             after = paths[-1]
             passed = found.folder_to_pass(after)
-            if passed == "":  # the asset is the file
-                return parts
             if passed:
+                self.turns.keep(part)
                 after = max(after, f"{passed}/{LAST_CHARACTER}")
                 token = ""
 
@@ -241,16 +238,31 @@ class Listing:
         self, part: Part, *, after: str | None = None, token: str = "", level: bool = False
     ) -> Page:
         """Return a page of a part; if there is work, one more lister may begin for it."""
-        scheme = scheme_of(part.asset.location)
+        self.turns.check(part)
+        location = part.asset.location
+        scheme = scheme_of(location)
         store = self.stores[scheme]
         started = time.monotonic()
-        page = await store.list_page(
-            part.asset.location, part.folder, after=after, token=token, level=level
-        )
+        page = await store.list_page(location, part.folder, after=after, token=token, level=level)
+        if page.breaks_order:
+            self.begin_anew(scheme)
+        self.turns.check(part)
         if not self.queue.empty():
             self.concurrency.adapt(scheme, time.monotonic() - started, store.refusals)
             self.begin_lister()
         return page
+
+    def begin_anew(self, scheme: str) -> None:
+        """List anew, by tokens alone, what was listed by an order that a store does not keep."""
+        parts = self.turns.begin_anew(scheme)
+        for part in parts:
+            location = part.asset.location
+            found = self.found[location]
+            self.progress.files -= len(found.sizes)
+            self.progress.listed -= not self.open_parts[location]
+            self.selection.forget(found.passed)
+            self.found[location] = replace(found, sizes={}, passed={})
+        self.enqueue(parts)
 
     def parts_in(self, part: Part, folders: Iterable[str]) -> list[Part]:
         """Return the folders that are to be listed, as parts."""
@@ -274,6 +286,7 @@ class Listing:
         found = self.found[part.asset.location]
         folder, last = part.folder, paths[-1]
         while is_worth_splitting(folder, paths):
+            self.turns.keep(part)
             objects, subfolders = await self.list_level(replace(part, folder=folder))
             for path, size in objects.items():
                 if path > last:
@@ -298,14 +311,11 @@ class Listing:
         token = last = ""
         chain = Chain()
         while True:
-            page = await self.fetch_page(part, token=token, level=True)
+            page = await self.fetch_page(part, after=last or None, token=token, level=True)
             chain.check(page)
-            newest = max([*page.sizes, *page.folders], default=last)
-            if newest < last:
-                raise OSError("pages that go back, so that there is no end to them")
             objects |= page.sizes
             subfolders += page.folders
-            token, last = page.token, newest
+            token, last = page.token, max([*page.sizes, *page.folders], default=last)
             if not token:
                 return objects, subfolders
 

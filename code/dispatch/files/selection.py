@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dispatch.terminal.messages import log, log_first, plural
 
@@ -48,6 +48,11 @@ class Selection:
         takes = (included or not self.include) and not excluded
         self.left_out += not takes
         return takes
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Count no more the files that were not taken, since they come again."""
+        for path in paths:
+            self.left_out -= not LEFT_BEHIND.fullmatch(path)
 
     def matches(self, patterns: dict[str, re.Pattern[str]], path: str) -> bool:
         """Return whether any of the patterns matches a path, and note which ones do."""

@@ -68,8 +68,12 @@ class Answer:
     """An answer, as it comes in."""
 
     status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)  # by names in small letters
+    headers: list[tuple[str, str]] = field(default_factory=list)  # as they come
     body: bytes = b""
+
+    def header(self, name: str) -> str:
+        """Return what a header says, "" if there is none; of several, all, after commas."""
+        return ", ".join([value for one, value in self.headers if one.lower() == name])
 
 
 class Runtime:
@@ -173,9 +177,7 @@ class Runtime:
 
         def on_response(status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
             self.keep_thread()
-            answer.status = status_code
-            if status_code != 200:
-                answer.headers = {name.lower(): value for name, value in headers}
+            answer.status, answer.headers = status_code, headers
 
         def on_body(chunk: bytes, **_: Any) -> None:
             nonlocal size

@@ -19,9 +19,20 @@ class Page:
     sizes: dict[str, int]  # bytes by path of a file
     folders: list[str]  # with their slash; what lies in these is to be asked for
     token: str  # what the next page is asked for with, "" if there is none
-    is_ordered: bool = True  # so that a page can begin after any path
+    in_order: bool = True  # what it names, behind what was known before
+    no_order: str = ""  # why the store may keep none, and what to do
     broken: Sequence[str] = ()  # paths of links that lead nowhere
     hidden: int = 0  # folders that are no data
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether another page can begin after any path."""
+        return self.in_order and not self.no_order
+
+    @property
+    def breaks_order(self) -> bool:
+        """Whether it is in another order than the store is said to keep."""
+        return not self.in_order and not self.no_order
 
 
 class Chain:
@@ -29,14 +40,18 @@ class Chain:
 
     def __init__(self) -> None:
         self.tokens: set[str] = set()
+        self.firsts: set[str] = set()  # paths, of pages
         self.empty = 0  # pages in a row
 
     def check(self, page: Page) -> None:
         """Raise OSError for a page with which a listing would never end."""
-        if page.token in self.tokens:
+        first = next(iter(page.sizes), "")
+        if page.token in self.tokens or first in self.firsts:
             raise OSError("a page that comes again, so that there is no end to them")
         if page.token:
             self.tokens.add(page.token)
+        if first:
+            self.firsts.add(first)
         self.empty += 1
         if page.sizes or page.folders:
             self.empty = 0

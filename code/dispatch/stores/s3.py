@@ -19,6 +19,7 @@ from dispatch.stores.aws import Account
 from dispatch.stores.crt import Answer, Place, Runtime
 from dispatch.stores.locations import Chain, Page
 from dispatch.stores.once import Once
+from dispatch.stores.servers import Orders
 from dispatch.stores.sessions import DIRECTORIES, Sessions
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
 from dispatch.terminal.retries import TRIES, Attempts, SlowDown, may_pass
@@ -32,8 +33,15 @@ ELSEWHERE = re.compile(  # codes with which S3 says that a bucket is in another 
 class S3:
     """The store of s3:// locations."""
 
-    def __init__(self, timeout: int, no_sign_request: bool = False, **_: object) -> None:
+    def __init__(
+        self,
+        timeout: int,
+        no_sign_request: bool = False,
+        keys_in_order: bool | None = None,  # None: where the server is known to keep their order
+        **_: object,
+    ) -> None:
         self.timeout, self.no_sign_request = timeout, no_sign_request
+        self.orders = Orders(keys_in_order)
         self.refusals = 0  # SlowDown
         self.is_open = False
         self.account: Account
@@ -73,21 +81,28 @@ class S3:
     async def list_page(
         self, location: str, folder: str, *, after: str | None, token: str, level: bool
     ) -> Page:
-        """Return a page of what lies in a folder below a location, after a path.
+        """Return a page of what lies in a folder below a location, after a path; raise OSError."""
+        page = await self.ask_page(location, folder, after=after, token=token, level=level)
+        self.orders.is_broken |= page.breaks_order
+        return page
 
-        What may be transient is tried again, after a pause that grows. Raise OSError where it is
-        not.
+    async def ask_page(
+        self, location: str, folder: str, *, after: str | None, token: str, level: bool
+    ) -> Page:
+        """Return a page, of which it is not kept in mind whether it breaks the order of keys.
+
+        What may be transient is tried again, after a pause that grows.
         """
         bucket, _, prefix = location.partition("://")[2].partition("/")
         top = f"{prefix}/".lstrip("/")  # nothing, for a whole bucket
         last = "" if after is None else f"{top}{after}"
         query = listing_query(f"{top}{folder}", last, token, level)
 
-        in_order = not bucket.endswith(DIRECTORIES)
-
         async def ask() -> Page:
-            body = await self.ask(bucket, query)
-            return read_page(body, last, len(top), f"{top}{folder}", in_order=in_order)
+            answer = await self.ask(bucket, query)
+            page = read_page(answer.body, last, len(top), f"{top}{folder}")
+            is_jump = bool(last) and not token
+            return self.orders.judge(page, bucket, self.places[bucket], answer, is_jump=is_jump)
 
         attempts = Attempts()
         while True:
@@ -112,7 +127,7 @@ class S3:
         beginning = "" if location.split("/")[2].endswith(DIRECTORIES) else name
         token, chain = "", Chain()
         while True:
-            page = await self.list_page(folder, beginning, after=None, token=token, level=True)
+            page = await self.ask_page(folder, beginning, after=None, token=token, level=True)
             chain.check(page)
             token = page.token
             if name in page.sizes or not token:
@@ -122,7 +137,10 @@ class S3:
         """Return a page; raise OSError where there is none."""
         await self.open()
         try:
-            return await ask()
+            page = await ask()
+            if page.breaks_order:  # or it is an answer to another question, by a fault that passes
+                page = await ask()
+            return page
         except TimeoutError:
             raise OSError(f"nothing within {self.timeout} s (--timeout)") from None
         except (FailedRun, OSError):
@@ -130,7 +148,7 @@ class S3:
         except Exception as error:  # of botocore, which renews keys, and of read_page
             raise OSError(reason_of(error)) from None
 
-    async def ask(self, bucket: str, query: str) -> bytes:
+    async def ask(self, bucket: str, query: str) -> Answer:
         """Return what S3 answers to a request for a bucket, in the region where it says that is."""
         place = self.places.get(bucket) or await self.find_place(bucket)
         answer = await self.answer(place, query)
@@ -141,7 +159,7 @@ class S3:
                 answer = await self.answer(place, query)
         can_renew = place.in_session or bool(self.account.keys and self.account.keys.can_renew)
         check_answer(answer, bucket, can_renew=can_renew)
-        return answer.body
+        return answer
 
     async def answer(self, place: Place, query: str, method: str = "GET") -> Answer:
         """Return the answer to a request, which is signed if there are credentials."""
@@ -177,13 +195,13 @@ class S3:
         body = answer.body.decode("utf-8", "replace")
         if answer.status not in (301, 302, 307) and not ELSEWHERE.search(body):
             return None
-        region = answer.headers.get("x-amz-bucket-region")
+        region = answer.header("x-amz-bucket-region")
         named = re.search("<Region>([^<]+)</Region>", body)
         if not region and named:
             region = named[1]
         if not region:
             head = await self.answer(place, "", "HEAD")
-            region = head.headers.get("x-amz-bucket-region")
+            region = head.header("x-amz-bucket-region")
         is_name = region and re.fullmatch("[a-z0-9-]{1,63}", region)
         return region if is_name else None
 
@@ -261,14 +279,11 @@ class Words:
     folders: list[str]
 
 
-def read_page(
-    body: bytes, last: str, top: int = 0, prefix: str = "", *, in_order: bool = True
-) -> Page:
+def read_page(body: bytes, last: str, top: int = 0, prefix: str = "") -> Page:
     """Return a page as S3 words it; raise ValueError for anything else, such as a proxy's page.
 
-    Keys in no order, or not after `last`, are no page either: what lies between would be lost; nor
-    is what lies outside of the prefix, the answer to another question. The first `top` characters
-    of keys are left off. Directory buckets list in no order.
+    What lies outside of the prefix is the answer to another question. A page is in order if its
+    keys and folders are, and come after `last`. The first `top` characters of keys are left off.
     """
     words = read_plainly(body) or parse(body)
     truncated, token = words.said.get("IsTruncated"), words.said.get("NextContinuationToken", "")
@@ -278,9 +293,9 @@ def read_page(
     if words.said.get("EncodingType") == "url":
         decode = unquote_plus
     keys = list(map(decode, words.keys))
-    if in_order and (keys != sorted(keys) or (keys and last and keys[0] <= last)):
-        raise ValueError("what S3 answers is not in the order of the keys")
     folders = list(map(decode, words.folders))
+    in_order = keys == sorted(keys) and folders == sorted(folders)
+    in_order = in_order and all(first > last for first in (*keys[:1], *folders[:1]))
     ends = [*keys, *folders]
     if in_order:
         ends = [*keys[:1], *keys[-1:], *folders]  # keys between two with a prefix have it, too
