@@ -51,7 +51,7 @@ class Settings:
         one folder down).""", heading="Choose the assets", also="--docdb_query", kind="query")
     project_name: str | None = flag(to_string, "NAME", """Only assets of this project. This flag and
         the next five are combined by AND, with each other and with the query.""", kind="query",
-        either="data_description.project_name")
+        either="project_name")
     subject_id: tuple[str, ...] = flag(to_names, "ID,ID", """Only assets of these subjects,
         separated by commas or blanks.""", (), kind="query")
     modality: tuple[str, ...] = flag(to_names, "NAME,NAME", """Only assets with any of these

@@ -114,7 +114,7 @@ def test_a_name_in_the_column_of_ids_is_found_and_told(run: Run, tmp_path: Path)
         (["--use_data_asset_csv=my.csv"], "a list of assets in a file is --asset my.csv"),
         (["--query=s3://bucket/x"], "is a location: --asset s3://bucket/x"),
         (["--project_name=One", "--project_name=Two"],
-         '--query \'{"data_description.project_name":{"$in":["One","Two"]}}\''),
+         '--query \'{"project_name":{"$in":["One","Two"]}}\''),
         (["--asset=t.csv"], "must have one column asset_id, or one asset_name"),
         (["--asset=empty.txt"], "lists no asset"),
         (["--asset=t.xlsx"], "is no Excel file"),
