@@ -4,7 +4,7 @@
 Read this file from top to bottom, in the order in which the data flows:
 
     settings   the flags become one Settings, and those that choose records one filter
-    assets     DocDB, or a snapshot of it, says which records match; each becomes an Asset, or a
+    assets     DocDB, or a file of records, says which match; each becomes an Asset, or a
                Skip that says why it is none; group_assets, for you to edit, says what shares a task
     files      the objects and folders of each asset that have the suffix, from S3
     tasks      a group with its files becomes one task, or one task per file, per parameter set
@@ -549,8 +549,11 @@ def skip_assets(
     if assets and files is not None and not any(files.values()):
         name_endings(partial(make_stores, **options_of_stores(settings)), assets)
     no_files = f"no {' or '.join(settings.file_extension)} file"
-    if settings.include or settings.exclude or settings.min_size:
-        no_files += " that --include and --exclude leave"
+    limits = ["--include and --exclude"] if settings.include or settings.exclude else []
+    if settings.min_size:
+        limits.append("--min_size")
+    if limits:
+        no_files += f" that {' and '.join(limits)} leave"
     without_task = skip_without_task(assets, groups, files, no_files, skips)
     return [*chain.from_iterable(skips.values()), *without_task]
 
@@ -631,7 +634,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         fault = str(error)
         if isinstance(error, ModuleNotFoundError):
-            fault = f"a Python package is missing ({error}): environment/run.sh installs it"
+            fault = f"a Python package is missing ({error}): bash environment/run.sh installs it"
         elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         with suppress(OSError, ValueError):  # closed by its reader

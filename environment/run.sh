@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 ready_venv requirements
 export PATH="$venv/bin:$PATH"
 if [ $# -eq 0 ]; then
-  set -- --docdb_snapshot metadata.jsonl --query query.json --file_extension .nwb
+  set -- --records metadata.jsonl --query query.json --file_extension .nwb
   # Its own results are replaced, anybody else's are not.
   if grep -qs '"query": ".*Example Foraging' "$root"/results/0/*.json; then set -- "$@" --overwrite 1; fi
   echo "Dispatching the bundled example: code/run $*" >&2

@@ -134,7 +134,7 @@ def test_the_log_says_which_query_file_was_read(run: Run, docdb: DocDB, tmp_path
 def test_flags_without_assets_name_the_example(run: Run) -> None:
     result = run("--overwrite=1", program=PROGRAM)
     assert result.status == 2
-    flags = "--docdb_snapshot metadata.jsonl --query query.json --file_extension .nwb"
+    flags = "--records metadata.jsonl --query query.json --file_extension .nwb"
     assert f"the bundled example again: bash environment/run.sh {flags} --overwrite 1" in (
         result.error
     )

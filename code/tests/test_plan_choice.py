@@ -695,7 +695,7 @@ def test_a_colleague_gets_the_choice_without_paths_of_this_machine(cohort: Any) 
     page = cohort("#modality=ecephys")
     whole = shlex.split(page.locator("#command").text_content())
     sent = shlex.split(page.locator("#portable").text_content())
-    assert sent[:2] == ["python", "code/run_capsule.py"]
+    assert sent[:2] == ["bash", "environment/run.sh"]
     assert sent[2:] == whole[-len(sent) + 2 :]
 
 

@@ -295,7 +295,7 @@ def test_the_commands_in_the_readme_that_need_no_network_run_as_shown(tmp_path: 
     only_tools(venv / "bin", python="")
     shutil.copy(ROOT / "environment" / "requirements.txt", venv / "requirements.installed")
     commands = commands_in_the_readme()
-    offline = [pair for pair in commands if "--" not in pair[0] or "--docdb_snapshot" in pair[0]]
+    offline = [pair for pair in commands if "--" not in pair[0] or "--records" in pair[0]]
     assert len([shown for _, shown in offline if shown]) > 1
     for command, shown in offline:
         done = subprocess.run(
@@ -318,7 +318,7 @@ def test_the_filters_in_the_readme_can_be_asked(run: Run) -> None:
     filters = re.findall(r"^\| [^|]+ \| `(\{.*\})` \|$", README.read_text(), re.MULTILINE)
     assert len(filters) > 3
     for query in filters:
-        snapshot = f"--docdb_snapshot={ROOT / 'data' / 'metadata.jsonl'}"
+        snapshot = f"--records={ROOT / 'data' / 'metadata.jsonl'}"
         result = run(snapshot, f"--query={query}", "--overwrite=1")
         assert result.status == 0 or "error: nothing to dispatch" in result.error, result.log
 
@@ -327,7 +327,7 @@ def test_the_groups_in_the_readme_are_those_of_the_bundled_records(run: Run) -> 
     row = r"^\| [a-z ]*`(--\w+) (\w+\.[\w.]+)` \| (`.*) \|$"
     rows = re.findall(row, README.read_text(), re.MULTILINE)
     assert len(rows) == 2
-    flags = [f"--docdb_snapshot={ROOT / 'data' / 'metadata.jsonl'}", "--query={}", "--overwrite=1"]
+    flags = [f"--records={ROOT / 'data' / 'metadata.jsonl'}", "--query={}", "--overwrite=1"]
     for flag, field, shown in rows:
         flags.append(f"{flag}={field}")
         groups = []
@@ -392,7 +392,7 @@ def test_the_bundled_example_runs_from_the_run_button(tmp_path: Path) -> None:
         (["--use_data_asset_csv=1", "--file_extension=.nwb"], ["0", "1", "2"]),
     ):
         done = subprocess.run(
-            ["./run", "--docdb_snapshot=metadata.jsonl", "--overwrite=1", *flags],
+            ["./run", "--records=metadata.jsonl", "--overwrite=1", *flags],
             cwd=tmp_path / "code",
             env={"PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path)},
             capture_output=True,
@@ -421,7 +421,7 @@ def test_the_run_button_needs_python_or_python3(name: str, tmp_path: Path) -> No
     # where there are both, python is the one that the packages are for
     pythons = {"python": "", "python3": "-S"} if name == "both" else {name: ""}
     done = subprocess.run(
-        [ROOT / "code" / "run", "--docdb_snapshot=metadata.jsonl", "--query=query.json",
+        [ROOT / "code" / "run", "--records=metadata.jsonl", "--query=query.json",
          f"--output_directory={tmp_path / 'results'}"],
         env={"PATH": only_tools(tmp_path / "bin", **pythons), "HOME": str(tmp_path)},
         capture_output=True, text=True, check=False,
@@ -458,7 +458,7 @@ def test_any_package_that_is_missing_is_told_in_one_line(
     missing = f"raise ModuleNotFoundError(\"No module named '{package}'\")"
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / f"{package}.py").write_text(missing)
-    flags = {"mgqpy": ["--docdb_snapshot=s.jsonl"]}
+    flags = {"mgqpy": ["--records=s.jsonl"]}
     result = run(
         *flags.get(package, ["--query={}"]),
         *("--query={}", "--file_extension=nwb", "--dry_run=1"),
@@ -470,7 +470,7 @@ def test_any_package_that_is_missing_is_told_in_one_line(
     assert not result.names()
 
 
-EXAMPLE = ["--docdb_snapshot=metadata.jsonl", "--query=query.json", "--file_extension=.nwb"]
+EXAMPLE = ["--records=metadata.jsonl", "--query=query.json", "--file_extension=.nwb"]
 
 
 @pytest.mark.parametrize("flags", [["-I"], []])

@@ -148,7 +148,7 @@ def hint_on_example(root: Path) -> str:
     """Return how the bundled example is dispatched, "" if it is not there."""
     if not (root / "data" / "metadata.jsonl").exists():
         return ""
-    flags = "--docdb_snapshot metadata.jsonl --query query.json --file_extension .nwb"
+    flags = "--records metadata.jsonl --query query.json --file_extension .nwb"
     return f"; the bundled example again: bash environment/run.sh {flags} --overwrite 1"
 
 

@@ -131,7 +131,7 @@ def portable_command_of(argv: Sequence[str], *left_out: str) -> str:
         if is_path_here(value):
             value = os.path.basename(value)
         words.append(f"{name}{sign}{value}")
-    return shlex.join(["python", "code/run_capsule.py", *words])
+    return shlex.join(["bash", "environment/run.sh", *words])
 
 
 def is_path_here(value: str) -> bool:
