@@ -10,6 +10,6 @@ step bash ../environment/lock.sh --check
 step ruff format --check .
 step ruff check .
 step mypy .
-step cog --check -I tests docs/flags.md README.md
+step cog --check -I tests docs/flags.md README.md plans.py
 # two for each core, since half of what tests do is to wait
 step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal -rs "$@"

@@ -1,4 +1,4 @@
-"""What is generated: the app panel, the packages of the environment, the tables of flags and rooms.
+"""What is generated: app panel, packages of the environment, tables of documents, keywords.
 
 `python code/tests/generated.py` writes all anew; a test and `cog --check` hold them fresh.
 """
@@ -19,7 +19,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / ".codeocean" / "app-panel.json"
 ENVIRONMENT = ROOT / ".codeocean" / "environment.json"
-WITH_TABLES = (ROOT / "code" / "docs" / "flags.md", ROOT / "code" / "README.md")
+WITH_TABLES = (
+    ROOT / "code" / "docs" / "flags.md",
+    ROOT / "code" / "README.md",
+    ROOT / "code" / "plans.py",
+)
 HOUSE = ROOT / "code" / "dispatch"
 # from the top: each may import from those that follow it
 FOLDERS = ("plan", "tasks", "files", "assets", "records", "stores", "given", "terminal")
@@ -220,8 +224,39 @@ def flag_table() -> str:
     return "\n".join(lines)
 
 
+# What plans.make_plan says itself.
+NO_KEYWORDS = ("dry_run", "output_directory", "overwrite")
+
+
+def keywords() -> str:
+    """Return the keywords of plans.make_plan, several on a line, as of an argument list."""
+    lines = [""]
+    for setting in fields(Settings):
+        if setting.metadata and setting.name not in NO_KEYWORDS:
+            word = f"{setting.name}: {kind_of(setting)} = None,"
+            if len(lines[-1]) + len(word) > 95:
+                lines.append("")
+            lines[-1] += f" {word}"
+    return "\n".join(f"    {line.strip()}" for line in lines)
+
+
+def kind_of(setting: Field[Any]) -> str:
+    """Return what plans.py calls the values that a keyword may have."""
+    if setting.metadata["metavar"] == "FILTER":
+        return "Filter"
+    for beginning, kind in (
+        ("tuple[", "Names"),
+        ("bool", "Switch"),
+        ("int", "Number"),
+        ("Path", "Folder"),
+    ):
+        if str(setting.type).startswith(beginning):
+            return kind
+    return "Folder" if "Path" in str(setting.type) else "Text"
+
+
 def main() -> None:
-    """Write the app panel, the environment and the tables of the documents anew."""
+    """Write the app panel, the environment, the tables and the keywords anew."""
     PANEL.write_text(app_panel(), encoding="utf-8")
     ENVIRONMENT.write_text(environment(), encoding="utf-8")
     tests = str(Path(__file__).parent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from dispatch.terminal.messages import log
@@ -11,7 +13,7 @@ from dispatch.terminal.messages import log
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-SECONDS_PER_LINE = 10  # of the log, while nothing but progress is to be said
+SECONDS_PER_LINE = 10  # of the log, while nothing but progress is to be said; $PROGRESS_SECONDS
 SECONDS_PER_FRAME = 0.1  # of the line on a terminal
 
 
@@ -23,13 +25,13 @@ class Progress:
         self.complete = False  # all records are read, so that all assets are known
         self.started = self.shown = time.monotonic()
         self.on_terminal = sys.stderr.isatty()
+        self.least = SECONDS_PER_FRAME if self.on_terminal else seconds_per_line()
         self.bar: tqdm[NoReturn] | None = None
 
     def update(self) -> None:
         """Say how far it is, unless that has just been said."""
         now = time.monotonic()
-        least = SECONDS_PER_FRAME if self.on_terminal else SECONDS_PER_LINE
-        if now - self.shown < least:
+        if now - self.shown < self.least:
             return
         self.shown = now
         line = self.in_words(now - self.started)
@@ -58,3 +60,10 @@ class Progress:
         """Take the line off the terminal."""
         if self.bar is not None:
             self.bar.close()
+
+
+def seconds_per_line() -> float:
+    """Return how often the log tells of progress: who reads it, as plans.py does, may say that."""
+    with suppress(ValueError):
+        return float(os.environ.get("PROGRESS_SECONDS", ""))
+    return SECONDS_PER_LINE
