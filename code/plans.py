@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from functools import cached_property
@@ -124,8 +125,9 @@ class Plan:
     """
 
     def __init__(self, path: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="plan-")  # goes when the plan does
-        self._path = Path(self._folder.name) / PLAN
+        folder = tempfile.mkdtemp(prefix="plan-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._path = Path(folder) / PLAN
         shutil.copyfile(path, self._path)
         head, *self._lines = read_lines(self._path, path)
         self.counts: dict[str, int | None] = head["counts"]

@@ -137,7 +137,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [
      ["--query={}", "--split_files=0", "--max_tasks=3"]),
     ({"query": Path("some.json"), "include": ["0*"], "strict": None},
      ["--query=some.json", "--include=0*"]),
-    ({"query": "{}", "input_directory": Path("data"), "no_sign_request": True}, ["--query={}"]),
+    ({"query": "{}", "input_directory": Path("data"), "no_sign_request": False}, ["--query={}"]),
 ]  # fmt: skip
 
 
@@ -320,7 +320,8 @@ def test_an_interrupted_cell_stops_the_process_and_leaves_nothing(
 ) -> None:
     docdb.put(record("a"))
     s3.put(BUCKET, ["a/x.nwb"])
-    make_plan(query={}, **NWB).save("plan.jsonl")
+    (tmp_path / "code.json").write_text('{"url": "https://example.org", "version": "1.0"}')
+    make_plan(query={}, analysis_code="code.json", **NWB).save("plan.jsonl")
     asked = len(docdb.requests)
     docdb.always = lambda _: time.sleep(20)
     store = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
@@ -372,11 +373,12 @@ def test_an_edited_group_assets_counts(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.stdout == "['a', 'b', 'c', 'd']\n", done.stderr
+    assert done.stdout == "['a', 'b', 'c', 'd', 'empty']\n", done.stderr
 
 
-@pytest.mark.usefixtures("world")
-def test_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_a_bar(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    docdb.put(*(record(f"{number}") for number in range(300)))
+    s3.put(BUCKET, ["0/x.nwb"])
     shown: list[tuple[int, int]] = []
 
     class Bar:
@@ -392,8 +394,11 @@ def test_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "make_bar", Bar)
     monkeypatch.setenv("PROGRESS_SECONDS", "0")
     make_plan(query={}, **NWB)
-    assert (5, 5) in shown
-    assert shown[-1] == (-1, 5)
+    assert {total for _, total in shown} == {300}
+    numbers = [number for number, _ in shown[:-1]]
+    assert numbers == sorted(numbers)
+    assert 0 < numbers[-1] <= 300
+    assert shown[-1] == (-1, 300)
 
 
 @pytest.fixture
