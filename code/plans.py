@@ -97,7 +97,7 @@ def make_plan(*,
     keywords = dict(locals())
     with tempfile.TemporaryDirectory(prefix="dispatch-") as name:
         folder, output = Path(name), Path(name) / "plan"
-        flags = in_words(keywords, folder)
+        flags = as_flags(keywords, folder)
         run_program([*flags, "--dry_run=1", f"--output_directory={output}"])
         return Plan(output / PLAN)
 # fmt: on
@@ -186,7 +186,7 @@ class Plan:
         written = Path(output_directory).expanduser() / f".{PLAN}"
         before = stamp(written)
         with tempfile.TemporaryDirectory(prefix="dispatch-") as folder:
-            flags = in_words(keywords, Path(folder))
+            flags = as_flags(keywords, Path(folder))
             if task_id is not None:
                 chosen = Path(folder) / "task_id.txt"  # in which there may be any number
                 chosen.write_text("\n".join(names_in("task_id", task_id)), encoding="utf-8")
@@ -275,7 +275,7 @@ def read_lines(path: Path, name: Path) -> list[dict[str, Any]]:
 # ------------------------------------------------------------------------------------- its process
 
 
-def in_words(keywords: Mapping[str, Any], folder: Path) -> list[str]:
+def as_flags(keywords: Mapping[str, Any], folder: Path) -> list[str]:
     """Return keywords as the flags of a command; raise BadInput.
 
     What a flag cannot hold, a file in the folder does.
@@ -387,7 +387,10 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def pass_on(lines: Iterable[str]) -> str:
-    """Log the lines of the program as they come, show its progress; return its error, if any."""
+    """Log the lines of the program as they come, show its progress; return its error, if any.
+
+    It is its last line: where there is none of its own, what Python says.
+    """
     fault = ""
     bar: Any = None
     try:
@@ -396,10 +399,12 @@ def pass_on(lines: Iterable[str]) -> str:
             if text.startswith("error: "):
                 fault = text.removeprefix("error: ")
                 continue
-            level, message = "DEBUG", text
+            level, message = "DEBUG", text  # of a traceback, say
             found = LOG_LINE.match(text)
             if found:
                 level, message = found.groups()
+            else:
+                fault = text.strip()
             log.log(getattr(logging, level, logging.INFO), "%s", message)
             progress = PROGRESS.match(message)
             if progress:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from analysis_pipeline_utils.result_files import processing_prefix
 
-from analysis import OWN, model_of
+from analysis import model_of
 from conftest import Result, Run, Task, documents
 from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
 from standins import BUCKET, RESULTS, S3, DocDB, record
@@ -217,43 +217,6 @@ def test_a_worker_that_fails_stops_no_other(
     assert stored(s3) == results_of(good)
     again = run(*FLAGS, "--skip_processed=1", "--overwrite=1", env=pipeline.environment)
     assert [task["asset_name"] for task in again.tasks()] == [["bad"]]
-
-
-@pytest.mark.usefixtures("world")
-def test_a_schema_of_2_6_reads_the_tasks(
-    run: Run,
-    pipeline: Pipeline,
-    tmp_path: Path,
-) -> None:
-    there = tmp_path / "schema"
-    wanted = ["aind-data-schema==2.6.0", "aind-data-schema-models>=5.4.1,<6"]
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(there)]
-    if subprocess.run([*pip, *wanted], capture_output=True, check=False).returncode:
-        pytest.skip("aind-data-schema 2.6.0 cannot be installed")
-    content = {"fixed_parameters": {**FIXED, "none": None}}
-    (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
-    pipeline.put(version=None, parameters=OWN)
-    result = run(*FLAGS, env=pipeline.environment)
-    assert result.status == 0, result.log
-    program = (
-        "import sys, aind_data_schema, pathlib\n"
-        "from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel\n"
-        "print(aind_data_schema.__version__)\n"
-        "for path in pathlib.Path(sys.argv[1]).rglob('*.json'):\n"
-        "    code = AnalysisDispatchModel.model_validate_json(path.read_text()).analysis_code\n"
-        "    assert code.parameters.none is None and code.parameters.unit\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(result.output)],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(there)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "2.6.0"
-    for task in result.tasks():
-        assert "null" not in json.dumps({**task["analysis_code"], "parameters": {}})
 
 
 @pytest.mark.usefixtures("world")
