@@ -82,11 +82,11 @@ def make_plan(*,
     group_by: Names = None, unwind_list_fields: Names = None, drop_null_groups: Switch = None,
     file_extension: Names = None, sidecar: Names = None, include: Names = None,
     exclude: Names = None, min_size: Number = None, split_files: Switch = None,
-    max_connections: Number = None, no_sign_request: Switch = None, timeout: Number = None,
-    analysis_code: Folder = None, analysis_capsule: Text = None, skip_processed: Switch = None,
-    skip_dispatched: Names = None, max_tasks: Number = None, max_jobs: Number = None,
-    tasks_per_job: Number = None, balance_by: Text = None, input_directory: Folder = None,
-    strict: Switch = None,
+    max_connections: Number = None, no_sign_request: Switch = None, keys_in_order: Switch = None,
+    timeout: Number = None, analysis_code: Folder = None, analysis_capsule: Text = None,
+    skip_processed: Switch = None, skip_dispatched: Names = None, max_tasks: Number = None,
+    max_jobs: Number = None, tasks_per_job: Number = None, balance_by: Text = None,
+    input_directory: Folder = None, strict: Switch = None,
     # [[[end]]]
 ) -> Plan:
     """Return the plan of what the keywords ask for; nothing is dispatched.

@@ -132,7 +132,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [
     ({"query": {}, "subject_id": ["0"]}, ["--query={}", "--subject_id=0"]),
     ({"subject_id": pd.Series(["0", "1"])}, ["--subject_id=0,1"]),
     ({"subject_id": 1}, ["--subject_id=1"]),
-    ({"asset_name": ("c", "a")}, ["--asset_name=c,a"]),
+    ({"asset_name": ("c", "a")}, ["--asset=c,a"]),
     ({"query": {}, "split_files": False, "max_tasks": 3},
      ["--query={}", "--split_files=0", "--max_tasks=3"]),
     ({"query": Path("some.json"), "include": ["0*"], "strict": None},
@@ -165,11 +165,11 @@ def test_a_day_is_a_date(docdb: DocDB, s3: S3) -> None:
 def test_a_list_and_a_filter_of_any_length_arrive(docdb: DocDB) -> None:
     names = [f"behavior_{number:06}_2025-03-01_10-00-00" for number in range(6_000)]
     docdb.put(*map(record, names))
-    assert len(make_plan(asset_name=names)) == 6_000
+    assert len(make_plan(asset=names)) == 6_000
     assert len(make_plan(query={"name": {"$in": names}})) == 6_000
     endless = [f"{name}{'x' * 1_000}" for name in names]
     with pytest.raises(BadInput, match="too long"):
-        make_plan(asset_name=endless)
+        make_plan(asset=endless)
 
 
 def test_an_error_has_the_programs_line(docdb: DocDB, run: Run, tmp_path: Path) -> None:
