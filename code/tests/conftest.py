@@ -122,6 +122,7 @@ class Result:
     log: str
     stdout: str
     output: Path
+    megabytes: float = 0.0  # that its memory has grown by at most, of a run in a fork
 
     @property
     def error(self) -> str:
@@ -255,10 +256,10 @@ def run(start: Start, services: dict[str, str], tmp_path: Path) -> Run:
         of_python = any(name.startswith(OF_PYTHON) for name in environment)
         if not (real or more or of_python or "REAL_RUNS" in os.environ):
             argv = with_folders(flags, tmp_path / "data", output)
-            status, stdout, log = run_in_a_fork(
+            status, stdout, log, megabytes = run_in_a_fork(
                 os.environ["FORKS"], argv, environment, tmp_path, constants or {}
             )
-            return Result(status, log, stdout, output)
+            return Result(status, log, stdout, output, megabytes)
         process = start(*flags, output=output, env=env, **more)
         try:
             stdout, log = process.communicate(timeout=120)

@@ -68,8 +68,11 @@ def run_in_a_fork(
     environment: dict[str, str],
     folder: Path,
     constants: dict[str, float],
-) -> tuple[int, str, str]:
-    """Run the program; return its status, its standard output and its standard error."""
+) -> tuple[int, str, str, float]:
+    """Run the program; return its status, its standard output and error, and the MB it has taken.
+
+    These are what its memory has grown by at most.
+    """
     request = json.dumps([argv, environment, str(folder), constants]).encode()
     with (
         socket.socket(socket.AF_UNIX) as connection,
@@ -83,14 +86,15 @@ def run_in_a_fork(
         socket.send_fds(connection, [length], [stream.fileno() for stream in streams])
         connection.sendall(request)
         answer = b""
-        while part := connection.recv(4):  # until the child has ended
+        while part := connection.recv(12):  # until the child has ended
             answer += part
         written = []
         for stream in streams:
             stream.seek(0)
             written.append(stream.read().decode("utf-8", "surrogateescape"))
-    assert len(answer) == 4, f"the run ended without a status\n{written[1]}"
-    return struct.unpack("!i", answer)[0], written[0], written[1]
+    assert len(answer) == 12, f"the run ended without a status\n{written[1]}"
+    status, megabytes = struct.unpack("!id", answer)
+    return status, written[0], written[1], megabytes
 
 
 def serve(listener: socket.socket) -> None:
@@ -144,13 +148,20 @@ def answer(connection: socket.socket) -> NoReturn:
     time.tzset()
     random.seed()
     status = 1
+    before = megabytes_at_most()
     try:
         status = run(argv, constants)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
-    connection.sendall(struct.pack("!i", status))
+    connection.sendall(struct.pack("!id", status, megabytes_at_most() - before))
     os._exit(status)
+
+
+def megabytes_at_most() -> float:
+    """Return how much memory this process has had at most, since it was forked."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def run(argv: list[str], constants: dict[str, float]) -> int:

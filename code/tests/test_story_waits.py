@@ -1,0 +1,236 @@
+"""Nothing waits without an end, whichever service goes wrong, at whichever step, in whichever way.
+
+By day some of the table is tried, drawn anew each time, at night all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import ssl
+import subprocess
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from hashlib import sha1
+from itertools import product
+from pathlib import Path
+
+import pytest
+from faulty import FAULTS, STEPS, Faulty
+
+from conftest import FUZZ_SECONDS, Result, Run
+from pipelines import Pipeline
+from standins import BUCKET, S3, DocDB, record
+
+FLAGS = ("--query={}", "--file_extension=nwb", "--timeout=1")
+FEW = {"TRIES": 2, "LIST_TRIES": 2, "LONGEST_PAUSE": 0.1}
+NIGHT = 1_000  # seconds of all that draws its own inputs, from which on all is tried
+SECONDS = 30  # two tries of a second, and the pauses, with all that a busy machine takes beside
+NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+LISTED = f"cannot list s3://{BUCKET}/a of asset a: "
+MEGABYTES = 150  # a run takes some 100 MB by itself; what comes in is read up to a bound
+
+Environment = dict[str, str | None]
+
+
+# What leads a run to a server that goes wrong, and what its last line says then.
+SERVICES: dict[str, tuple[Environment, str]] = {
+    "docdb": ({"DOCDB_HOST": "localhost:{port}"}, "no usable answer from DocDB at"),
+    "code ocean": ({"CODEOCEAN_DOMAIN": "localhost:{port}"}, "no usable answer from Code Ocean at"),
+    "git": (
+        {
+            **{"GIT_HOST": "localhost:{port}", "GIT_CONFIG_COUNT": None, "GIT_SSL_NO_VERIFY": "1"},
+            "CO_CAPSULE_BRANCH": "main",
+        },
+        "no usable answer from Code Ocean at",
+    ),
+    "s3": ({"AWS_ENDPOINT_URL": "http://localhost:{port}"}, LISTED),
+    "s3 over tls": ({"AWS_ENDPOINT_URL": "https://localhost:{port}"}, LISTED),
+    "proxy": (
+        {
+            **{"AWS_ENDPOINT_URL": "https://s3.example.org", "NO_PROXY": "localhost"},
+            "HTTPS_PROXY": "http://127.0.0.1:{port}",
+        },
+        LISTED,
+    ),
+    "imds": (  # where it does not answer there are no keys, as boto3 has it
+        {
+            **{**NO_KEYS, "AWS_EC2_METADATA_DISABLED": None},
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:{port}/",
+        },
+        "",
+    ),
+    "container": (
+        {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:{port}/keys"},
+        "AWS: ",
+    ),
+    "sts": (
+        {**NO_KEYS, "AWS_CONFIG_FILE": "sts", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:{port}"},
+        "AWS: ",
+    ),
+    "sso": (
+        {**NO_KEYS, "AWS_CONFIG_FILE": "sso", "AWS_ENDPOINT_URL_SSO": "http://127.0.0.1:{port}"},
+        "AWS: ",
+    ),
+}
+STS = """[default]
+role_arn = arn:aws:iam::123456789012:role/r
+source_profile = base
+[profile base]
+aws_access_key_id = AKID
+aws_secret_access_key = secret
+"""
+START = "https://x.example.org/start"
+SSO = f"""[default]
+sso_start_url = {START}
+sso_region = us-west-2
+sso_account_id = 123456789012
+sso_role_name = reader
+"""
+SPEAK_TLS = ("docdb", "code ocean", "git", "s3 over tls")
+BY_BOTOCORE = ("imds", "container", "sts", "sso")  # whose own words are repeated
+OVER_AWSCRT = ("s3", "s3 over tls", "proxy")
+
+
+def be_logged_in(folder: Path) -> None:
+    """Write the profiles of those who have a role, or have logged in, and the latter's token."""
+    (folder / "sts").write_text(STS)
+    (folder / "sso").write_text(SSO)
+    end = datetime.now(UTC) + timedelta(hours=1)
+    token = {"accessToken": "token-of-sso", "expiresAt": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    cache = folder / "home/.aws/sso/cache"
+    cache.mkdir(parents=True)
+    name = sha1(START.encode(), usedforsecurity=False).hexdigest()
+    (cache / f"{name}.json").write_text(json.dumps(token))
+
+
+def steps_of(service: str) -> list[str]:
+    """Return the steps that a service has."""
+    if service == "proxy":
+        return ["connect", "tunnel"]
+    return [step for step in STEPS if step != "tunnel" and (step != "tls" or service in SPEAK_TLS)]
+
+
+def table_of(service: str) -> list[tuple[str, str]]:
+    """Return what can go wrong with a service: the steps, each with the ways."""
+    table = []
+    for step, fault in product(steps_of(service), FAULTS):
+        if step == "connect" and fault not in ("stalls", "cut"):
+            continue  # there is nothing to send yet
+        table.append((step, fault))
+    return table
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_whatever_goes_wrong_with_a_service_the_run_ends_in_time_and_says_so(
+    service: str, run: Run, docdb: DocDB, s3: S3, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    template, words = SERVICES[service]
+    docdb.put(record("a"))
+    s3.put(BUCKET, ["a/x.nwb"])
+    be_logged_in(tmp_path)
+    base: Environment = {}
+    if service in ("code ocean", "git"):
+        base = pipeline.environment
+        pipeline.put(version=None)
+    tls = None
+    if service in SPEAK_TLS:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        docdb.certificate.configure_cert(tls)
+    table = table_of(service)
+    faults = []
+    for step, fault in random.sample(table, len(table) if FUZZ_SECONDS >= NIGHT else 1):
+        with closing(Faulty(step, fault, tls)) as server:
+            env = dict(base)
+            for name, value in template.items():
+                env[name] = value and value.format(port=server.port)
+            started = time.monotonic()
+            result = run(*FLAGS, env=env, constants=FEW)
+            seconds = time.monotonic() - started
+        is_held = service in OVER_AWSCRT and fault == "endless" and step != "body"
+        late = "nothing within 1 s (--timeout)" if fault in ("stalls", "drips") else ""
+        why = fault_of(result, words, seconds, is_held)
+        if service not in BY_BOTOCORE and late not in result.error:
+            why = "not the right cause"
+        if step == "trailers" and "0 records matched" in result.error:  # the body is whole
+            why = ""
+        if why:
+            took = f"{seconds:.0f} s, {result.megabytes:.0f} MB"
+            faults.append(f"{service}, {step} {fault}: {why}; {took}; {result.log}")
+    assert not faults, "\n\n".join(faults)
+
+
+def fault_of(result: Result, words: str, seconds: float, is_held: bool) -> str:
+    """Return what is wrong with the end of a run, "" if nothing is."""
+    last = result.error.removeprefix("error: ")
+    if seconds > SECONDS:
+        return "too long"
+    if result.status != 1 or result.names():
+        return f"status {result.status}"
+    if (
+        len(re.findall("(?m)^error: ", result.log)) != 1
+        or last == result.error
+        or "Traceback" in result.log
+    ):
+        return "not one last line"
+    if words not in last or re.match(r"\w+Error: ", last) or last.endswith(": "):
+        return "wrong words"
+    if result.megabytes > MEGABYTES and not is_held:
+        return "too much memory"
+    return ""
+
+
+# Lets the system find no address of a host, without an end.
+NO_NAMES = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+  if (node && strstr(node, "stalls.example")) sleep(100);
+  int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+      dlsym(RTLD_NEXT, "getaddrinfo");
+  return real(node, service, hints, found);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def no_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a library that lets names of hosts be looked for without an end."""
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("needs a compiler: apt-get install gcc")
+    library = tmp_path_factory.mktemp("names") / "names.so"
+    source = library.with_suffix(".c")
+    source.write_text(NO_NAMES)
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.mark.parametrize("service", ["docdb", "code ocean", "s3", "proxy", "sts"])
+def test_a_name_that_is_looked_for_without_an_end_ends_the_run(
+    service: str, run: Run, docdb: DocDB, s3: S3, pipeline: Pipeline, tmp_path: Path,
+    no_names: Path,
+) -> None:  # fmt: skip
+    template, words = SERVICES[service]
+    docdb.put(record("a"))
+    s3.put(BUCKET, ["a/x.nwb"])
+    be_logged_in(tmp_path)
+    env = dict(pipeline.environment) if service == "code ocean" else {}
+    for name, value in template.items():
+        env[name] = value and re.sub(r"(localhost|127.0.0.1):\{port\}", "stalls.example", value)
+    started = time.monotonic()
+    result = run(*FLAGS, env={**env, "LD_PRELOAD": str(no_names)}, real=True)
+    assert time.monotonic() - started < 2 * SECONDS  # with all tries, and the pauses between them
+    assert result.status == 1
+    assert words in result.error
+    late = "no credentials in 5 s" if service == "sts" else "nothing within 1 s (--timeout)"
+    assert late in result.error
