@@ -21,6 +21,7 @@ BEFORE = {
     "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n",
 }
 PIECES = {
+    "tls": b"\x16\x03\x03\x3f\x00\x02\x00\x3e\xfc\x03\x03" + b"\x00" * 16_000,  # a ServerHello
     "status": b"HTTP/1.1 200 " + b"O" * 60_000,
     "tunnel": b"HTTP/1.1 200 " + b"O" * 60_000,
     "headers": b"X-Long: " + b"x" * 1_000 + b"\r\n",

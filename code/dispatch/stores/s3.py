@@ -199,7 +199,7 @@ class S3:
         named = re.search("<Region>([^<]+)</Region>", body)
         if not region and named:
             region = named[1]
-        if not region:
+        if not region and not place.in_session:  # a directory bucket is where its name says
             head = await self.answer(place, "", "HEAD")
             region = head.header("x-amz-bucket-region")
         is_name = region and re.fullmatch("[a-z0-9-]{1,63}", region)

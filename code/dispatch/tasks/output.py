@@ -30,7 +30,7 @@ FILES_TO_TRY = 200
 SLOW_FILE = 0.00005  # seconds; in memory a file takes 0.01 ms, and threads are in each other's way
 WRITERS = 4  # threads; on a disk two halve the time, on a network file system each hides latency
 ABANDONED = Event()  # from then on nothing more is written
-LONGEST_REMOVAL = 1.0  # seconds, of what a run that is to be stopped has staged
+LONGEST_REMOVAL = 1.0  # seconds, of what threads still write while a run is stopped
 
 
 @contextmanager
@@ -214,6 +214,7 @@ def abandon(staging: Path) -> None:
     removed once more; where the folders are gone, none can.
     """
     ABANDONED.set()
+    shutil.rmtree(staging, ignore_errors=True)
     end = time.monotonic() + LONGEST_REMOVAL
     while os.path.lexists(staging) and time.monotonic() < end:
         shutil.rmtree(staging, ignore_errors=True)
