@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Filter: TypeAlias = Mapping[str, Any] | str | Path | None
     Names: TypeAlias = str | Path | Iterable[str | int | Path] | None  # one, or several
-    Text: TypeAlias = str | date | None
+    Text: TypeAlias = str | int | date | None
     Folder: TypeAlias = str | Path | None
     Number: TypeAlias = int | None
     Switch: TypeAlias = bool | None
@@ -81,7 +81,7 @@ def make_plan(*,
     records: Folder = None, filter_latest: Text = None, filter_by: Names = None,
     group_by: Names = None, unwind_list_fields: Names = None, drop_null_groups: Switch = None,
     file_extension: Names = None, sidecar: Names = None, include: Names = None,
-    exclude: Names = None, min_size: Number = None, split_files: Switch = None,
+    exclude: Names = None, min_size: Text = None, split_files: Switch = None,
     max_connections: Number = None, no_sign_request: Switch = None, keys_in_order: Switch = None,
     timeout: Number = None, analysis_code: Folder = None, analysis_capsule: Text = None,
     skip_processed: Switch = None, skip_dispatched: Names = None, max_tasks: Number = None,

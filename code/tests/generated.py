@@ -244,12 +244,9 @@ def kind_of(setting: Field[Any]) -> str:
     """Return what plans.py calls the values that a keyword may have."""
     if setting.metadata["metavar"] == "FILTER":
         return "Filter"
-    for beginning, kind in (
-        ("tuple[", "Names"),
-        ("bool", "Switch"),
-        ("int", "Number"),
-        ("Path", "Folder"),
-    ):
+    if setting.metadata["convert"] in (to_number, to_positive):
+        return "Number"
+    for beginning, kind in (("tuple[", "Names"), ("bool", "Switch")):
         if str(setting.type).startswith(beginning):
             return kind
     return "Folder" if "Path" in str(setting.type) else "Text"

@@ -132,7 +132,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [
     ({"query": {}, "subject_id": ["0"]}, ["--query={}", "--subject_id=0"]),
     ({"subject_id": pd.Series(["0", "1"])}, ["--subject_id=0,1"]),
     ({"subject_id": 1}, ["--subject_id=1"]),
-    ({"asset_name": ("c", "a")}, ["--asset=c,a"]),
+    ({"asset": ("c", "a")}, ["--asset=c,a"]),
     ({"query": {}, "split_files": False, "max_tasks": 3},
      ["--query={}", "--split_files=0", "--max_tasks=3"]),
     ({"query": Path("some.json"), "include": ["0*"], "strict": None},
