@@ -409,26 +409,27 @@ def pass_on(lines: Iterable[str]) -> str:
             log.log(getattr(logging, level, logging.INFO), "%s", message)
             progress = PROGRESS.match(message)
             if progress:
+                number, total = (int(part.replace(",", "")) for part in progress.groups())
                 if bar is None:
-                    bar = make_bar()
-                show_progress(bar, *(int(number.replace(",", "")) for number in progress.groups()))
+                    bar = make_bar(total)
+                show_progress(bar, number, total)
     finally:
         if bar is not None:
             bar.close()
     return fault
 
 
-def make_bar() -> Any:
+def make_bar(total: int) -> Any:
     """Return a bar that fits where it is shown; None without tqdm."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
         return None
-    return tqdm(desc="assets listed", unit="asset", leave=False)
+    return tqdm(total=total, desc="assets listed", unit="asset", leave=False)
 
 
 def show_progress(bar: Any, number: int, total: int) -> None:
-    """Show how far the program is."""
+    """Show how far the program is; there may be more assets than a moment ago."""
     if bar is not None:
         bar.total = total
         bar.update(number - bar.n)
