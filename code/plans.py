@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
@@ -422,7 +423,9 @@ def pass_on(lines: Iterable[str]) -> str:
 def make_bar(total: int) -> Any:
     """Return a bar that fits where it is shown; None without tqdm."""
     try:
-        from tqdm.auto import tqdm
+        with warnings.catch_warnings():  # that a notebook would have a finer one with ipywidgets
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
     except ImportError:
         return None
     return tqdm(total=total, desc="assets listed", unit="asset", leave=False)
