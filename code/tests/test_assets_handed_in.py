@@ -22,6 +22,7 @@ def assets(docdb: DocDB) -> None:
         record("a", external_links={"Code Ocean": ["first", ID]}),
         record("b"),
         record("c", location=f"s3://{BUCKET}/deep/c/"),
+        record("csv", location=f"s3://{BUCKET}/deep/table.csv"),
         record("d"),
     )
 
@@ -40,6 +41,7 @@ def test_ids_names_and_locations_may_be_mixed(run: Run) -> None:
         assert asked(run, f"--asset={location},{ID.upper()},b") == expected
         assert asked(run, f"--asset_id={location}", f"--asset_name={ID}", "--asset=b") == expected
         assert asked(run, f'--asset=["{location}", "{ID}", "b"]') == expected
+    assert asked(run, f"--asset=s3://{BUCKET}/deep/table.csv") == [("csv", "co-csv")]
     result = run("--asset=b,nobody,s3://b/none", "--overwrite=1")
     assert "no record has this id, name or location: nobody" in result.log
     assert "no record has this id, name or location: s3://b/none" in result.log

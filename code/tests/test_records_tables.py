@@ -154,7 +154,7 @@ def test_one_location_a_line_is_enough(name: str, run: Run, tmp_path: Path) -> N
     (tmp_path / "home" / "there").mkdir(parents=True)
     (tmp_path / "home" / "there" / "y.nwb").touch()
     lines = [f"s3://{BUCKET}/m1_a", f"s3://{BUCKET}/m2_a/", "./here", "~/there",
-             str(tmp_path / "data" / "here"), f"s3://{BUCKET}/m1_a"]  # fmt: skip
+             str(tmp_path / "data" / "here"), f"s3://{BUCKET}/m1_a/"]  # fmt: skip
     content = "\n".join(lines) + "\n\n"
     if name == "list.json":
         content = json.dumps(lines)

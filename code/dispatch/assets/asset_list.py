@@ -53,7 +53,7 @@ class AssetList:
         names: dict[str, str] = {}
         for asset in assets:
             named = [name for name in self.named_by(asset) if name in self.kinds]
-            names[asset.record_id] = asset.id if asset.id in named else named[0]
+            names[asset.record_id] = asset.id if asset.id in named else (named or [asset.name])[0]
         return names
 
 
@@ -91,7 +91,7 @@ def list_of_assets(given: Sequence[str], folder: Path) -> AssetList:
     kinds: dict[str, str] = {}
     skips: list[Skip] = []
     for value in given:
-        if not LIST_FILE.search(value):
+        if "://" in value or not LIST_FILE.search(value):
             kinds.setdefault(spelt_as_records_do(value), ANY)
         elif " " in value and not find_file(value, folder):  # several
             inner = list_of_assets(value.split(), folder)

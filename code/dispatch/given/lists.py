@@ -139,7 +139,7 @@ LIST_FILE = re.compile(r"(?i)\.(?:txt|csv|tsv|xlsx)\Z")
 def to_assets(value: str) -> tuple[str, ...]:
     """Convert ids, names, locations and files of such; a name of a file may have blanks."""
     whole = without_quotes(value)
-    if LIST_FILE.search(whole) and not re.search(r"[,;\n]", whole):
+    if LIST_FILE.search(whole) and not re.search(r"[,;\n]|://", whole):
         return (to_string(whole),)
     return to_names(value)
 

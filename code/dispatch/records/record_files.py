@@ -51,7 +51,7 @@ def read_records(path: Path) -> list[Record]:
         earlier = by_id.setdefault(whole["_id"], whole)
         if earlier is whole:
             continue
-        if is_named or earlier != whole:
+        if is_named or {**earlier, LOCATION: ""} != {**whole, LOCATION: ""}:  # but for a slash
             raise_twice(path, place, whole["_id"], is_named=is_named)
         repeated += 1
     if repeated:
