@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from vocabularies import SEVERAL, WHERE, a_filter, a_record, answers, some_plain, value_of
 
 from conftest import fuzz
 from dispatch.records.named import Named
@@ -18,6 +17,7 @@ from dispatch.records.snapshot import Snapshot
 from dispatch.records.vocabulary import in_full
 from dispatch.terminal.messages import BadInput
 from reference import matches
+from vocabularies import SEVERAL, WHERE, a_filter, a_record, answers, some_plain, value_of
 
 Record = dict[str, Any]
 

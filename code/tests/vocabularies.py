@@ -185,7 +185,12 @@ def answers_name(name: str, wanted: Any, record: Record, plain: set[str]) -> boo
         return True
     return any(
         all(
-            any(meets(name, said, *one, wanted) for said in said_at(name, path, record, plain))
+            any(
+                meets(name, said, *one, wanted)
+                for said in said_at(name, path, record, plain)
+                # no pattern is held against a number
+                if one[0] != "$regex" or said in reach(record, path.split("."))
+            )
             for one in here
         )
         and (not name.startswith("session_") or any(

@@ -98,4 +98,4 @@ def report(matching: Matching, database: Named, flag: str, query: Record) -> Non
     if matching.untold:
         untold = f", and {matching.untold:,} whose session cannot be told"
     records, sessions = plural(matching.records, "record"), plural(len(matching.ids), "session")
-    log.info("%s: %s match, of %s%s", flag, records, sessions, untold)
+    log.info("%s matches %s, of %s%s", flag, records, sessions, untold)
