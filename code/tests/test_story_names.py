@@ -240,9 +240,7 @@ def test_a_star_at_the_end_means_how_a_value_begins(ask: Ask) -> None:
     assert 'subject_id: a filter knows no * for any letters: write {"$regex":"^64"}' in log
 
 
-def test_the_filter_that_is_asked_stands_everywhere_and_can_be_pasted(
-    ask: Ask, tmp_path: Path
-) -> None:
+def test_the_filter_that_is_asked_stands_everywhere_and_can_be_pasted(ask: Ask) -> None:
     query = {
         "subject_id": {"$in": ["1", "2"]},
         "session_day": {"$gte": "2025-03", "$lt": "2025-04"},
