@@ -324,7 +324,7 @@ def test_the_filters_in_the_readme_can_be_asked(run: Run) -> None:
 
 
 def test_the_groups_in_the_readme_are_those_of_the_bundled_records(run: Run) -> None:
-    row = r"^\| [a-z ]*`(--\w+) (\w+\.[\w.]+)` \| (`.*) \|$"
+    row = r"^\| [a-z ]*`(--\w+) ([\w.]+)` \| (`.*) \|$"
     rows = re.findall(row, README.read_text(), re.MULTILINE)
     assert len(rows) == 2
     flags = [f"--records={ROOT / 'data' / 'metadata.jsonl'}", "--query={}", "--overwrite=1"]
