@@ -81,7 +81,8 @@ from dispatch.given.flags import (
 from dispatch.given.inputs import hint_on_example, named_file, read_parameters, read_query
 from dispatch.given.values import Record, day_after, first_day, pasteable, rank
 from dispatch.plan.choices import fields_shown
-from dispatch.plan.page import Request, write_page
+from dispatch.plan.commands import Request
+from dispatch.plan.page import write_page
 from dispatch.plan.plan import Plan, first_tasks, summarise, summarise_records, write_table
 from dispatch.records.docdb import open_docdb
 from dispatch.records.named import Named
@@ -572,14 +573,19 @@ def ask_for_code(
 
 def show_plan(plan: Plan, settings: Settings) -> None:
     """Write the plan of a dry run into the output folder, and print its first tasks."""
-    output, listed = settings.output_directory, settings.asset_list
+    output = settings.output_directory
     request = Request(
         query=plan.query,
         argv=settings.argv,
         choosing_flags=CHOOSING_FLAGS,
         limiting_flags=LIMITING_FLAGS,
-        listed_as=listed.names_of(assets_in(plan.entries)) if listed else None,
+        asset_list=settings.asset_list,
         keeps_latest=bool(settings.filter_latest),
+        max_jobs=settings.max_jobs,
+        tasks_per_job=settings.tasks_per_job,
+        by_size=settings.balance_by == "size",
+        group_by=settings.group_by,
+        unwound=settings.unwind_list_fields,
         input_folder=settings.input_directory,
         output=output,
         overwrite=settings.overwrite,

@@ -59,7 +59,7 @@ class Skip:
     name: str
     asked: bool = False  # the user asked for it
     warns: bool = False  # and should still know
-    record: Record = field(default_factory=dict, repr=False)  # if that is why
+    record: Record = field(default_factory=dict, repr=False)  # if there is one
 
 
 # What flows from here to the tasks: every record that matches is an asset, or a skip that names it.

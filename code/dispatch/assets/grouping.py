@@ -42,7 +42,7 @@ def set_groups(
         record = entry.told((*names, *unwound))
         values = values_in_fields(record, names, unwound, drop_null)
         if values.fault:
-            grouped.append(Skip(values.fault, entry.label))
+            grouped.append(Skip(values.fault, entry.label, record=entry.record))
             continue
         for row in values.rows:
             grouped.append(replace(entry, group=dict(zip(keys, row, strict=True))))
@@ -65,9 +65,10 @@ def keep_latest(
         record = asset.told((*by, latest, *unwound))
         values = values_in_fields(record, (*by, latest), unwound, drop_null, needed=len(by))
         if values.fault:
-            skips[asset.record_id] = Skip(values.fault, asset.label)
+            skips[asset.record_id] = Skip(values.fault, asset.label, record=asset.record)
             continue
-        skips[asset.record_id] = Skip(f"not the latest by {latest}", asset.label, asked=True)
+        older = f"not the latest by {latest}"
+        skips[asset.record_id] = Skip(older, asset.label, asked=True, record=asset.record)
         for *shared, value in values.rows:
             rivals[rank(shared)].append((value, asset.record_id))
     stay: set[str] = set()

@@ -28,10 +28,11 @@ def skip_without_task(
     skips: dict[str, Skip] = {}
     for asset in assets:
         if asset.record_id not in grouped:
-            skips[asset.record_id] = Skip("left out by group_assets", asset.label)
+            fault = "left out by group_assets"
+            skips[asset.record_id] = Skip(fault, asset.label, record=asset.record)
         elif files is not None and not files[asset.location] and asset.location not in named:
             where = f"{asset.name} ({asset.location})"
-            skips[asset.record_id] = Skip(no_files, where)
+            skips[asset.record_id] = Skip(no_files, where, record=asset.record)
     return list(skips.values())
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
 
-from dispatch.assets.assets import Asset
+from dispatch.assets.assets import Asset, Skip
 from dispatch.given.values import Record, instant, is_valid, strings_at
-from dispatch.records.names import Name
+from dispatch.plan.commands import Request
+from dispatch.records.names import DAY, Name
 from dispatch.records.schema import (
     DATA_LEVEL,
     MODALITY,
@@ -18,7 +20,11 @@ from dispatch.records.schema import (
     SUBJECT_ID,
     Vocabulary,
 )
+from dispatch.tasks.tasks import Task
 
+T = TypeVar("T")
+
+NO_RECORD = -1  # in place of the place of a set of values
 # The lists of the page, by what its script calls them; the days are another kind of list.
 LISTS = {
     "project": PROJECT_NAME.name,
@@ -33,13 +39,47 @@ def fields_shown() -> set[str]:
     return {*LISTS.values(), SESSION_DAY.name}
 
 
-def choices_of(names: Vocabulary, assets: list[Asset]) -> list[Record]:
-    """Return what the page offers to choose by."""
+def choices_of(
+    names: Vocabulary, assets: list[Asset], skips: list[Skip], tasks: list[Task], request: Request
+) -> list[Record]:
+    """Return the fields to choose by: what each asset has in them, and what each skip has.
+
+    A column is of sets of values, None where a record tells nothing. A skip without a record has
+    no place in it. Where the lists of a field are unwound into groups, its value is the task's own.
+    """
     choices = []
-    for title, name in LISTS.items():
-        choices.append(values_to_choose(title, names[name], assets))
-    choices.append(days_to_choose("date", names[SESSION_DAY.name], assets))
+    for title, wanted in LISTS.items():
+        name = names[wanted]
+        choice = column_of(name, values_in, assets, skips)
+        others = other_spellings(name, assets)
+        labels = labels_of_groups(name, tasks, request)
+        choices.append({"name": title, **choice, "spelt": others, "tasks": labels})
+    days = column_of(names[SESSION_DAY.name], days_in, assets, skips)
+    choices.append({"name": "date", **days, "spelt": [], "tasks": None})
     return choices
+
+
+def column_of(
+    name: Name,
+    said: Callable[[Name, Record], Hashable],
+    assets: list[Asset],
+    skips: list[Skip],
+) -> Record:
+    """Return what the records of assets, and of skips that have one, say of a name."""
+    rows = [said(name, asset.record) for asset in assets]
+    column = coded(rows + [said(name, skip.record) for skip in skips if skip.record])
+    of_skips = iter(column["rows"][len(assets) :])
+    skip_rows = []
+    for skip in skips:
+        skip_rows.append(next(of_skips) if skip.record else NO_RECORD)
+    return {
+        "title": name.title,
+        "paths": name.paths,
+        "pattern": DAY,
+        "values": column["values"],
+        "rows": column["rows"][: len(assets)],
+        "skip_rows": skip_rows,
+    }
 
 
 def coded(values: Sequence[Any]) -> Record:
@@ -48,54 +88,73 @@ def coded(values: Sequence[Any]) -> Record:
     return {"values": list(places), "rows": [places[value] for value in values]}
 
 
-def values_to_choose(title: str, name: Name, assets: list[Asset]) -> Record:
-    """Return what the page offers to choose by: a set of values for each asset, or None.
+def each_once(values: Iterable[T]) -> tuple[T, ...]:
+    """Return values in their order, those that come again once."""
+    return tuple(dict.fromkeys(values))
 
-    Values are as they are spelt today; `spelt` has those that records spell otherwise, or hold at
-    other paths, with the numbers of the paths, of each asset the first. Those that are not valid
-    are left out.
+
+def values_in(name: Name, record: Record) -> tuple[str, ...] | None:
+    """Return what a record says as it is spelt today, each once; None if it says nothing.
+
+    What is not valid is left out.
     """
-    column: list[tuple[str, ...] | None] = []
-    spelt: defaultdict[str, dict[tuple[int, str], None]] = defaultdict(dict)
-    for asset in assets:
-        labels: dict[str, None] = {}
-        is_empty = True
-        for number, path in enumerate(name.paths):
-            strings = strings_at(asset.record, path)
-            is_empty = is_empty and not strings
-            new: dict[str, None] = {}
-            for string in filter(is_valid, strings):
-                label = name.today(string)
-                new[label] = None
-                if label not in labels:
-                    spelt[label][number, string] = None
-            labels |= new
-        if is_empty:
-            column.append(None)
-        else:
-            column.append(tuple(labels))
-    others = []
-    for label, pairs in spelt.items():
-        if list(pairs) != [(0, label)]:
-            others.append([label, list(pairs)])
-    return {"name": title, "paths": name.paths, **coded(column), "spelt": others}
+    strings = list(chain(*(strings_at(record, path) for path in name.paths)))
+    if not strings:
+        return None
+    return each_once(map(name.today, filter(is_valid, strings)))
 
 
-def days_to_choose(title: str, name: Name, assets: list[Asset]) -> Record:
-    """Return the days that the page offers: for each asset those at each path, None if none.
+def days_in(name: Name, record: Record) -> tuple[tuple[str, ...], ...] | None:
+    """Return the days that a record has at each path, None if it has none.
 
     They compare with a whole time as with its day.
     """
-    column: list[tuple[tuple[str, ...], ...] | None] = []
+    days = []
+    for path in name.paths:
+        days.append(tuple(string[:10] for string in strings_at(record, path)))
+    return tuple(days) if any(days) else None
+
+
+def other_spellings(name: Name, assets: list[Asset]) -> list[tuple[str, list[Any]]]:
+    """Return the values that records spell otherwise than today, or hold elsewhere.
+
+    That is, not at the first path alone. With each come the number of the path and the string
+    there, for each of the ways in which it is held; of an asset the first path that has it.
+    """
+    ways: defaultdict[str, dict[tuple[int, str], None]] = defaultdict(dict)
     for asset in assets:
-        days = []
-        for path in name.paths:
-            days.append(tuple(string[:10] for string in strings_at(asset.record, path)))
-        if any(days):
-            column.append(tuple(days))
-        else:
-            column.append(None)
-    return {"name": title, "paths": name.paths, **coded(column), "spelt": []}
+        known: set[str] = set()
+        for number, path in enumerate(name.paths):
+            strings = list(filter(is_valid, strings_at(asset.record, path)))
+            for string in strings:
+                if name.today(string) not in known:
+                    ways[name.today(string)][number, string] = None
+            known |= set(map(name.today, strings))
+    others = []
+    for value, held in ways.items():
+        as_today = (0, value)
+        if list(held) != [as_today]:
+            others.append((value, list(held)))
+    return others
+
+
+def labels_of_groups(name: Name, tasks: list[Task], request: Request) -> Record | None:
+    """Return which value of a field each task is for, if its lists are unwound into groups."""
+    grouped = [path for path in request.group_by if path in (*name.paths, name.name)]
+    if not any(is_unwound(path, request) for path in grouped):
+        return None
+    key = grouped[0].replace(".", "__")
+    labels = []
+    for task in tasks:
+        value = task.shared_group().get(key)
+        is_string = isinstance(value, str) and is_valid(value)
+        labels.append(name.today(str(value)) if is_string else None)
+    return coded(labels)
+
+
+def is_unwound(path: str, request: Request) -> bool:
+    """Return whether the lists on the way to this field are taken apart."""
+    return any(f"{path}.".startswith(f"{unwound}.") for unwound in request.unwound)
 
 
 def subject_of(asset: Asset) -> str | None:

@@ -1,56 +1,40 @@
-"""The page of a dry run: what it shows, and what its script draws, counts and filters.
+"""The page of a dry run: what it shows without its script, which finds the rest in columns.
 
-The template and the files of its script lie beside this file, in the folder html.
+The template and the files of the script lie beside this file, in the folder html.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
-import sys
 from base64 import b64encode
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import islice
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
-from dispatch.assets.assets import Asset
-from dispatch.given.values import Record, compact
-from dispatch.plan.choices import choices_of, coded, session_date, subject_of
-from dispatch.plan.plan import Plan, assets_of, group_cell, numbered_tasks
-from dispatch.tasks.analysis_code import PIPELINE
+from dispatch.given.values import Record
+from dispatch.plan.columns import TASKS_IN_PAGE, names_records, page_data
+from dispatch.plan.commands import (
+    PLAN_FILE,
+    Request,
+    command_of,
+    exact_command_of,
+    exact_portable_command,
+    portable_command_of,
+)
+from dispatch.plan.plan import Plan, assets_of
 from dispatch.tasks.output import count_workers
-from dispatch.tasks.results import RESULTS_STORE
-from dispatch.tasks.tasks import Task
-from dispatch.terminal.messages import plural, shorten
-from dispatch.terminal.secrets import SECRETS
+from dispatch.terminal.messages import plural
 
-PROGRAM = Path(__file__).parents[2] / "run_capsule.py"
 PLAN_PAGE = Path(__file__).parent / "html" / "page.html.j2"
-PLAN_SCRIPTS = ("data", "picture", "table", "choice", "lists")  # in their order in the page
-TASKS_IN_PAGE = 50_000  # so that it opens at once; the CSV holds all
+PLAN_SCRIPTS = (  # in their order in the page
+    *("data", "deal", "bars", "picture", "pointing", "table", "choice", "figures", "take"),
+    *("skipped", "lists"),
+)
 NAMES_IN_PAGE = 10_000  # of what is skipped for the same reason, or processed already
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, as far as the page speaks of it."""
-
-    query: Record | None  # the filter; None: the assets come from a list of ids
-    argv: tuple[str, ...] = ()  # the flags as they were given
-    choosing_flags: tuple[str, ...] = ()  # those in place of which the page gives others
-    limiting_flags: tuple[str, ...] = ()  # those that leave tasks out
-    listed_as: Mapping[str, str] | None = None  # what a list calls assets, by their records' ids
-    keeps_latest: bool = False
-    input_folder: Path = Path("data")
-    output: Path = Path("results")
-    overwrite: bool = False
+CHARACTER = 0.53  # rem, of a name in the table of tasks
+WIDEST_NAMES = 40  # rem
+CHARACTERS_IN_CARD = 32  # of a line of one, where the window is narrow
 
 
 def write_page(plan: Plan, request: Request, path: Path) -> None:
@@ -77,14 +61,20 @@ def render_page(plan: Plan, request: Request) -> str:
     data = json.dumps(known, separators=(",", ":"))
     page: str = template.render(
         plan=plan,
+        figures=figures_of(plan),
         groups=list(known["tasks"]["groups"]),
-        assets=assets_of(plan.tasks),
+        widths=widths_of(known["assets"]["name"]),
+        reasons=known["skips"]["reason"]["values"],
         query=query,
         command=command_of(request.argv, "dry_run"),
         portable=portable_command_of(request.argv, "dry_run"),
+        exact=exact_command_of(request),
+        exact_portable=exact_portable_command(),
+        plan_file=PLAN_FILE,
         warning=warning_of(request.output, request.overwrite),
         names_records=names_records(plan, request),
         input_folder=request.input_folder,
+        working_folder=os.getcwd(),
         data=data.replace("<", "\\u003c"),
         script=script,
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
@@ -93,6 +83,27 @@ def render_page(plan: Plan, request: Request) -> str:
         dumps=partial(json.dumps, ensure_ascii=False),
     )
     return page
+
+
+def figures_of(plan: Plan) -> list[tuple[str, int, str]]:
+    """Return the figures of a plan: what each is, its value, and its name in the script."""
+    figures: list[tuple[str, int, str]] = [
+        ("Assets", len(assets_of(plan.tasks)), "assets"),
+        ("Tasks", len(plan.tasks), "tasks"),
+    ]
+    lists = [task.files for task in plan.tasks if task.files is not None]
+    if lists:
+        figures.append(("Files", sum(map(len, lists)), "files"))
+        figures.append(("Size", sum(task.size or 0 for task in plan.tasks), "size"))
+    figures.append(("Workers", len(plan.workers), "workers"))
+    return figures
+
+
+def widths_of(names: list[str]) -> Record:
+    """Return how wide the names of assets are in the table, in rem, and in a card, in lines."""
+    longest = max(map(len, names), default=0)
+    width = min(WIDEST_NAMES, max(12, round(CHARACTER * longest + 2, 1)))
+    return {"names": width, "lines": min(4, 1 + (longest + 8) // CHARACTERS_IN_CARD)}
 
 
 def script_of_page() -> str:
@@ -104,52 +115,6 @@ def script_of_page() -> str:
     return "\n".join(texts)
 
 
-def command_of(argv: Sequence[str], *left_out: str) -> str:
-    """Return the command that these flags make, without some of them, wherever it is pasted."""
-    words = flags_without(argv, *left_out)
-    environment = []
-    for name in (*RESULTS_STORE, "DOCDB_VERSION", "CODEOCEAN_DOMAIN", *PIPELINE):
-        if os.environ.get(name) and name not in SECRETS:
-            environment.append(f"{name}={os.environ[name]}")
-    if environment:
-        environment.insert(0, "env")
-    command = shlex.join([*environment, sys.executable, str(PROGRAM), *words])
-    return f"cd {shlex.quote(os.getcwd())} && {command}"
-
-
-FOLDERS_AND_SAFETY = ("input_directory", "output_directory", "overwrite")  # are each machine's own
-
-
-def portable_command_of(argv: Sequence[str], *left_out: str) -> str:
-    """Return the command as it is run in a clone of this capsule on any machine.
-
-    Files are those of that name there.
-    """
-    words = []
-    for word in flags_without(argv, *left_out, *FOLDERS_AND_SAFETY):
-        name, sign, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
-        if is_path_here(value):
-            value = os.path.basename(value)
-        words.append(f"{name}{sign}{value}")
-    return shlex.join(["bash", "environment/run.sh", *words])
-
-
-def is_path_here(value: str) -> bool:
-    """Return whether the value of a flag is the path of a file on this machine."""
-    return os.sep in value and not value.startswith("{") and os.path.isfile(value)
-
-
-def flags_without(argv: Sequence[str], *left_out: str) -> list[str]:
-    """Return these flags without some of them."""
-    words = list(argv)
-    for name in left_out:
-        while f"--{name}" in words:
-            start = words.index(f"--{name}")
-            del words[start : start + 2]
-        words = [word for word in words if not word.startswith(f"--{name}=")]
-    return words
-
-
 def warning_of(output: Path, overwrite: bool) -> str:
     """Return what the dispatch would do to worker folders that are there, in words."""
     workers = count_workers(output)
@@ -159,109 +124,3 @@ def warning_of(output: Path, overwrite: bool) -> str:
     if overwrite:
         return f"{there}; this command replaces what is there."
     return f"{there}; add --overwrite 1 to replace what is there."
-
-
-def names_records(plan: Plan, request: Request) -> bool:
-    """Return whether only a filter that names the records gives exactly the assets chosen.
-
-    Else an older asset could be the latest of those chosen, or a task that is left out be one of
-    the first. Where a list of ids chose them, a shorter list does.
-    """
-    return request.query is not None and (request.keeps_latest or bool(plan.left_out))
-
-
-# ------------------------------------------------------------------------- what the script is given
-
-
-def page_data(plan: Plan, request: Request) -> Record:
-    """Return what the script of the page draws, counts and filters, as columns.
-
-    Where the page cannot hold all tasks, it knows the assets of those that it holds.
-    """
-    workers, tasks = [], []
-    for worker, task in islice(numbered_tasks(plan), TASKS_IN_PAGE):
-        workers.append(worker)
-        tasks.append(task)
-    assets = assets_of(tasks)
-    query = record_ids = asset_ids = None
-    if request.query is None:
-        listed_as = request.listed_as or {}
-        asset_ids = [listed_as.get(asset.record_id, asset.id) for asset in assets]
-    else:
-        query = compact(request.query)
-    if names_records(plan, request):
-        record_ids = list(map(attrgetter("record_id"), assets))
-    replaced = list(request.choosing_flags)
-    # the tasks chosen are the first ones of the assets chosen: the order is that of the whole plan
-    limits = bool(plan.left_out) and len(tasks) == len(plan.tasks)
-    if limits:
-        replaced += request.limiting_flags
-    return {
-        "query": query,
-        "command_without_query": command_of(request.argv, "dry_run", *replaced),
-        "portable_without_query": portable_command_of(request.argv, "dry_run", *replaced),
-        "skips": {
-            "name": list(map(attrgetter("name"), plan.skips)),
-            "reason": coded(list(map(attrgetter("reason"), plan.skips))),
-        },
-        "workers": len(plan.workers),
-        "limits": limits,
-        "list": "asset_id",
-        "choices": choices_of(plan.names, assets),
-        "assets": {
-            "name": list(map(attrgetter("name"), assets)),
-            "subject": coded(list(map(subject_of, assets))),
-            "day": coded(list(map(session_date, assets))),
-            "record_id": record_ids,
-            "id": asset_ids,
-        },
-        "tasks": task_columns(workers, tasks, assets),
-        "all_tasks": len(plan.tasks),
-    }
-
-
-def task_columns(workers: list[int], tasks: list[Task], assets: list[Asset]) -> Record:
-    """Return what the script knows of tasks, a column for each thing."""
-    places = {asset.record_id: place for place, asset in enumerate(assets)}
-    columns: defaultdict[str, list[Any]] = defaultdict(list)
-    for task in tasks:
-        columns["assets"].append([places[asset.record_id] for asset in task.assets])
-        columns["first"].append(first_file(task))
-        columns["files"].append(len(task.files or ()))
-        columns["size"].append(task.size)
-        columns["parameters"].append(parameters_of(task))
-        columns["id"].append(task.id)
-    return {
-        "worker": workers,
-        **columns,
-        "parameters": coded(columns["parameters"]),
-        "groups": group_columns(tasks),
-    }
-
-
-def group_columns(tasks: list[Task]) -> Record:
-    """Return what the assets of each task share, by its name; "" where they share nothing."""
-    groups = [task.shared_group() for task in tasks]
-    names: dict[str, None] = {}
-    for group in groups:
-        names |= dict.fromkeys(group)
-    columns = {}
-    for name in names:
-        cells = [group_cell(group[name]) if name in group else "" for group in groups]
-        columns[name] = coded(cells)
-    return columns
-
-
-def first_file(task: Task) -> list[str] | None:
-    """Return the URL of a task's first file, cut wherever it has the name of the first asset."""
-    if not task.files:
-        return None
-    name = task.assets[0].name
-    return task.files[0].split(name) if name else task.files[:1]
-
-
-def parameters_of(task: Task) -> str:
-    """Return the parameters of a task as JSON, not too long to be looked at."""
-    if task.parameters is None:
-        return ""
-    return shorten(json.dumps(task.parameters, ensure_ascii=False), 300)

@@ -38,6 +38,7 @@ class Task:
     id: str = ""
     content: bytes = field(default=b"", repr=False)
     result: str | None = None  # the name that its result will have in the results store
+    place: int = 0  # among all tasks, in the order in which they were made
 
     @property
     def names(self) -> list[str]:
@@ -125,6 +126,7 @@ def render_tasks(
         record.pop("query", None)
         work = to_json(record, inf_nan_mode="null")
         task.id = str(uuid.uuid5(uuid.NAMESPACE_OID, work.decode()))
+        task.place = len(rendered)
         repeated += task.id in rendered
         rendered.setdefault(task.id, task)
     if repeated:

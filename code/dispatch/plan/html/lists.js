@@ -1,10 +1,13 @@
 // The lists to choose from, the address that keeps the choice, and the buttons.
 
-const nameOf = (value) => (value === null ? "(none)" : value === "" ? "(empty)" : value);
+// What there are several of, where that is not the title with an s.
+const NOUNS = { modalitys: "modalities" };
 
 // One stop of the Tab key per list: the arrow keys, Home and End move inside.
+const STOPS = "li:not([hidden]) input, li:not([hidden]) button";
+
 function moveInside(list, event) {
-  const boxes = [...list.querySelectorAll("input")];
+  const boxes = [...list.querySelectorAll(STOPS)];
   const place = boxes.indexOf(event.target);
   const last = boxes.length - 1;
   const steps = { ArrowDown: place + 1, ArrowUp: place - 1, Home: 0, End: last };
@@ -14,7 +17,7 @@ function moveInside(list, event) {
 }
 
 function stopAt(list, box) {
-  for (const each of list.querySelectorAll("input")) each.tabIndex = each === box ? 0 : -1;
+  for (const each of list.querySelectorAll(STOPS)) each.tabIndex = each === box ? 0 : -1;
 }
 
 function listValues(field) {
@@ -22,7 +25,7 @@ function listValues(field) {
   const list = make("ul", { class: "values framed", id });
   const note = make("p", { class: "quiet" });
   const searchBox = make("input", { type: "search", autocomplete: "off", spellcheck: "false" });
-  const title = TITLES[field.name];
+  const { title } = field;
   searchBox.id = `search-${field.name}`;
   searchBox.placeholder = "part of a name";
   searchBox.setAttribute("aria-controls", id);
@@ -33,17 +36,18 @@ function listValues(field) {
   let counts = new Map();
   let rows = [];
 
-  // Those that some assets have come first, each part in its natural order.
+  // Those that some assets have, and those that are chosen.
   function fill() {
     const wanted = searchBox.value.toLowerCase().trim();
     const there = field.options.filter((value) => counts.get(value));
-    const ordered = [...there, ...field.options.filter((value) => !counts.get(value))];
-    const fitting = ordered.filter((value) => nameOf(value).toLowerCase().includes(wanted));
+    const fitting = there.filter((value) => nameOf(value).toLowerCase().includes(wanted));
     const first = new Set(fitting.slice(0, VALUES_AT_ONCE));
-    const listed = ordered.filter((value) => first.has(value) || field.chosen.has(value));
-    const all = count(fitting.length, "value");
-    note.textContent = `${number(first.size)} of ${all}: search for more`;
-    note.hidden = first.size === fitting.length;
+    const listed = field.options.filter((value) => first.has(value) || field.chosen.has(value));
+    const all = field.options.length;
+    const noun = `${title.toLowerCase()}${all === 1 ? "" : "s"}`;
+    const more = first.size < fitting.length ? ": search for more" : "";
+    note.textContent = `${number(first.size)} of ${number(all)} ${NOUNS[noun] ?? noun}${more}`;
+    note.hidden = first.size === all;
     const isSame = listed.length === rows.length;
     if (isSame && rows.every(({ value }, place) => value === listed[place])) {
       if (!list.contains(document.activeElement)) stopAt(list, rows[0]?.box);
@@ -58,7 +62,7 @@ function listValues(field) {
         choiceChanged();
       });
       const countShown = make("span", { class: "held" });
-      const label = make("label", {}, box, make("span", {}, nameOf(value)), countShown);
+      const label = make("label", {}, box, make("span", {}, visible(nameOf(value))), countShown);
       return { value, box, countShown, label };
     });
     list.replaceChildren(...rows.map(({ label }) => make("li", {}, label)));
@@ -75,50 +79,65 @@ function listValues(field) {
     }
   }
 
-  field.show = (newCounts) => {
-    counts = newCounts;
+  field.show = ({ byValue }) => {
+    counts = byValue;
     fill();
   };
-  field.fill = fill;
   searchBox.addEventListener("input", fill);
   searchBox.hidden = field.options.length <= 10;
   searchLabel.hidden = searchBox.hidden;
   return make("fieldset", {}, make("legend", {}, title), searchLabel, searchBox, list, note);
 }
 
+// Two dates, and a button for each month that has sessions.
 function listDays(field) {
-  const choice = make("fieldset", {}, make("legend", {}, TITLES[field.name]));
-  const selects = ["from", "to"].map((end) => {
-    const select = make("select", { id: `date-${end}` }, make("option", { value: "" }, "any"));
-    select.append(...field.options.map((day) => make("option", { value: day }, day)));
-    select.addEventListener("change", () => {
-      field[end] = select.value;
-      choiceChanged();
-    });
-    // there can be thousands of days: their numbers stand there while the list is in use
-    for (const event of ["pointerdown", "focus"]) {
-      select.addEventListener(event, () => label(select, withCount));
+  const inputs = ["from", "to"].map((end) => dayInput(field, end));
+  const months = [...new Set(field.options.map((day) => day.slice(0, 7)))];
+  const list = make("ul", { class: "values framed", id: "months", "aria-label": "Months" });
+  list.addEventListener("keydown", (event) => moveInside(list, event));
+  list.addEventListener("focusin", (event) => stopAt(list, event.target));
+  const rows = months.map((month) => monthButton(field, month));
+  list.append(...rows.map(({ item }) => item));
+  list.hidden = !months.length;
+  field.show = ({ bySet }) => {
+    for (const { end, input } of inputs) input.value = field[end];
+    for (const { item, button, held, first, last } of rows) {
+      const isOn = field.from === first && field.to === last;
+      const assetCount = field.sets.reduce((sum, set, place) => {
+        return bySet[place] && passesDays(field, set, first, last) ? sum + bySet[place] : sum;
+      }, 0);
+      held.textContent = number(assetCount);
+      item.hidden = !assetCount && !isOn;
+      button.setAttribute("aria-pressed", isOn);
     }
-    select.addEventListener("blur", () => label(select, (day) => day));
-    choice.append(make("label", { for: select.id }, end === "from" ? "From" : "To"), select);
-    return select;
-  });
-  let counts = new Map();
-  function label(select, labelOf) {
-    for (const option of select.options) {
-      if (option.value) option.textContent = labelOf(option.value);
+    if (!list.contains(document.activeElement)) {
+      stopAt(list, list.querySelector("li:not([hidden]) button"));
     }
-  }
-  const withCount = (day) => `${day} (${number(counts.get(day))})`;
-  field.show = (newCounts) => {
-    counts = newCounts;
-    selects.forEach((select) => {
-      select.value = field[select.id.slice("date-".length)];
-      if (select === document.activeElement) label(select, withCount);
-    });
   };
-  field.fill = () => {};
-  return choice;
+  const dates = make("div", { class: "dates" }, ...inputs.map(({ label }) => label));
+  return make("fieldset", {}, make("legend", {}, field.title), dates, list);
+}
+
+function dayInput(field, end) {
+  const input = make("input", { type: "date", id: `date-${end}`, max: "9999-12-30" });
+  input.addEventListener("change", () => {
+    field[end] = isDay(input.value) ? input.value : "";
+    choiceChanged();
+  });
+  const label = make("label", {}, end === "from" ? "From" : "To", input);
+  return { end, input, label };
+}
+
+function monthButton(field, month) {
+  const [first, last] = daysOf(PERIODS.month, PERIODS.month.of(month));
+  const held = make("span", { class: "held" });
+  const button = make("button", { type: "button" }, make("span", {}, month), held);
+  button.addEventListener("click", () => {
+    const isOn = field.from === first && field.to === last;
+    Object.assign(field, isOn ? { from: "", to: "" } : { from: first, to: last });
+    choiceChanged();
+  });
+  return { item: make("li", {}, button), button, held, first, last };
 }
 
 // ---------------------------------------------------------------------------------------- address
@@ -143,7 +162,7 @@ function readAddress() {
   for (const field of fields) {
     if (field.name === "date") {
       for (const end of ["from", "to"]) {
-        field[end] = field.options.includes(pairs.get(end)) ? pairs.get(end) : "";
+        field[end] = isDay(pairs.get(end)) ? pairs.get(end) : "";
       }
       continue;
     }
@@ -163,58 +182,44 @@ function choiceChanged() {
   narrow();
 }
 
-function save(string, name, type) {
-  const file = new Blob([string, "\n"], { type });
-  make("a", { href: URL.createObjectURL(file), download: name }).click();
-}
-
-const inCsv = (string) => `"${string.replaceAll('"', '""')}"`;
-
-byId("download-skipped")?.addEventListener("click", () => {
-  const { name, reason } = data.skips;
-  const lines = name.map((each, skip) => {
-    return `${inCsv(each)},${inCsv(reason.values[reason.rows[skip]])}`;
-  });
-  save(["asset,reason", ...lines].join("\n"), "skipped.csv", "text/csv");
-});
-
 function clearChoice() {
-  for (const field of fields) Object.assign(field, { chosen: new Set(), from: "", to: "" });
-  fields.forEach((field) => field.fill());
+  fields.forEach(dropChoice);
   choiceChanged();
 }
 
+function followAddress() {
+  // a link to a section of the page took the place of the choice, which comes back
+  if (location.hash && !location.hash.includes("=")) {
+    if (fields.some(isChosen)) writeAddress();
+    return;
+  }
+  readAddress();
+  narrow();
+}
+
 if (allTasks.length) {
+  const isTold = (field) => field.options.some((value) => value !== null);
   byId("choices").append(
-    ...fields.map((field) => (field.name === "date" ? listDays(field) : listValues(field)))
+    ...fields.map((field) => {
+      const list = field.name === "date" ? listDays(field) : listValues(field);
+      list.hidden = !isTold(field); // no record here says anything of it
+      return list;
+    })
   );
   byId("clear").addEventListener("click", clearChoice);
-  byId("download").addEventListener("click", () => {
-    let [string, name, type] = [byId("filter").textContent, "query.json", "application/json"];
-    if (assets.id) {
-      const ids = choose().chosen.map((asset) => assets.id[asset]);
-      string = [data.list, ...ids.map(inCsv)].join("\n");
-      [name, type] = ["data_asset_input.csv", "text/csv"];
-    }
-    save(string, name, type);
-  });
+  byId("download").addEventListener("click", saveFilter);
   if (assets.id) byId("download").textContent = "Download data_asset_input.csv";
-  addEventListener("hashchange", () => {
-    // a link to a section of the page took the place of the choice, which comes back
-    if (location.hash && !location.hash.includes("=")) {
-      if (fields.some(isChosen)) writeAddress();
-      return;
-    }
-    readAddress();
-    fields.forEach((field) => field.fill());
-    narrow();
-  });
+  for (const button of document.querySelectorAll(".download-ids")) {
+    button.addEventListener("click", saveTaskIds);
+  }
+  addEventListener("hashchange", followAddress);
   readAddress();
-  fields.forEach((field) => field.fill());
   narrow();
 } else {
-  drawLoads([], false);
+  drawLoads(null);
   showAssets([]);
+  listTasks();
+  listSkips();
 }
 
 // Copy: where the browser keeps the clipboard to itself, the text is selected, for the keyboard.

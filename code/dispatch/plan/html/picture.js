@@ -1,90 +1,9 @@
-// The pictures: bars of workers, and squares of subjects and weeks.
-
-function shape(name, attributes, string = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.textContent = string;
-  return element;
-}
-
-function drawing(width, height, shapes) {
-  const svg = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
-  svg.append(...shapes);
-  return svg;
-}
-
-// Round numbers from 0 to this one, in so many steps at most.
-function ticksTo(most, steps) {
-  let step = 1;
-  for (let power = 1; most / step > steps; power *= 10) {
-    const round = [1, 2, 2.5, 5, 10].map((factor) => factor * power).filter(Number.isInteger);
-    step = round.find((each) => most / each <= steps) ?? step;
-  }
-  return Array.from({ length: Math.floor(most / step) + 1 }, (_, tick) => tick * step);
-}
-
-// One bar per worker, and a dashed line at their mean.
-function drawBars(picture, loads) {
-  const inWords = picture.dataset.unit === "bytes" ? size : number;
-  const top = 1.05 * loads.reduce((most, load) => Math.max(most, load), 1);
-  const sum = loads.reduce((total, load) => total + load, 0);
-  const ticks = ticksTo(top, 4).map((load) => [load, inWords(load)]);
-  const [width, height, bottom, right] = [460, 192, 148, 456];
-  const left = 12 + 7.5 * Math.max(...ticks.map(([, label]) => label.length));
-  const step = (right - left) / loads.length;
-  const half = step * (loads.length <= 60 ? 0.4 : 0.5); // thin bars have no gaps between them
-  const middle = (worker) => left + (worker + 0.5) * step;
-  const y = (load) => bottom - (load / top) * (bottom - 4);
-  const bars = loads.map((load, worker) => {
-    const x = middle(worker);
-    return `M${x - half} ${bottom}V${y(load)}H${x + half}V${bottom}Z`;
-  });
-  const lines = ticks.map(([load]) => `M${left} ${y(load)}H${right}`);
-  picture.replaceChildren(
-    drawing(width, height, [
-      ...ticksTo(loads.length - 1, 9).map((worker) =>
-        shape("text", { x: middle(worker), y: bottom + 17, class: "middle" }, number(worker))
-      ),
-      shape("text", { x: (left + right) / 2, y: height - 8, class: "middle" }, "worker"),
-      ...ticks.map(([load, label]) =>
-        shape("text", { x: left - 6, y: y(load) + 4, class: "left" }, label)
-      ),
-      shape("path", { d: lines.join(""), class: "lines" }),
-      shape("path", { d: bars.join(""), class: "shade2" }),
-      shape("path", { d: `M${left} ${y(sum / loads.length)}H${right}`, class: "mean" }),
-    ])
-  );
-}
-
-// The bars of these tasks, or, without any choice, of all that the plan has.
-function drawLoads(chosenTasks, isNarrowed) {
-  for (const picture of document.querySelectorAll("[data-loads]")) {
-    let loads = JSON.parse(picture.dataset.loads);
-    const { unit } = picture.dataset;
-    if (isNarrowed) {
-      loads = loads.map(() => 0);
-      for (const task of chosenTasks) {
-        loads[tasks.worker[task]] += unit === "bytes" ? tasks.size[task] : 1;
-      }
-    }
-    const inWords = unit === "bytes" ? size : number;
-    const mean = loads.reduce((sum, load) => sum + load, 0) / loads.length;
-    const most = loads.reduce((top, load) => Math.max(top, load), 0);
-    const [meanShown, mostShown] = picture.parentElement.querySelectorAll("dd");
-    meanShown.textContent = inWords(mean);
-    mostShown.textContent = inWords(most);
-    const title = picture.closest("figure").querySelector("h3").textContent;
-    const spread = `a dashed line at the mean, ${inWords(mean)}, and ${inWords(most)} at most`;
-    picture.setAttribute("aria-label", `${title}, as bars, with ${spread}.`);
-    drawBars(picture, loads);
-  }
-}
-
-// ----------------------------------------------------------------------------- subjects and weeks
+// The picture of the assets: a row for each subject, a column for each week or the like.
 
 const dayNumber = (day) => Date.parse(day) / 86_400_000;
 const dayOf = (days) => new Date(days * 86_400_000).toISOString().slice(0, 10);
 const digits = (value, places) => String(value).padStart(places, "0");
+// What the columns can stand for: the period of a day, and its name, of which its first day is made.
 const PERIODS = {
   day: { of: dayNumber, label: dayOf },
   week: {
@@ -97,6 +16,12 @@ const PERIODS = {
   },
   year: { of: (day) => Number(day.slice(0, 4)), label: (years) => digits(years, 4) },
 };
+
+// The first and the last day of a period.
+function daysOf({ label }, period) {
+  const first = (each) => `${label(each)}-01-01`.slice(0, 10);
+  return [first(period), dayOf(dayNumber(first(period + 1)) - 1)];
+}
 
 // The shortest period of which all in the years that have sessions fit into a picture: its name,
 // what its columns are called, and the column of each day.
@@ -120,6 +45,7 @@ function gather(days) {
   return {
     period: name,
     labels: columns.map(PERIODS[name].label),
+    days: columns.map((each) => daysOf(PERIODS[name], each)),
     column: new Map(days.map((day) => [day, places.get(PERIODS[name].of(day))])),
   };
 }
@@ -135,7 +61,7 @@ function countBySubject(chosen) {
     if (subject && day) placed.push([subject, day]);
   }
   if (!placed.length) return null;
-  const { period, labels, column } = gather([...new Set(placed.map(([, day]) => day))]);
+  const { period, labels, days, column } = gather([...new Set(placed.map(([, day]) => day))]);
   const names = [...subjects].sort(natural);
   const rows = new Map(names.map((name) => [name, new Array(labels.length).fill(0)]));
   const sums = new Array(labels.length).fill(0);
@@ -147,13 +73,14 @@ function countBySubject(chosen) {
   return {
     period,
     labels,
+    days,
     counts: [...rows.values()],
     periods: labels.map((label, place) => [label, sums[place]]),
     subjects: names.map((name) => [name, total(rows.get(name))]),
   };
 }
 
-function drawCounts({ labels, counts, periods, subjects }) {
+function drawCounts(picture, { period, labels, days, counts, periods, subjects }) {
   const drawn = subjects.slice(0, SUBJECTS_IN_PICTURE);
   const names = drawn.map(([name]) => {
     const characters = [...visible(name)];
@@ -206,7 +133,27 @@ function drawCounts({ labels, counts, periods, subjects }) {
     shapes.push(shape("text", { x: left - 6, y, class: "left" }, names[row]));
     shapes.push(shape("text", { x: left + wide + 8, y }, number(total)));
   });
-  return drawing(left + wide + 90, top + high + 8, shapes);
+  picture.replaceChildren(drawing(left + wide + 90, top + high + 8, shapes));
+  pointed.set(picture, (x, y) => {
+    const column = Math.floor((x - left) / step);
+    const row = Math.floor((y - top) / cell);
+    const [isColumn, isRow] = [column in labels && x >= left, row in drawn && y >= top];
+    if (!isRow && (!isColumn || y >= top)) return null;
+    const subject = isRow ? drawn[row][0] : null;
+    const sum = isRow ? drawn[row][1] : periods[column][1];
+    const held = isRow && isColumn ? counts[row][column] : sum;
+    if (!held) return null;
+    const what = isColumn ? [period === "week" ? `week of ${labels[column]}` : labels[column]] : [];
+    if (isRow) what.unshift(visible(subject));
+    const place = {
+      x: isColumn ? left + column * step : left,
+      y: isRow ? top + row * cell : 8,
+      width: isColumn ? step : wide,
+      height: isRow ? cell : bar,
+    };
+    const choose = () => chooseIn(subject, isColumn ? days[column] : null);
+    return { place, choose, words: `${what.join(", ")}: ${count(held, "asset")}` };
+  });
 }
 
 function captionOf({ period, subjects }) {
@@ -215,14 +162,15 @@ function captionOf({ period, subjects }) {
   return [
     `One row per subject, one column per ${period}${whichPeriods}.`,
     "A square is one asset, a number in it counts more.",
-    "Bars add up the columns, numbers at the right the rows.",
+    "Bars add up the columns, numbers at the right the rows. A click chooses what it points at.",
     subjects.length > SUBJECTS_IN_PICTURE
       ? `${drawn}; the bars and the table of subjects count all.`
       : "",
   ].join(" ");
 }
 
-function fillTable(place, noun, counts) {
+// As a table, in which the names choose, for the keyboard.
+function fillTable(place, noun, counts, chooseRow) {
   const table = document.querySelector(`[data-counted=${place}]`);
   const title = `Assets by ${noun}, as a table`;
   table.querySelector("summary").textContent = title;
@@ -230,9 +178,12 @@ function fillTable(place, noun, counts) {
   table.querySelector("th").textContent = noun[0].toUpperCase() + noun.slice(1);
   table.ontoggle = () => {
     if (!table.open) return; // what nobody sees is not filled in
-    const rows = counts.map(([name, each]) =>
-      make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "n" }, number(each)))
-    );
+    const rows = counts.map(([name, each], row) => {
+      const button = make("button", { type: "button", class: "plain" }, name);
+      button.addEventListener("click", () => chooseRow(row));
+      const cells = [make("th", { scope: "row" }, button), make("td", { class: "n" }, number(each))];
+      return make("tr", {}, ...cells);
+    });
     table.querySelector("tbody").replaceChildren(...rows);
   };
   table.ontoggle();
@@ -261,7 +212,8 @@ function showAssets(chosen) {
   byId("assets-figure").hidden = !counts;
   if (!counts) return;
   byId("picture-text").textContent = captionOf(counts);
-  document.querySelector("#assets .picture").replaceChildren(drawCounts(counts));
-  fillTable("period", counts.period, counts.periods);
-  fillTable("subject", "subject", counts.subjects);
+  drawCounts(document.querySelector("#assets .picture"), counts);
+  fillTable("period", counts.period, counts.periods, (row) => chooseIn(null, counts.days[row]));
+  const chooseSubject = (row) => chooseIn(counts.subjects[row][0], null);
+  fillTable("subject", "subject", counts.subjects, chooseSubject);
 }

@@ -8,13 +8,13 @@ const margins = table.parentElement; // in place of the rows out of sight
 
 // What a column says of a task; numbers sort as numbers.
 const COLUMNS = {
-  worker: (task) => tasks.worker[task],
+  worker: (task) => workerOf[task],
   assets: (task) => {
     const held = tasks.assets[task];
     const names = held.slice(0, 3).map((asset) => assets.name[asset]).join(", ");
     return held.length > 3 ? `${names} and ${number(held.length - 3)} more` : names;
   },
-  first: (task) => (tasks.first[task] ?? []).join(assets.name[tasks.assets[task][0]]),
+  first: (task) => urlOf(task),
   files: (task) => tasks.files[task],
   size: (task) => tasks.size[task],
   parameters: (task) => tasks.parameters.values[tasks.parameters.rows[task]],
@@ -32,11 +32,16 @@ function shownIn(column, task) {
   return column === "size" ? size(value) : String(value);
 }
 
-// The path of the first file below its asset, whose name stands beside it.
-function pathBelow(url, task) {
-  const name = `/${assets.name[tasks.assets[task][0]]}/`;
-  const start = url.indexOf(name);
-  return start < 0 ? url : url.slice(start + name.length);
+// The path of a task's first file below the location of its first asset; "" if it has no file.
+function pathOf(task) {
+  return (tasks.first[task] ?? []).join(assets.name[tasks.assets[task][0]]);
+}
+
+function urlOf(task) {
+  const path = pathOf(task);
+  const [asset] = tasks.assets[task];
+  const isWhole = !path || /^\w+:\/\//.test(path);
+  return isWhole ? path : `${assets.location[asset].join(assets.name[asset])}/${path}`;
 }
 
 // What cuts a string in its middle, where it is too long for its column.
@@ -54,7 +59,7 @@ function cellOf(header, task) {
   if (header.classList.contains("n")) {
     return make("td", { role: "cell", class: "n", ...label }, string);
   }
-  const shown = column === "first" ? pathBelow(string, task) : string;
+  const shown = column === "first" ? pathOf(task) : string;
   const inside = MONOSPACED.includes(column) ? [make("code", {}, shown)] : cutInMiddle(shown);
   if (column === "assets") {
     return make("th", { role: "rowheader", scope: "row", title: string, ...label }, ...inside);
@@ -62,12 +67,16 @@ function cellOf(header, task) {
   return make("td", { role: "cell", title: string, ...label }, ...inside);
 }
 
-let order = allTasks;
+// The tasks as they were made, before they were dealt.
+const inOrder = [...allTasks].sort((a, b) => tasks.place[a] - tasks.place[b]);
+let workerOf = tasks.worker;
 let isChosenTask = allTasks.map(() => true);
+let order = allTasks;
 let listedTasks = allTasks; // those that the table lists, the first of them as rows
 let searchedStrings; // of each task, what search looks at
 
 function listTasks() {
+  if (isByWorker) sortTasks(); // who may have been dealt others
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length) {
     searchedStrings ??= allTasks.map((task) =>
@@ -95,48 +104,78 @@ function listTasks() {
 let rowHeight = 0;
 let firstDrawn = -1;
 
-function drawRows(first) {
-  if (first === firstDrawn) return;
-  firstDrawn = first;
-  const drawn = listedTasks.slice(first, first + ROWS_AT_ONCE);
+function fillRows(first, number) {
+  const drawn = listedTasks.slice(first, first + number);
   const rows = drawn.map((task, place) => {
     const attributes = { role: "row", "aria-rowindex": first + place + 2 }; // the first one: header
     return make("tr", attributes, ...headers.map((header) => cellOf(header, task)));
   });
   table.tBodies[0].replaceChildren(...rows);
+  return rows.length;
+}
+
+function drawRows(first) {
+  if (first === firstDrawn) return;
+  firstDrawn = first;
+  const drawn = fillRows(first, ROWS_AT_ONCE);
   // measured once, since to lay out all is what takes time
-  rowHeight ||= table.tBodies[0].getBoundingClientRect().height / rows.length || 0;
+  rowHeight ||= table.tBodies[0].getBoundingClientRect().height / drawn || 0;
   margins.style.paddingTop = `${first * rowHeight}px`;
-  const after = listedTasks.length - first - drawn.length;
+  const after = listedTasks.length - first - drawn;
   margins.style.paddingBottom = `${after * rowHeight}px`;
 }
 
 function drawRowsInSight() {
+  if (isOnPaper) return;
   const inSight = rowHeight ? Math.floor(box.scrollTop / rowHeight) : 0; // a box shows 25 at most
   const step = ROWS_AT_ONCE / 4; // so that few scrolls draw anew, and some rows are there before
   drawRows(Math.max(0, (Math.floor(inSight / step) - 1) * step));
 }
 
 function drawRowsAnew() {
+  if (isOnPaper) return;
   [firstDrawn, rowHeight] = [-1, 0];
   drawRows(0); // which shows how high a row is
   drawRowsInSight();
 }
 
+// Paper has all rows, and all names of what is skipped.
+let isOnPaper = false;
+
+function goToPaper(isPaper) {
+  if (isPaper === isOnPaper) return;
+  isOnPaper = isPaper;
+  if (isPaper) fillRows(0, listedTasks.length);
+  else drawRowsAnew();
+  listSkips(isPaper ? Infinity : NAMES_AT_ONCE);
+}
+
 box.addEventListener("scroll", drawRowsInSight);
 window.addEventListener("resize", drawRowsAnew);
-window.addEventListener("beforeprint", () => drawRows(0));
-window.addEventListener("afterprint", drawRowsAnew);
+window.addEventListener("beforeprint", () => goToPaper(true));
+window.addEventListener("afterprint", () => goToPaper(false));
+matchMedia("print").addEventListener("change", ({ matches }) => goToPaper(matches));
 search.addEventListener("input", listTasks);
+
+// By what the table is sorted: at first as the plan is, by worker.
+let [sortedBy, isDescending, isByWorker] = ["worker", false, true];
+let isSorted = false;
+
+function sortTasks() {
+  const keys = allTasks.map(COLUMNS[sortedBy]);
+  const compare = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
+  order = [...(isSorted ? order : inOrder)].sort((a, b) => (isDescending ? -1 : 1) * compare(keys[a], keys[b]));
+}
 
 for (const header of headers) {
   header.querySelector("button").addEventListener("click", () => {
-    const descending = header.getAttribute("aria-sort") === "ascending";
-    const keys = allTasks.map(COLUMNS[header.dataset.column]);
-    const compare = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
-    order = [...order].sort((a, b) => (descending ? -1 : 1) * compare(keys[a], keys[b]));
+    isDescending = header.getAttribute("aria-sort") === "ascending";
+    sortedBy = header.dataset.column;
+    isByWorker = sortedBy === "worker";
+    isSorted = true;
+    sortTasks();
     for (const other of headers) other.removeAttribute("aria-sort");
-    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    header.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
     listTasks();
   });
 }
