@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.assets.assets import Asset, Entry, Skip
-from dispatch.plan.page import (
-    Request,
-    write_page,
-)
+from dispatch.plan.commands import Request
+from dispatch.plan.page import write_page
 from dispatch.plan.plan import Plan, assets_of, write_table
 from dispatch.settings import CHOOSING_FLAGS, ROOT
 from dispatch.tasks.tasks import Task
 
 if TYPE_CHECKING:
-    pass
+    from playwright.sync_api import Page
 
 
 SHOTS = os.environ.get("PLAN_SHOTS")  # a folder to put pictures of the page into
@@ -156,3 +154,14 @@ def write(plan: Plan, request: Request, folder: Path) -> None:
 def read_cell(text: str) -> list[str]:
     values: list[str] = json.loads(text) if text.startswith("[") else [text.removeprefix("'")]
     return values
+
+
+def figures(page: Page) -> dict[str, str]:
+    """Return the figures that a page shows, by what they are, such as "77 of 300"."""
+    rows = page.locator(".numbers div").all_inner_texts()
+    return dict(row.split("\n") for row in rows)
+
+
+def figure(page: Page, name: str) -> int:
+    """Return how many of something are chosen."""
+    return int(figures(page)[name].partition(" of ")[0].replace(",", ""))

@@ -17,12 +17,8 @@ import pandas as pd
 import pytest
 
 from conftest import Run, Visit
-from dispatch.plan.page import (
-    Request,
-    command_of,
-    portable_command_of,
-    render_page,
-)
+from dispatch.plan.commands import Request, command_of, portable_command_of
+from dispatch.plan.page import render_page
 from dispatch.plan.plan import Plan
 from dispatch.tasks.tasks import Task
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
@@ -36,6 +32,7 @@ from plans_made import (
     QUERY,
     REQUEST,
     SHOTS,
+    figures,
     make_asset,
     make_named_plan,
     make_named_request,
@@ -113,10 +110,9 @@ def test_a_subject_without_a_dated_session_keeps_its_row(visit: Any) -> None:
 def test_the_page_says_what_the_plan_holds(visit: Any) -> None:
     plan = make_plan()
     page = visit(plan).page
-    numbers = page.locator(".numbers div").all_inner_texts()
-    assert "Assets\n300" in numbers
-    assert "Tasks\n900" in numbers
-    assert "Skipped\n12" in numbers
+    shown = figures(page)
+    assert (shown["Assets"], shown["Tasks"], shown["Workers"]) == ("300", "900", "50")
+    assert "312 records matched, 12 skipped" in page.inner_text("header")
     assert page.locator("#skipped li").all_inner_texts() == [skip.name for skip in plan.skips]
     assert "3 assets without a subject, 2 assets without a session date" in page.inner_text(
         "#assets"
@@ -323,7 +319,7 @@ def test_the_page_reads_without_scripts(visit: Any) -> None:
     assert not page.get_by_label("Search in all columns (does not change the choice)").is_visible()
     assert not page.locator("#narrow").is_visible()
     assert "dispatch_plan.csv has all tasks" in page.inner_text("noscript")
-    assert "Tasks\n900" in page.locator(".numbers div").all_inner_texts()
+    assert figures(page)["Tasks"] == "900"
     assert page.locator("#skipped li").count() == 12
     assert page.inner_text("#command") == COMMAND
 
@@ -510,7 +506,7 @@ def test_a_dry_run_respects_what_lies_in_the_output(run: Run) -> None:
 def test_the_page_of_a_dry_run_opens(run: Run, browser: Browser) -> None:
     result = run("--query={}", "--file_extension=nwb", "--dry_run=1")
     tab = Visit(browser, result.output)
-    assert "Tasks\n12" in tab.page.locator(".numbers div").all_inner_texts()
+    assert figures(tab.page)["Tasks"] == "12"
     assert "6 assets of 3 subjects, with sessions from 2025-03-01 to 2025-03-06" in (
         tab.page.inner_text("#assets")
     )

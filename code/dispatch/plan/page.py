@@ -34,7 +34,7 @@ PLAN_SCRIPTS = (  # in their order in the page
 NAMES_IN_PAGE = 10_000  # of what is skipped for the same reason, or processed already
 CHARACTER = 0.53  # rem, of a name in the table of tasks
 WIDEST_NAMES = 40  # rem
-CHARACTERS_IN_CARD = 32  # of a line of one, where the window is narrow
+CHARACTERS_IN_CARD = 42  # of a line of one, where the window is narrow
 
 
 def write_page(plan: Plan, request: Request, path: Path) -> None:
@@ -103,7 +103,7 @@ def widths_of(names: list[str]) -> Record:
     """Return how wide the names of assets are in the table, in rem, and in a card, in lines."""
     longest = max(map(len, names), default=0)
     width = min(WIDEST_NAMES, max(12, round(CHARACTER * longest + 2, 1)))
-    return {"names": width, "lines": min(4, 1 + (longest + 8) // CHARACTERS_IN_CARD)}
+    return {"names": width, "lines": min(3, 1 + (longest + 8) // CHARACTERS_IN_CARD)}
 
 
 def script_of_page() -> str:

@@ -7,8 +7,8 @@
 // `tasks`, each task has a value of its own, and assets are chosen by those of their tasks.
 const fields = data.choices.map((choice) => {
   const { name, title, paths, pattern, values: sets, rows, skip_rows: skipRows, spelt } = choice;
-  const held = choice.tasks ? choice.tasks.values : [...new Set(rows)].flatMap((row) => valuesIn(sets[row]));
-  const distinct = [...new Set(held)];
+  const held = [...new Set(rows)].flatMap((row) => valuesIn(sets[row]));
+  const distinct = [...new Set(choice.tasks?.values ?? held)];
   const byLabel = (a, b) => (a === null) - (b === null) || natural(nameOf(a), nameOf(b));
   const options = distinct.filter((value) => name !== "date" || isDay(value)).sort(byLabel);
   return {

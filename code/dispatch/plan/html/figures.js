@@ -35,7 +35,7 @@ function showWorkers(workers) {
     });
   }
   const isKnown = !workers || holdsAll;
-  byId("dealt").hidden = !workers;
+  byId("dealt").hidden = !workers?.length;
   byId("dealt").textContent = isKnown
     ? "The workers of what is chosen, to whom its tasks are dealt anew."
     : "This page does not hold all tasks: the log of the command tells its workers.";

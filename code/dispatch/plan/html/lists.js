@@ -65,6 +65,7 @@ function listValues(field) {
       const label = make("label", {}, box, make("span", {}, visible(nameOf(value))), countShown);
       return { value, box, countShown, label };
     });
+    list.hidden = !rows.length;
     list.replaceChildren(...rows.map(({ label }) => make("li", {}, label)));
     stopAt(list, rows[0]?.box);
     update();
@@ -129,7 +130,8 @@ function dayInput(field, end) {
 }
 
 function monthButton(field, month) {
-  const [first, last] = daysOf(PERIODS.month, PERIODS.month.of(month));
+  const days = daysOf(PERIODS.month, PERIODS.month.of(month));
+  const [first, last] = days.map((day) => (isDay(day) ? day : ""));
   const held = make("span", { class: "held" });
   const button = make("button", { type: "button" }, make("span", {}, month), held);
   button.addEventListener("click", () => {

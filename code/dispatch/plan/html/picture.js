@@ -3,7 +3,7 @@
 const dayNumber = (day) => Date.parse(day) / 86_400_000;
 const dayOf = (days) => new Date(days * 86_400_000).toISOString().slice(0, 10);
 const digits = (value, places) => String(value).padStart(places, "0");
-// What the columns can stand for: the period of a day, and its name, of which its first day is made.
+// What columns can stand for: the period of a day, and its name, of which its first day is made.
 const PERIODS = {
   day: { of: dayNumber, label: dayOf },
   week: {
@@ -20,7 +20,8 @@ const PERIODS = {
 // The first and the last day of a period.
 function daysOf({ label }, period) {
   const first = (each) => `${label(each)}-01-01`.slice(0, 10);
-  return [first(period), dayOf(dayNumber(first(period + 1)) - 1)];
+  const after = dayNumber(first(period + 1)); // of which year 10,000 has no name
+  return [first(period), Number.isNaN(after) ? "9999-12-31" : dayOf(after - 1)];
 }
 
 // The shortest period of which all in the years that have sessions fit into a picture: its name,
@@ -181,8 +182,8 @@ function fillTable(place, noun, counts, chooseRow) {
     const rows = counts.map(([name, each], row) => {
       const button = make("button", { type: "button", class: "plain" }, name);
       button.addEventListener("click", () => chooseRow(row));
-      const cells = [make("th", { scope: "row" }, button), make("td", { class: "n" }, number(each))];
-      return make("tr", {}, ...cells);
+      const header = make("th", { scope: "row" }, button);
+      return make("tr", {}, header, make("td", { class: "n" }, number(each)));
     });
     table.querySelector("tbody").replaceChildren(...rows);
   };

@@ -15,7 +15,9 @@ function skipsOfChoice() {
 
 function listSkips(atMost = NAMES_AT_ONCE) {
   if (!allSkips.length) return;
-  searchedSkips ??= allSkips.map((skip) => `${data.skips.name[skip]} ${reasonOf(skip)}`.toLowerCase());
+  searchedSkips ??= allSkips.map((skip) =>
+    `${data.skips.name[skip]} ${reasonOf(skip)}`.toLowerCase()
+  );
   const words = skipSearch.value.toLowerCase().split(/\s+/).filter(Boolean);
   const fits = (skip) => words.every((word) => searchedSkips[skip].includes(word));
   const listed = skipsOfChoice().filter(fits);

@@ -104,50 +104,54 @@ function listTasks() {
 let rowHeight = 0;
 let firstDrawn = -1;
 
-function fillRows(first, number) {
-  const drawn = listedTasks.slice(first, first + number);
+function drawRows(first) {
+  if (first === firstDrawn) return;
+  firstDrawn = first;
+  const drawn = listedTasks.slice(first, first + ROWS_AT_ONCE);
   const rows = drawn.map((task, place) => {
     const attributes = { role: "row", "aria-rowindex": first + place + 2 }; // the first one: header
     return make("tr", attributes, ...headers.map((header) => cellOf(header, task)));
   });
   table.tBodies[0].replaceChildren(...rows);
-  return rows.length;
-}
-
-function drawRows(first) {
-  if (first === firstDrawn) return;
-  firstDrawn = first;
-  const drawn = fillRows(first, ROWS_AT_ONCE);
   // measured once, since to lay out all is what takes time
-  rowHeight ||= table.tBodies[0].getBoundingClientRect().height / drawn || 0;
+  rowHeight ||= table.tBodies[0].getBoundingClientRect().height / rows.length || 0;
   margins.style.paddingTop = `${first * rowHeight}px`;
-  const after = listedTasks.length - first - drawn;
+  const after = listedTasks.length - first - drawn.length;
   margins.style.paddingBottom = `${after * rowHeight}px`;
 }
 
 function drawRowsInSight() {
-  if (isOnPaper) return;
   const inSight = rowHeight ? Math.floor(box.scrollTop / rowHeight) : 0; // a box shows 25 at most
   const step = ROWS_AT_ONCE / 4; // so that few scrolls draw anew, and some rows are there before
   drawRows(Math.max(0, (Math.floor(inSight / step) - 1) * step));
 }
 
 function drawRowsAnew() {
-  if (isOnPaper) return;
   [firstDrawn, rowHeight] = [-1, 0];
   drawRows(0); // which shows how high a row is
   drawRowsInSight();
 }
 
-// Paper has all rows, and all names of what is skipped.
+// Paper has all rows, in a table of its own that no screen lays out, and all that is skipped.
 let isOnPaper = false;
 
 function goToPaper(isPaper) {
   if (isPaper === isOnPaper) return;
   isOnPaper = isPaper;
-  if (isPaper) fillRows(0, listedTasks.length);
-  else drawRowsAnew();
+  byId("paper").replaceChildren(...(isPaper ? rowsForPaper() : []));
   listSkips(isPaper ? Infinity : NAMES_AT_ONCE);
+}
+
+function rowsForPaper() {
+  const titles = headers.map((header) => make("th", { scope: "col" }, header.textContent.trim()));
+  const rows = listedTasks.map((task) => {
+    const cells = headers.map((header) => {
+      const { column } = header.dataset;
+      return make("td", {}, column === "first" ? pathOf(task) : shownIn(column, task));
+    });
+    return make("tr", {}, ...cells);
+  });
+  return [make("thead", {}, make("tr", {}, ...titles)), make("tbody", {}, ...rows)];
 }
 
 box.addEventListener("scroll", drawRowsInSight);
@@ -164,7 +168,8 @@ let isSorted = false;
 function sortTasks() {
   const keys = allTasks.map(COLUMNS[sortedBy]);
   const compare = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
-  order = [...(isSorted ? order : inOrder)].sort((a, b) => (isDescending ? -1 : 1) * compare(keys[a], keys[b]));
+  const sign = isDescending ? -1 : 1;
+  order = [...(isSorted ? order : inOrder)].sort((a, b) => sign * compare(keys[a], keys[b]));
 }
 
 for (const header of headers) {

@@ -95,13 +95,13 @@ function showWays(chosen, chosenTasks, isNarrowed) {
   const noFilter = whyNoFilter(chosen, isNarrowed);
   const noTasks = whyNotExactly(isNarrowed);
   for (const way of document.querySelectorAll("[data-way]")) {
-    const why = nothing ? "Nothing is chosen." : way.dataset.way === "filter" ? noFilter : noTasks;
+    const why = nothing ? "Nothing is left." : way.dataset.way === "filter" ? noFilter : noTasks;
     way.querySelector(".why").textContent = why;
     way.querySelector(".why").hidden = !why;
     way.querySelector(".taken").hidden = Boolean(why);
   }
-  if (!nothing && !noFilter) showFilter(chosen, chosenTasks, isNarrowed);
-  if (!nothing && !noTasks) showExactly(chosenTasks, isNarrowed);
+  if (!noFilter) showFilter(chosen, chosenTasks, isNarrowed);
+  if (!noTasks) showExactly(chosenTasks, isNarrowed);
   byId("others").hidden = !hasOthers(chosen, chosenTasks, isNarrowed) || Boolean(noFilter);
   // what has been copied is no longer what is shown
   for (const button of copyButtons) button.nextElementSibling.textContent = "";
