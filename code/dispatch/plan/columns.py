@@ -35,6 +35,7 @@ NO_TASK_HERE = -1  # in place of the place of an asset
 # Why no filter chooses what is chosen, but for all of the plan.
 UNWOUND = "Here an asset can be in several groups, and a filter chooses whole assets."
 CUT_BY_SIZE = "--max_tasks cuts the list, whose tasks --balance_by size puts into another order."
+TAKEN = "The tasks are those of a plan, which no filter chooses."
 NOT_ALL_NAMED = "The command would have to name all records, of which this page does not hold all."
 
 
@@ -61,6 +62,7 @@ def page_data(plan: Plan, request: Request) -> Record:
         "exact_command": exact_command_of(request),
         "exact_portable": exact_portable_command(),
         "no_filter": why_no_filter(plan, request, holds_all=holds_all),
+        "takes_plan": request.takes_plan,
         "limits": limits,
         "also_named": also_named(plan, assets, request),
         "sharing": sharing_of(plan, request),
@@ -86,6 +88,8 @@ def names_records(plan: Plan, request: Request) -> bool:
 
 def why_no_filter(plan: Plan, request: Request, *, holds_all: bool) -> str:
     """Return why no filter, and no list, gives what is chosen of this plan; "" if one does."""
+    if request.takes_plan:
+        return TAKEN
     if any(is_unwound(path, request) for path in request.group_by):
         return UNWOUND
     is_list = request.query is None

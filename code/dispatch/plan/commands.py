@@ -46,6 +46,11 @@ class Request:
     output: Path = Path("results")
     overwrite: bool = False
 
+    @property
+    def takes_plan(self) -> bool:
+        """Whether the tasks are those of a plan, so that nothing was asked."""
+        return bool(flags_without_others(self.argv, "from_plan"))
+
     def sharing_flags(self, *, says_code: bool) -> list[str]:
         """Return the flags that share tasks out as here, whatever is in use without them."""
         flags = []

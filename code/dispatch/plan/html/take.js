@@ -64,8 +64,10 @@ const alsoNamed = new Map(data.also_named);
 
 // Why no filter, or list, says what is chosen; "" if one does.
 function whyNoFilter(chosen, isNarrowed) {
-  if (!isNarrowed) return "";
+  if (!isNarrowed) return data.takes_plan ? data.no_filter : "";
   if (data.no_filter) return data.no_filter;
+  const ofTasks = taskFields.filter(isChosen).map(({ title }) => title);
+  if (ofTasks.length) return `${ofTasks.join(", ")} tells of tasks, and a filter chooses assets.`;
   const chosenAssets = new Set(chosen);
   for (const id of assets.id ? chosen.map((asset) => assets.id[asset]) : []) {
     const others = alsoNamed.get(id) ?? [];
