@@ -769,11 +769,11 @@ def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_
     page.locator("#search").fill("")
     page.evaluate("document.querySelector('#tasks .scroll').scrollTop = 1e6")
     page.evaluate("assets.record_id = assets.name; location.hash = 'level=derived'")
-    page.get_by_text("Chosen:").wait_for()
+    page.wait_for_function("byId('lead').textContent === 'Chosen'")
     page.evaluate("assets.record_id = null; location.hash = 'none=level&level=derived'")
     page.evaluate("valuesAsked({ ...fields[0], chosen: new Set([null]) })")
     page.evaluate("assets.id = assets.name; location.hash = 'project=Striatum'")
-    page.wait_for_function("document.getElementById('command').textContent.includes('asset_id')")
+    page.wait_for_function("byId('command').textContent.includes('--asset ')")
     with page.expect_download():
         page.locator("#download").click()
     covered = session.send("Profiler.takePreciseCoverage")["result"]
