@@ -82,8 +82,11 @@ from dispatch.given.inputs import hint_on_example, named_file, read_parameters, 
 from dispatch.given.values import Record, day_after, first_day, pasteable, rank
 from dispatch.plan.choices import fields_shown
 from dispatch.plan.commands import Request
+from dispatch.plan.earlier import compare, set_apart_dispatched, tell_difference
+from dispatch.plan.file import Head, write_plan
 from dispatch.plan.page import write_page
-from dispatch.plan.plan import Plan, first_tasks, summarise, summarise_records, write_table
+from dispatch.plan.plan import Found, Plan, first_tasks, summarise, summarise_records, write_table
+from dispatch.plan.taken import ids_named, plan_named, take_tasks
 from dispatch.records.docdb import open_docdb
 from dispatch.records.named import Named
 from dispatch.records.schema import NAMES, SESSION_NAME, name_at
@@ -97,6 +100,7 @@ from dispatch.settings import (
     QUERY_FLAGS,
     ROOT,
     Settings,
+    refuse_settled,
 )
 from dispatch.stores.closed import FileNames
 from dispatch.stores.kinds import make_stores, network_schemes
@@ -106,7 +110,6 @@ from dispatch.tasks.analysis_code import (
     begin_find_process,
     check_parameters,
     not_set,
-    warn_of_shared_folders,
 )
 from dispatch.tasks.output import (
     check_output,
@@ -118,17 +121,13 @@ from dispatch.tasks.output import (
 )
 from dispatch.tasks.results import (
     RESULTS_STORE,
+    limit_leaves_out,
     name_twins,
-    set_apart_dispatched,
     set_apart_processed,
 )
+from dispatch.tasks.sharing import Sharing, share_out
 from dispatch.tasks.tasks import (
     Task,
-    deal_by_size,
-    deal_in_lots,
-    deal_in_order,
-    hint_on_many,
-    number_of_workers,
     query_to_copy,
     render_tasks,
     size_of,
@@ -212,6 +211,9 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     words = sys.argv[1:] if argv is None else argv
     chosen = parse_flags(words)
     folder = chosen["input_directory"]
+    chosen["compare_with"] = plan_named("--compare_with", chosen["compare_with"], folder)
+    if chosen["from_plan"] or chosen["task_id"]:
+        return settings_with_plan(chosen, words)
     if not chosen["docdb_version"]:
         version = os.environ.get("DOCDB_VERSION", "").strip() or "v1"
         try:
@@ -247,6 +249,19 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     settings = replace(settings, session_filters=filters)
     check_settings(settings)
     return settings
+
+
+def settings_with_plan(chosen: dict[str, Any], words: Sequence[str]) -> Settings:
+    """Return the settings of a run whose tasks are those of a plan; raise BadInput."""
+    if not chosen["from_plan"]:
+        raise BadInput("--task_id needs --from_plan, which says of which plan the tasks are")
+    refuse_settled(chosen)
+    folder, why = chosen["input_directory"], not_set(RESULTS_STORE)
+    chosen["from_plan"] = plan_named("--from_plan", chosen["from_plan"], folder)
+    chosen["task_id"] = ids_named(chosen["task_id"], folder)
+    if chosen["skip_processed"] and why:
+        raise BadInput(f"--skip_processed 1 needs the place of the results store: {why}")
+    return Settings(**chosen, argv=tuple(words))
 
 
 def name_list_flag(chosen: dict[str, Any]) -> str:
@@ -469,29 +484,18 @@ def make_tasks(
 # ------------------------------------------------------------------------------------------ workers
 
 
-def deal(tasks: Sequence[Task], settings: Settings) -> list[list[Task]]:
-    """Return the tasks of each worker, shared out by number or by size."""
-    if not tasks:
-        return []
-    most, each = settings.max_jobs, settings.tasks_per_job
-    number = number_of_workers(len(tasks), most, each, says_code=not settings.no_code)
-    if settings.balance_by == "size":
-        workers = deal_by_size(tasks, number)
-    elif each and not most:
-        workers = deal_in_lots(tasks, each)
-    else:
-        workers = deal_in_order(tasks, number)
-    hint_on_many(len(workers), says_code=not settings.no_code)
-    if any(len(tasks) > 1 for tasks in workers):
-        warn_of_shared_folders(settings.no_code)
-    return workers
+def deal(tasks: Sequence[Task], found: Found, settings: Settings) -> list[list[Task]]:
+    """Return the tasks of each worker, as a plan has dealt them, or shared out as is asked for."""
+    before = {} if settings.is_dealt_anew else found.workers
+    most, each, by_size = settings.max_jobs, settings.tasks_per_job, settings.balance_by == "size"
+    return share_out(tasks, Sharing(most, each, by_size, found.no_code, before))
 
 
 # --------------------------------------------------------------------------------------------- plan
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Return what the settings ask for, from records to the tasks of each worker."""
+def find_tasks(settings: Settings) -> Found:
+    """Return the tasks that the settings ask for, from records on."""
     fixed, sets = read_parameters(settings.input_directory)
     question = ask_for_code(settings, fixed, sets)  # while DocDB and S3 answer
     database = open_database(settings)
@@ -520,20 +524,34 @@ def make_plan(settings: Settings) -> Plan:
         log.info("the tasks do not say their code (%s): %s", settings.no_code, MERGED)
         sets = [{**fixed, **one} for one in sets or [{}]]
     tasks = render_tasks(make_tasks(groups, files, settings, sets, together), process, fixed)
-    name_twins(tasks, settings.strict)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise_records(chosen.matched, entries)}")
-    tasks, dispatched = set_apart_dispatched(tasks, settings.skip_dispatched)
+    asked = (settings.no_code, settings.whole_filter, database.names)
+    return Found(tasks, entries, chosen.matched, files, *asked)
+
+
+def make_plan(found: Found, settings: Settings) -> Plan:
+    """Return what is left out of the tasks that there are, and who gets the others."""
+    name_twins(found.tasks, settings.strict)
+    replaced = settings.output_directory if not settings.dry_run else None
+    tasks, dispatched = set_apart_dispatched(found.tasks, settings.skip_dispatched, replaced)
     processed: list[Task] = []
-    if settings.skip_processed and tasks:
+    skips = settings.skip_processed
+    if settings.max_tasks and not skips:
+        skips = limit_leaves_out(settings.argv, found.no_code)
+    if skips and tasks:
         tasks, processed = set_apart_processed(tasks, settings.timeout)
-    left_out = 0
-    if settings.max_tasks and len(tasks) > settings.max_tasks:
-        left_out = len(tasks) - settings.max_tasks
-        log.warning("--max_tasks %d: %s left out", settings.max_tasks, plural(left_out, "task"))
-    workers = deal(tasks[: len(tasks) - left_out], settings)
-    plan = Plan(chosen.matched, entries, files, workers, processed, left_out, dispatched)
-    return replace(plan, query=settings.whole_filter, names=database.names)
+    limit = settings.max_tasks or len(tasks)
+    chosen, over = tasks[:limit], tasks[limit:]
+    if over:
+        log.warning("--max_tasks %d: %s left out", limit, plural(len(over), "task"))
+    workers = deal(chosen, found, settings)
+    left_out = {"processed": processed, "dispatched": dispatched, "over the limit": over}
+    comparison = compare(chosen, settings.compare_with, left_out)
+    return Plan(
+        *(found.matched, found.entries, found.files, workers, processed, len(over), dispatched),
+        *(found.query, found.names, found.taken_from, comparison),
+    )
 
 
 def skip_assets(
@@ -571,7 +589,7 @@ def ask_for_code(
     return begin_find_process(file, settings.analysis_capsule, panel, settings.timeout)
 
 
-def show_plan(plan: Plan, settings: Settings) -> None:
+def show_plan(plan: Plan, head: Head, settings: Settings) -> None:
     """Write the plan of a dry run into the output folder, and print its first tasks."""
     output = settings.output_directory
     request = Request(
@@ -593,6 +611,7 @@ def show_plan(plan: Plan, settings: Settings) -> None:
     with staged(output, overwrite=True) as staging:
         write_table(plan, staging / "dispatch_plan.csv")
         write_page(plan, request, staging / "dispatch_plan.html")
+        write_plan(plan, head, staging / "dispatch_plan.jsonl")
         move_plan(staging, output)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table = first_tasks(plan, width)
@@ -614,20 +633,27 @@ def dispatch(settings: Settings) -> None:
     with writing_to(output):
         recover(output)
         check_output(output, settings.overwrite or settings.dry_run)
-    plan = make_plan(settings)
+    if settings.from_plan:
+        found = take_tasks(settings.from_plan, settings.task_id, settings.strict)
+    else:
+        found = find_tasks(settings)
+    plan = make_plan(found, settings)
+    head = Head(VERSION, settings.argv, found.origin)
     done = "dispatched to" if plan.workers else "nothing new to dispatch to"
     summary = summarise(
         plan,
         by_size=settings.balance_by == "size",
-        tells_processed=settings.skip_processed,
+        tells_processed=settings.skip_processed or bool(plan.processed),
         tells_dispatched=bool(settings.skip_dispatched),
     )
     with writing_to(output):
         if settings.dry_run:
-            show_plan(plan, settings)
+            show_plan(plan, head, settings)
             done = "dry run, nothing is dispatched, the plan is in"
         else:
-            write_workers(plan.workers, output, settings.overwrite)
+            tell_difference(plan.tasks, output)
+            write = partial(write_plan, plan, head)
+            write_workers(plan.workers, output, settings.overwrite, write)
     log.info("%s %s: %s, %.1f s", done, output, summary, time.monotonic() - started)
 
 

@@ -5,14 +5,17 @@ The story alone imports it; rooms get what they need as plain values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from dispatch.assets.asset_list import AssetList
 from dispatch.assets.sessions import HAS, LACKS
 from dispatch.given.flags import (
     flag,
     names_of,
+    names_under,
     to_date,
     to_field,
     to_folders,
@@ -29,6 +32,7 @@ from dispatch.given.lists import (
     to_assets,
     to_bytes,
     to_fields,
+    to_ids_or_files,
     to_names,
     to_patterns,
     to_string,
@@ -37,6 +41,7 @@ from dispatch.given.lists import (
 from dispatch.given.values import Record
 from dispatch.records.schema import DATA_LEVEL, MODALITY, PROJECT_NAME, SESSION_DAY, SUBJECT_ID
 from dispatch.tasks.analysis_code import PIPELINE, not_set
+from dispatch.terminal.messages import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]  # in Code Ocean: /, so that this is /data, /results
 
@@ -117,7 +122,7 @@ class Settings:
         keys in the order of S3, a-b/ before a/, so that Zarr stores can be passed over and large
         assets split. 0: it does not. Blank: as far as the server is known.""", expert=True)
     timeout: int = flag(to_positive, "SECONDS", """How long one attempt at a request to DocDB or S3
-        may take; then it is retried, a few times.""", 60, expert=True)
+        may take; then it is retried, a few times.""", 60, expert=True, kind="any")
     analysis_code: str | Path = flag(str, "auto|none|FILE", """What every task says of the code that
         will run it. auto: in a pipeline of Code Ocean, the capsule that --analysis_capsule names,
         with the fixed parameters; elsewhere nothing. none: nothing. FILE: the code in this file, a
@@ -128,9 +133,16 @@ class Settings:
     skip_processed: bool = flag(to_switch, "0|1", """1: leave out the tasks whose result is in the
         results store already. Needs the code of the analysis, $DOCDB_HOST, $DOCDB_DATABASE and
         $DOCDB_COLLECTION.""", False)
+    from_plan: Path | None = flag(str, "FILE", """Dispatch exactly the tasks of this plan, without
+        asking any service: a dispatch_plan.jsonl, or an output folder that holds one.""",
+        heading="Go on from a plan")
+    task_id: tuple[str, ...] = flag(to_ids_or_files, "ID,ID", """Of the tasks of --from_plan, only
+        these: ids, or a file with one id a line or in a column task_id.""", ())
+    compare_with: Path | None = flag(str, "FILE", """Tell which tasks are new, gone and the same
+        against those of a plan, or of the worker folders of an earlier dispatch.""")
     skip_dispatched: tuple[str, ...] = flag(to_folders, "FOLDER,FOLDER", """Leave out the tasks
-        that are in the worker folders of earlier dispatches, in these output folders.""", (),
-        expert=True)
+        that earlier dispatches have: in these output folders, folders of such, or plans; in a name,
+        * stands for any letters.""", (), expert=True)
     max_tasks: int = flag(to_number, "N", "Only the first N tasks, to try an analysis. 0: all.", 0,
         heading="Share out the work", also="--max_number_of_tasks_dispatched", kind="limit")
     max_jobs: int | None = flag(to_positive, "N", """Maximum number of worker folders. Blank: as
@@ -141,7 +153,7 @@ class Settings:
     balance_by: str = flag(to_measure, "count|size", """What is shared out evenly. count: the tasks,
         in their order. size: the bytes of their files; needs --file_extension.""", "count")
     dry_run: bool = flag(to_switch, "0|1", """1: dispatch nothing, but show what would be: the first
-        tasks on the terminal, all of them in dispatch_plan.csv and dispatch_plan.html in the output
+        tasks on the terminal, all of them in dispatch_plan.csv, .html and .jsonl in the output
         folder.""", False, heading="Folders and safety")
     input_directory: Path = flag(to_input_folder, "FOLDER", """Where the files of queries, records,
         lists and parameters are looked for.""", ROOT / "data", expert=True)
@@ -194,8 +206,16 @@ class Settings:
         return (*latest, *self.filter_by, *self.group_by)
 
     @property
+    def is_dealt_anew(self) -> bool:
+        """Whether the tasks of a plan are not to stay with the workers that it gave them."""
+        by_size = self.balance_by == "size"
+        return bool(self.max_tasks or self.max_jobs or self.tasks_per_job or by_size)
+
+    @property
     def no_code(self) -> str | None:
         """Why the tasks do not say which code will run them; None if they do."""
+        if self.from_plan:
+            return None  # the plan knows
         if self.analysis_code == "auto":
             return not_set(PIPELINE)
         return "--analysis_code none" if self.analysis_code == "none" else None
@@ -203,11 +223,26 @@ class Settings:
 
 QUERY_FLAGS = names_of(fields(Settings), "query")
 LIST_FLAGS = names_of(fields(Settings), "list")
+TASKS_FLAGS = names_under(  # those that a plan has settled
+    fields(Settings), ("Choose the assets", "Group the assets", "Find the files"), but="any"
+)
 LIMITING_FLAGS = names_of(fields(Settings), "limit", aliases=True)
 CHOOSING_FLAGS = (
     *names_of(fields(Settings), "query", aliases=True),
     *names_of(fields(Settings), "list", aliases=True),
 )
+
+
+def refuse_settled(values: Mapping[str, Any]) -> None:
+    """Raise BadInput for flags that choose, group or find, which a plan has settled.
+
+    A default is none: an app panel passes every field.
+    """
+    defaults = {setting.name: setting.default for setting in fields(Settings)}
+    settled = [f"--{name}" for name in TASKS_FLAGS if values[name] != defaults[name]]
+    if settled:
+        what = "--from_plan dispatches the tasks of a plan as they are"
+        raise BadInput(f"{what}: leave out {', '.join(settled)}, or make another plan")
 
 
 EPILOG = """\

@@ -145,12 +145,26 @@ class Result:
         return [task for tasks in self.workers() for task in tasks]
 
     def files(self) -> dict[str, bytes]:
-        """Return all that the output folder holds, hidden or not, by path."""
-        return {
+        """Return all that the output folder holds, hidden or not, by path.
+
+        But for the plan of worker folders that lie beside it, which tells when it was made; it is
+        held to be one of exactly these folders.
+        """
+        files = {
             str(path.relative_to(self.output)): path.read_bytes()
             for path in self.output.rglob("*")
             if path.is_file()
         }
+        workers = {path: content for path, content in files.items() if re.match("[0-9]+/", path)}
+        if workers and ".dispatch_plan.jsonl" in files:
+            lines = map(json.loads, files.pop(".dispatch_plan.jsonl").splitlines())
+            planned = {
+                f"{line['worker']}/{line['id']}.json": line["json"].encode()
+                for line in lines
+                if line["kind"] == "task"
+            }
+            assert planned == workers
+        return files
 
 
 def documents() -> str:

@@ -48,6 +48,7 @@ ICONS = {
     "Group the assets": "🧺",
     "Find the files": "🗂️",
     "Say what will run": "🔬",
+    "Go on from a plan": "📋",
     "Share out the work": "👥",
     "Folders and safety": "🛟",
     "Expert": "🧪",

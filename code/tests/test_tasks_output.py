@@ -22,6 +22,8 @@ from dispatch.tasks.output import write_workers
 from dispatch.tasks.tasks import Task, deal_in_order, render_tasks
 from standins import BUCKET, S3, DocDB, record
 
+PLAN = ".dispatch_plan.jsonl"
+
 
 @given(tasks=st.lists(st.integers(), min_size=1, max_size=300), max_jobs=st.integers(1, 400))
 def test_dealing_gives_every_task_once_in_order_and_evenly(tasks: list[int], max_jobs: int) -> None:
@@ -89,7 +91,7 @@ def test_worker_folders_of_an_earlier_run_are_refused_or_replaced(run: Run, docd
     fewer = run('--query={"name": "3"}', "--overwrite=1")
     assert fewer.status == 0
     assert fewer.names() == ["0"]
-    assert sorted(path.name for path in fewer.output.iterdir()) == ["0"]
+    assert sorted(path.name for path in fewer.output.iterdir()) == [PLAN, "0"]
 
 
 def test_nothing_but_worker_folders_may_lie_in_the_output(
@@ -129,7 +131,7 @@ def test_a_run_that_was_killed_while_moving_is_cleaned_up_after(
     assert refused.files() == {f"0/{name}": b"old"}
     result = run("--query={}", "--overwrite=1")
     assert result.status == 0
-    assert sorted(path.name for path in output.iterdir()) == ["0", "1", "2"]
+    assert sorted(path.name for path in output.iterdir()) == [PLAN, "0", "1", "2"]
 
 
 def test_a_failing_write_leaves_what_was_there(

@@ -31,6 +31,7 @@ MOMENTS: dict[str, int | tuple[str, str]] = {
 }
 
 
+PLAN = ".dispatch_plan.jsonl"
 MOVING = ("none moved", "half moved", "all moved")
 
 
@@ -104,7 +105,7 @@ def test_a_kill_at_any_moment_leaves_all_or_nothing(
     again = run("--query={}", "--overwrite=1", output=output)
     assert again.status == 0, again.log
     assert again.files() == all_of_many
-    assert {path.name for path in output.iterdir()} == {str(n) for n in range(50)}
+    assert {path.name for path in output.iterdir()} == {PLAN, *map(str, range(50))}
 
 
 @pytest.mark.usefixtures("many")
@@ -120,7 +121,7 @@ def test_a_kill_before_all_folders_are_replaced_leaves_the_old_ones(
     refused = run("--query={}", output=tmp_path / "struck")
     assert refused.status == 2
     assert refused.files() == before
-    assert {path.name for path in refused.output.iterdir()} == {"0", "1", "2"}
+    assert {path.name for path in refused.output.iterdir()} == {PLAN, "0", "1", "2"}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -131,7 +132,7 @@ def test_a_signal_at_any_moment_ends_the_run_at_once(
     result = struck(moment, number)
     if moment in DONE:
         completes(result, all_of_many)
-        assert {path.name for path in result.output.iterdir()} == {str(n) for n in range(50)}
+        assert {path.name for path in result.output.iterdir()} == {PLAN, *map(str, range(50))}
     else:
         fails(result, f"stopped by {number.name}", status=status)
         assert not any(result.output.glob(".*"))

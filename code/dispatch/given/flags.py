@@ -122,6 +122,20 @@ def names_of(
     return tuple(names)
 
 
+def names_under(
+    settings: Iterable[Field[Any]], headings: Sequence[str], but: str
+) -> tuple[str, ...]:
+    """Return the names of the flags that stand under some headings, but for those of a kind."""
+    names: list[str] = []
+    heading = ""
+    for setting in settings:
+        heading = setting.metadata.get("heading", heading)
+        is_flag = bool(setting.metadata)
+        if is_flag and heading in headings and setting.metadata.get("kind") != but:
+            names.append(setting.name)
+    return tuple(names)
+
+
 class Flag(argparse.Action):
     """A flag with one value; a blank one, as app panels pass for an empty field, is no value.
 

@@ -41,6 +41,15 @@ def named_file(option: str, name: str, folder: Path) -> Path:
     raise BadInput(f"{option}: there is no file {where}{near_file(name, folder)}")
 
 
+def named_path(option: str, name: str, folder: Path) -> Path:
+    """Return the path of the file or folder that a flag names; raise BadInput."""
+    path = os.path.expanduser(name)
+    for place in (path, os.path.join(folder, path)):
+        if os.path.isdir(place):
+            return Path(place)
+    return named_file(option, name, folder)
+
+
 def find_file(name: str, folder: Path) -> Path | None:
     """Return the path of a file that is named relative to the working folder, or an input file."""
     with suppress(ValueError):  # a string that can be no name, since NUL is in it, say

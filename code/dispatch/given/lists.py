@@ -144,4 +144,15 @@ def to_assets(value: str) -> tuple[str, ...]:
     return to_names(value)
 
 
-LISTS_OF_WORDS = (to_names, to_fields, to_suffixes, to_patterns, to_assets)
+UUID = "(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def to_ids_or_files(value: str) -> tuple[str, ...]:
+    """Convert ids of tasks, as pasted; what is no list of them stays whole, as a file's name."""
+    ids = to_names(value)
+    if all(re.fullmatch(UUID, one) for one in ids):
+        return ids
+    return (to_string(without_quotes(value)),)
+
+
+LISTS_OF_WORDS = (to_names, to_fields, to_suffixes, to_patterns, to_assets, to_ids_or_files)

@@ -13,6 +13,7 @@ from typing import Any
 from dispatch.assets.assets import Asset, Entry, Skip, skips_in
 from dispatch.files.listing import Files
 from dispatch.given.values import Record
+from dispatch.plan.comparison import Comparison
 from dispatch.records.schema import NAMES, Vocabulary
 from dispatch.tasks.tasks import Task
 from dispatch.terminal.messages import file_size, one_line, plural
@@ -21,6 +22,22 @@ FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of 
 TASKS_ON_TERMINAL = 20
 WIDEST_COLUMN = 60  # on a terminal, in characters
 NARROWEST_COLUMN = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """All tasks that there are, before any is left out, and where they come from."""
+
+    tasks: list[Task]
+    entries: list[Entry]  # assets as they are grouped, and what is skipped
+    matched: int  # records
+    files: Files | None  # None: none were looked for, or the tasks are those of a plan
+    no_code: str | None  # why the tasks do not say their code; None if they do
+    query: Record | None  # the filter that was asked; None: the assets come from a list
+    names: Vocabulary = field(default_factory=lambda: NAMES)  # as the records have them
+    taken_from: str = ""  # the plan that the tasks were taken from, in words
+    origin: Record | None = None  # the same as the next plan says it
+    workers: dict[str, int] = field(default_factory=dict)  # that it gave each task, by its id
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,8 @@ class Plan:
     dispatched: list[Task] = field(default_factory=list)  # already, and left out
     query: Record | None = None  # the filter that was asked; None: the assets come from a list
     names: Vocabulary = field(default_factory=lambda: NAMES)  # as the records have them
+    taken_from: str = ""  # the plan that the tasks were taken from, in words
+    comparison: Comparison | None = None  # with an earlier plan or dispatch
 
     @property
     def skips(self) -> list[Skip]:
@@ -64,6 +83,14 @@ def assets_of(tasks: Sequence[Task]) -> list[Asset]:
     return list(assets.values())
 
 
+def files_of(tasks: Sequence[Task]) -> set[str]:
+    """Return the URLs of all files that some tasks hold."""
+    files: set[str] = set()
+    for task in tasks:
+        files |= set(task.files or ())
+    return files
+
+
 # ------------------------------------------------------------------------------------- in a line
 
 
@@ -83,6 +110,8 @@ def summarise(
     files = "no files looked for"
     if plan.files is not None:
         files = plural(sum(map(len, plan.files.values())), "file")
+    elif any(task.files is not None for task in plan.tasks):
+        files = plural(len(files_of(plan.tasks)), "file")
     tasks = plural(len(plan.tasks), "task")
     others = []
     if tells_dispatched:
@@ -94,7 +123,11 @@ def summarise(
     if others:
         tasks += f" ({', '.join(others)})"
     workers = plural(len(plan.workers), "worker") + describe_heaviest(plan, by_size=by_size)
-    return f"{summarise_records(plan.matched, plan.entries)}, {files}, {tasks}, {workers}"
+    begin = plan.taken_from or summarise_records(plan.matched, plan.entries)
+    summary = f"{begin}, {files}, {tasks}, {workers}"
+    if plan.comparison:
+        summary += f", {plan.comparison.in_words}"
+    return summary
 
 
 def describe_heaviest(plan: Plan, *, by_size: bool) -> str:
@@ -122,8 +155,14 @@ def write_table(plan: Plan, path: Path) -> None:
         rows.append({"worker": "", **task_cells(task), "processed": 1, "dispatched": 0})
     for task in plan.dispatched:
         rows.append({"worker": "", **task_cells(task), "processed": 0, "dispatched": 1})
+    if plan.comparison:
+        for task in plan.comparison.mark(rows):
+            rows.append({"worker": "", **task_cells(task), "compared": "gone"})
+    names: dict[str, None] = {}
+    for row in rows:  # those of gone tasks can have other groups
+        names |= dict.fromkeys(row)
     with open(path, "w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table = csv.DictWriter(file, names, restval="", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
 
@@ -180,11 +219,7 @@ def first_tasks(plan: Plan, width: int | None = None) -> str:
     tasks = plan.tasks
     if len(tasks) > TASKS_ON_TERMINAL:
         lines.append(f"... and {len(tasks) - TASKS_ON_TERMINAL:,} more")
-    sizes = sizes_of(plan)
-    files: set[str] = set()
-    for task in tasks:
-        files |= set(task.files or ())
-    size = file_size(sum(sizes.get(url) or 0 for url in files))
+    files, size = files_of(tasks), file_size(bytes_of(plan))
     others = ""
     if plan.dispatched:
         others += f" dispatched already {len(plan.dispatched):,},"
@@ -198,12 +233,20 @@ def first_tasks(plan: Plan, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def sizes_of(plan: Plan) -> dict[str, int | None]:
-    """Return the bytes of all files that were found, by URL."""
+def bytes_of(plan: Plan) -> int:
+    """Return the bytes of all files of the tasks, each once.
+
+    Where the tasks were taken from a plan, that knows those of a task together.
+    """
     sizes: dict[str, int | None] = {}
     for found in (plan.files or {}).values():
         sizes |= found
-    return sizes
+    if sizes:
+        return sum(sizes.get(url) or 0 for url in files_of(plan.tasks))
+    by_files: dict[tuple[str, ...], int] = {}
+    for task in plan.tasks:
+        by_files[tuple(task.files or ())] = task.size or 0
+    return sum(by_files.values())
 
 
 def tasks_to_show(plan: Plan) -> list[tuple[int, Task]]:

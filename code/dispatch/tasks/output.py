@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +24,15 @@ STAGING = ".dispatch-staging-"
 MOVING = ".dispatch-moving-"  # instead, while so many worker folders are moved into place
 NUMBER = "0|[1-9][0-9]{0,8}"  # of a worker folder
 IN_MOVE = re.compile(rf"{re.escape(MOVING)}({NUMBER})-(\w{{1,64}})")
-PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html")  # of a dry run; a dispatch replaces them
+PLAN_FILES = ("dispatch_plan.csv", "dispatch_plan.html", "dispatch_plan.jsonl")  # of a dry run
+KEPT_AS = {  # by the next dispatch, where no * matches them
+    "dispatch_plan.csv": ".dispatch_plan.csv",
+    "dispatch_plan.html": ".dispatch_plan.html",
+    "dispatch_plan.jsonl": ".dispatch_plan.dry_run.jsonl",
+}
+DISPATCHED_PLAN = ".dispatch_plan.jsonl"  # what was dispatched
+HIDDEN_FILES = (DISPATCHED_PLAN, *KEPT_AS.values())
+HIDDEN_LIST = "hidden"  # in the folder of a move: which hidden files move, too
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 FILES_TO_TRY = 200
 SLOW_FILE = 0.00005  # seconds; in memory a file takes 0.01 ms, and threads are in each other's way
@@ -61,7 +69,8 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise FailedRun(f"{option}: what is in {output} cannot be read")
     workers, others = [], []
     for path in sorted(output.iterdir()):
-        if path.name.startswith(".") or is_plan(path):
+        is_ours = path.name in HIDDEN_FILES
+        if is_plan(path) or (path.name.startswith(".") and not is_ours):
             continue
         if is_worker(path):
             workers.append(path)
@@ -91,22 +100,14 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
+def is_file(path: Path) -> bool:
+    """Return whether this is a file, and no link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
 def is_plan(path: Path) -> bool:
-    """Return whether this is a file that an earlier dry run can have written."""
-    return path.name in PLAN_FILES and path.is_file() and not path.is_symlink()
-
-
-def task_ids_in(folder: Path) -> set[str]:
-    """Return the ids of the tasks in the worker folders of an earlier dispatch; raise BadInput."""
-    ids = set()
-    if not folder.is_dir():
-        raise BadInput(f"--skip_dispatched: {folder} is not a folder")
-    try:
-        for path in filter(is_worker, folder.iterdir()):
-            ids |= {entry.name.removesuffix(".json") for entry in os.scandir(path)}
-    except OSError as error:
-        raise BadInput(f"--skip_dispatched: cannot read {folder}: {error}") from None
-    return ids
+    """Return whether this is a file of a plan that an earlier run can have written."""
+    return path.name in (*PLAN_FILES, *HIDDEN_FILES) and is_file(path)
 
 
 def count_workers(output: Path) -> int:
@@ -114,16 +115,25 @@ def count_workers(output: Path) -> int:
     return sum(map(is_worker, output.glob("*")))
 
 
-def write_workers(workers: Sequence[Sequence[Task]], output: Path, overwrite: bool) -> None:
-    """Write one folder of files per worker, all of them or none.
+def write_workers(
+    workers: Sequence[Sequence[Task]],
+    output: Path,
+    overwrite: bool,
+    write_plan: Callable[[Path], None] | None = None,
+) -> None:
+    """Write one folder of files per worker, and their plan, all of them or none.
 
     They are written into a hidden folder and moved into place at the end, what an earlier run left
-    out of their way before that.
+    out of their way before that. The files of a dry run are kept, hidden; where there is nothing
+    new, so is the plan of what was dispatched before.
     """
     with staged(output, overwrite) as staging:
         for name in ("old", "new"):
             (staging / name).mkdir()
         write_side_by_side(workers, staging / "new")
+        if write_plan and workers:
+            write_plan(staging / "new" / DISPATCHED_PLAN)
+        keep_dry_run(output, staging)
         with signals.moving():
             try:
                 move_workers(len(workers), staging, output)
@@ -136,12 +146,44 @@ def move_workers(number: int, staging: Path, output: Path) -> None:
     """Move so many new worker folders into place; a hidden folder tells that it is under way."""
     moving = output / staging.name.replace(STAGING, f"{MOVING}{number}-")
     staging.rename(moving)
+    hidden = hidden_in_move(moving)
     for path in list(output.iterdir()):
-        if not path.name.startswith("."):
+        if path.name in hidden or not path.name.startswith("."):
             path.rename(moving / "old" / path.name)
-    for worker in range(number):
-        (moving / "new" / str(worker)).rename(output / str(worker))
+    for name in [*map(str, range(number)), *hidden]:
+        (moving / "new" / name).rename(output / name)
     moving.rename(staging)
+
+
+def keep_dry_run(output: Path, staging: Path) -> None:
+    """Stage the files of a dry run under their hidden names, and a list of all hidden files."""
+    kept = []
+    for name, hidden in KEPT_AS.items():
+        if is_plan(output / name):
+            copy(output / name, staging / "new" / hidden)
+            kept.append(hidden)
+    if kept:
+        log.info("%s: the files of the dry run are kept, as %s", output, ", ".join(kept))
+    new = []
+    for name in HIDDEN_FILES:
+        if os.path.lexists(staging / "new" / name):
+            new.append(name)
+    (staging / HIDDEN_LIST).write_text("\n".join(new))
+
+
+def copy(path: Path, to: Path) -> None:
+    """Give a file another name as well, or copy it where a file can have one name alone."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
+
+
+def hidden_in_move(moving: Path) -> list[str]:
+    """Return the names of the hidden files that a run moves into place with the worker folders."""
+    listed = moving / HIDDEN_LIST
+    names = listed.read_text().splitlines() if is_file(listed) else []
+    return [name for name in names if name in HIDDEN_FILES]
 
 
 def write_side_by_side(workers: Sequence[Sequence[Task]], folder: Path) -> None:
@@ -259,9 +301,10 @@ def roll_back(output: Path) -> bool:
     unfinished = unfinished_moves(output)
     for moving in unfinished:
         workers, name = IN_MOVE.fullmatch(moving.name).groups()  # type: ignore[union-attr]
-        old, new = moving / "old", moving / "new"
+        old, new, hidden = moving / "old", moving / "new", hidden_in_move(moving)
         for path in list(output.iterdir()):
             is_moved = is_worker(path) and int(path.name) < int(workers)
+            is_moved = is_moved or path.name in hidden
             if is_moved and is_folder(new) and not os.path.lexists(new / path.name):
                 path.rename(new / path.name)
         if is_folder(old):

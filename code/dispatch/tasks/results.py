@@ -10,21 +10,51 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from dispatch.assets.assets import Asset
 from dispatch.given.values import compact
 from dispatch.records.docdb import DocDB, open_docdb
-from dispatch.tasks.output import task_ids_in
+from dispatch.tasks.analysis_code import not_set
 from dispatch.tasks.tasks import Task
-from dispatch.terminal.messages import FailedRun, first_of, log, log_first, plural, shorten
+from dispatch.terminal.messages import (
+    BadInput,
+    FailedRun,
+    first_of,
+    log,
+    log_first,
+    plural,
+    shorten,
+)
 
 RESULTS_STORE = ("DOCDB_HOST", "DOCDB_DATABASE", "DOCDB_COLLECTION")
+FORMER_LIMIT = "--max_number_of_tasks_dispatched"
 CODE = "processing.data_processes.code"  # what a record of the store says of it
+
+
+def limit_leaves_out(words: Sequence[str], no_code: str | None) -> bool:
+    """Return whether a limit alone leaves out tasks with a result; else tell how that is done.
+
+    Under its former name a limit counts what is left to do, as in the dispatchers that had it.
+    Where no results store is known, there is nothing to leave out or to tell.
+    """
+    if not_set(RESULTS_STORE):
+        return False
+    if not no_code and any(word.partition("=")[0] == FORMER_LIMIT for word in words):
+        log.info("%s: tasks with a result are left out first (--skip_processed 1)", FORMER_LIMIT)
+        return True
+    needed = ""
+    if no_code:
+        needed = f", which needs the code of the analysis: {no_code}"
+    log.info(
+        "a limit counts tasks with a result, too: --skip_processed 1 leaves them out%s", needed
+    )
+    return False
 
 
 def set_apart_processed(tasks: list[Task], timeout: int) -> tuple[list[Task], list[Task]]:
     """Return the tasks that are left to do, and those with a result in the results store."""
+    if not all(task.result for task in tasks):
+        raise BadInput("--skip_processed 1: the tasks do not say the code of the analysis")
     database = os.environ["DOCDB_DATABASE"].strip()
     collection = os.environ["DOCDB_COLLECTION"].strip()
     name = f"the results store {database}/{collection}"
@@ -96,23 +126,11 @@ def name_twins(tasks: list[Task], strict: bool) -> None:
         raise FailedRun(f"--strict 1: {len(twins)} result names stand for several tasks")
 
 
-def set_apart_dispatched(
-    tasks: list[Task], folders: Sequence[str]
-) -> tuple[list[Task], list[Task]]:
-    """Return the tasks that are left to do, and those in the worker folders of these folders."""
-    ids: set[str] = set()
-    for folder in folders:
-        ids |= task_ids_in(Path(folder).expanduser())
-    new, dispatched = set_apart(tasks, lambda task: task.id in ids)
-    if folders:
-        found = f"{len(dispatched):,} of {plural(len(tasks), 'task')}"
-        log.info("dispatched already, in %s: %s", first_of([*folders]), found)
-    return new, dispatched
-
-
 def label_of(task: Task) -> str:
     """Return what the log calls a task."""
     parts = [first_of(task.names), first_of(task.files or [])]
     if task.parameters:
         parts.append(shorten(compact(task.parameters)))
-    return ", ".join(filter(None, [*parts, f"its result is {task.result}"]))
+    if task.result:
+        parts.append(f"its result is {task.result}")
+    return ", ".join(filter(None, parts))

@@ -5,16 +5,18 @@ What a task says is checked against the model with which consumers read it.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Sequence
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from heapq import heapreplace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatch.assets.assets import Asset
 from dispatch.given.values import Record, compact, rank
+from dispatch.tasks.work import id_of_work
 from dispatch.terminal.messages import log, plural
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NOT_KNOWN: Record = {}  # what the record of an asset said, once it is in a task
 QUERY_LENGTH = 8_000  # the longest query that is copied into every task, in characters
 
 
@@ -74,6 +77,59 @@ class Task:
         return shared
 
 
+def read_task(content: bytes) -> Task:
+    """Return the task that a JSON file says, named by its work; raise ValueError if it says none.
+
+    Of its code it keeps what the JSON says. What its assets' records said is not known.
+    """
+    try:
+        record = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(record, dict) or not says_task(record):
+        raise ValueError("it is not the JSON of a task")
+    locations, names = record["s3_location"], record["asset_name"]
+    record_ids = record["docdb_record_id"]
+    ids = record.get("asset_id") or [""] * len(locations)
+    group = record.get("group_metadata") or {}
+    assets = []
+    for location, asset_id, name, record_id in zip(locations, ids, names, record_ids, strict=True):
+        assets.append(Asset(location, asset_id, name, record_id, NOT_KNOWN, group))
+    query = record.get("query")
+    return Task(
+        assets,
+        record.get("file_location"),
+        None,
+        record.get("distributed_parameters"),
+        query and sys.intern(query),  # as a rule, all tasks have the same
+        id_of_work(record),
+        content,
+    )
+
+
+def says_task(record: Record) -> bool:
+    """Return whether an object has the parts of a task, each of its kind."""
+    lists: list[Any] = []
+    for name in ("s3_location", "asset_name", "docdb_record_id"):
+        lists.append(record.get(name))
+    if record.get("asset_id") is not None:
+        lists.append(record["asset_id"])
+    if not all(map(is_list_of_strings, lists)) or len(set(map(len, lists))) != 1 or not lists[0]:
+        return False
+    files = record.get("file_location")
+    if not (files is None or is_list_of_strings(files)):
+        return False
+    for name in ("distributed_parameters", "group_metadata", "analysis_code"):
+        if not isinstance(record.get(name), dict | None):
+            return False
+    return isinstance(record.get("query"), str | None)
+
+
+def is_list_of_strings(value: Any) -> bool:
+    """Return whether a value is a list of strings alone."""
+    return isinstance(value, list) and set(map(type, value)) <= {str}
+
+
 def query_to_copy(query: Record | None) -> str | None:
     """Return the filter as every task tells it; None if there is none, or it is too long."""
     if query is None:
@@ -103,8 +159,7 @@ def render_tasks(
 ) -> list[Task]:
     """Return the tasks with id and JSON, equal ones once, and what runs them, if that is known.
 
-    They are checked against the model that consumers read them with. The id is made from the
-    work, whatever the query that chose it: assets, files, group, parameters, code.
+    They are checked against the model that consumers read them with.
     """
     from pydantic_core import to_json
 
@@ -123,9 +178,7 @@ def render_tasks(
             record["analysis_code"] = as_all_workers_read(code.model_dump())
         # NaN in a record would be no JSON
         task.content = to_json(record, indent=4, inf_nan_mode="null") + b"\n"
-        record.pop("query", None)
-        work = to_json(record, inf_nan_mode="null")
-        task.id = str(uuid.uuid5(uuid.NAMESPACE_OID, work.decode()))
+        task.id = id_of_work(record)
         task.place = len(rendered)
         repeated += task.id in rendered
         rendered.setdefault(task.id, task)
@@ -209,6 +262,17 @@ def hint_on_many(workers: int, *, says_code: bool) -> None:
             "--max_tasks 1000 dispatches some of the tasks, and --skip_dispatched later the others"
         )
     log.info("%s are many for an engine and a file system: %s", plural(workers, "folder"), way)
+
+
+def deal_as_before(tasks: Sequence[Task], workers: Mapping[str, int]) -> list[list[Task]]:
+    """Return the tasks as a plan has dealt them, which has given each its worker, by its id.
+
+    Workers of which all tasks are left out leave no gap.
+    """
+    dealt = []
+    for _, share in groupby(tasks, lambda task: workers[task.id]):
+        dealt.append(list(share))
+    return dealt
 
 
 def deal_in_lots(tasks: Sequence[T], each: int) -> list[list[T]]:

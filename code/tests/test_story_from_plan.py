@@ -1,0 +1,432 @@
+"""A plan is dispatched: exactly, or some of it, without asking any service."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from analysis import give
+from conftest import Result, Run, fuzz
+from dispatch.plan.file import read_plan
+from dispatch.plan.taken import take_tasks
+from dispatch.terminal.messages import BadInput
+from standins import BUCKET, S3, DocDB, record
+
+BASE = ("--query={}", "--file_extension=nwb")
+ASKS: dict[str, list[str]] = {
+    "files": [],
+    "no files": ["--file_extension="],
+    "whole assets": ["--split_files=0"],
+    "few workers": ["--max_jobs=2"],
+    "lots": ["--tasks_per_job=2"],
+    "groups": ["--group_by=subject.subject_id", "--max_jobs=1"],
+    "by size": ["--balance_by=size", "--max_jobs=3"],
+    "some": ["--max_tasks=4"],
+    "a list": ["--query=", "--asset_name=c,a"],
+    "skips": ["--exclude=1.nwb,0.nwb,2.nwb", "--max_jobs=2"],
+}
+NOWHERE = {"DOCDB_HOST": "localhost:9", "AWS_ENDPOINT_URL": "http://localhost:9"}
+
+
+@pytest.fixture(autouse=True)
+def world(docdb: DocDB, s3: S3) -> None:
+    docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")))
+    docdb.put(record("none"))
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "abcd" for n in range(3)])
+    s3.backend.put_object(BUCKET, "d/3.nwb", b"x" * 1_000)
+
+
+@pytest.fixture
+def planned(run: Run, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that makes a dry run, and returns its plan."""
+
+    def plan(*flags: str, folder: str = "planned") -> Path:
+        result = run(*BASE, *flags, "--dry_run=1", output=tmp_path / folder)
+        assert result.status == 0, result.log
+        return result.output / "dispatch_plan.jsonl"
+
+    return plan
+
+
+def tasks_in(plan: Path) -> list[dict[str, Any]]:
+    """Return the lines of the tasks of a plan."""
+    lines = map(json.loads, plan.read_text(encoding="ascii").splitlines())
+    return [line for line in lines if line["kind"] == "task"]
+
+
+def ids(result: Result) -> set[str]:
+    """Return the ids of the tasks in worker folders."""
+    return {path.stem for path in result.output.glob("[0-9]*/*.json")}
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_a_plan_is_dispatched_exactly_without_any_service(
+    name: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    give(tmp_path, {"fixed": 1}, [{"a": 1}, {"b": [1.5, None]}])
+    plan = planned(*ASKS[name])
+    direct = run(*BASE, *ASKS[name], output=tmp_path / "direct")
+    assert direct.status == 0, direct.log
+    docdb.clear()
+    s3.clear()
+    (tmp_path / "data" / "analysis_parameters.json").write_text("{broken")
+    files = direct.files()
+    assert len(files) > 1
+    for number, source in enumerate((plan, plan.parent, tmp_path / "direct")):
+        result = run(f"--from_plan={source}", env=NOWHERE, output=tmp_path / f"again{number}")
+        assert result.status == 0, result.log
+        assert result.files() == files
+        assert result.names() == direct.names()
+        assert (
+            "group_assets, analysis_parameters.json and --analysis_code are not used" in result.log
+        )
+        hidden = result.output / ".dispatch_plan.jsonl"
+        assert tasks_in(hidden) == tasks_in(tmp_path / "direct" / ".dispatch_plan.jsonl")
+        head = json.loads(hidden.read_text().partition("\n")[0])
+        assert head["from_plan"]["file"].endswith("dispatch_plan.jsonl")
+        assert head["counts"] | {"left_out": 0} == json.loads(plan.read_text().partition("\n")[0])[
+            "counts"
+        ] | {"left_out": 0}
+    assert not docdb.requests
+    assert not s3.requests
+    chained = run(f"--from_plan={tmp_path / 'again1'}", env=NOWHERE, output=tmp_path / "chained")
+    assert chained.files() == files
+
+
+def test_the_file_says_what_the_documents_say(planned: Callable[..., Path]) -> None:
+    plan = planned("--max_jobs=2", "--max_tasks=7")
+    head, *lines = map(json.loads, plan.read_text(encoding="ascii").splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", head.pop("made"))
+    assert head.pop("flags")[-1] == "--dry_run=1"
+    assert head == {
+        "kind": "plan", "format": 1, "program": "1.0.0", "filter": {}, "from_plan": None,
+        "code": None,
+        "counts": {"records": 5, "skips": 1, "tasks": 7, "workers": 2, "files": 7,
+                   "processed": 0, "dispatched": 0, "left_out": 6},
+    }  # fmt: skip
+    assert lines[0] == {
+        "kind": "skip", "reason": "no .nwb file", "name": f"none (s3://{BUCKET}/none)",
+    }  # fmt: skip
+    tasks = lines[1:]
+    assert [line["worker"] for line in tasks] == [0, 0, 0, 1, 1, 1, 1]
+    for line in tasks:
+        assert list(line) == ["kind", "worker", "id", "result", "bytes", "json", "sha256"]
+        assert line["sha256"] == hashlib.sha256(line["json"].encode()).hexdigest()
+        assert json.loads(line["json"])["file_location"]
+        assert line["result"] is None
+
+
+def test_what_was_dispatched_lies_hidden_beside_it(run: Run) -> None:
+    result = run(*BASE, "--max_jobs=3")
+    assert sorted(path.name for path in result.output.iterdir()) == [
+        ".dispatch_plan.jsonl", "0", "1", "2",
+    ]  # fmt: skip
+    for line in tasks_in(result.output / ".dispatch_plan.jsonl"):
+        path = result.output / str(line["worker"]) / f"{line['id']}.json"
+        assert path.read_bytes() == line["json"].encode()
+    assert result.names() == ["0", "1", "2"]
+
+
+REFUSED = [
+    "--query={}", "--project_name=x", "--subject_id=1", "--modality=x", "--data_level=raw",
+    "--session_from=2025", "--session_to=2025", "--use_data_asset_csv=1", "--asset_id=a",
+    "--asset_name=a", "--docdb_version=v2", "--docdb_snapshot=x", "--filter_latest=x",
+    "--filter_by=x", "--group_by=x", "--unwind_list_fields=x", "--drop_null_groups=0",
+    "--file_extension=nwb", "--include=x", "--exclude=x", "--split_files=0",
+    "--max_connections=3", "--no_sign_request=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", REFUSED)
+def test_what_a_plan_has_settled_is_refused_by_name(
+    flag: str, run: Run, planned: Callable[..., Path]
+) -> None:
+    result = run(f"--from_plan={planned()}", flag)
+    assert result.status == 2
+    assert f"leave out {flag.partition('=')[0]}, or" in result.error
+    assert not result.output.exists()
+
+
+def test_every_flag_is_either_refused_or_can_be_added(
+    run: Run, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    plan = planned()
+    added = ["--max_tasks=2", "--max_jobs=2", "--tasks_per_job=1", "--balance_by=size",
+             f"--compare_with={plan}", f"--skip_dispatched={plan.parent}", "--overwrite=1",
+             "--strict=1", "--timeout=5", f"--input_directory={tmp_path / 'data'}",
+             "--analysis_code=none", "--analysis_capsule=x", "--split_files=1", "--query=",
+             "--docdb_version=", "--drop_null_groups=true"]  # fmt: skip
+    together = run(f"--from_plan={plan}", *added)
+    assert together.status == 0, together.log
+    for flag in added:
+        assert run(f"--from_plan={plan}", "--overwrite=1", flag).status == 0, flag
+
+
+def test_workers_are_dealt_anew_where_that_is_asked_for(
+    run: Run, planned: Callable[..., Path]
+) -> None:
+    plan = planned("--max_jobs=3")
+    order = [line["id"] for line in tasks_in(plan)]
+    assert len(order) == 13
+
+    def dealt(*flags: str) -> list[list[str]]:
+        result = run(f"--from_plan={plan}", "--overwrite=1", *flags)
+        assert result.status == 0, result.log
+        lines = tasks_in(result.output / ".dispatch_plan.jsonl")
+        number = int(lines[-1]["worker"]) + 1
+        return [[one["id"] for one in lines if one["worker"] == n] for n in range(number)]
+
+    assert [len(share) for share in dealt()] == [4, 4, 5]
+    assert dealt("--max_jobs=2") == [order[:6], order[6:]]
+    assert dealt("--tasks_per_job=6") == [order[:6], order[6:12], order[12:]]
+    assert dealt("--max_tasks=2") == [order[:1], order[1:2]]
+    [heavy, light] = dealt("--max_jobs=2", "--balance_by=size")
+    assert (len(heavy), len(light)) == (1, 12)  # one file of 1,000 bytes
+    assert sorted(heavy + light) == sorted(order)
+
+
+def test_some_tasks_of_a_plan_keep_company_and_leave_no_gap(
+    run: Run, planned: Callable[..., Path]
+) -> None:
+    plan = planned("--max_jobs=5")
+    lines = tasks_in(plan)
+    dice = random.Random(3)  # noqa: S311
+    for _ in range(8):
+        chosen = [line for line in lines if dice.random() < 0.4] or lines[:1]
+        pick = [line["id"] for line in chosen]
+        dice.shuffle(pick)
+        result = run(f"--from_plan={plan}", f"--task_id={','.join(pick)}", "--overwrite=1")
+        assert result.status == 0, result.log
+        old = sorted({line["worker"] for line in chosen})
+        expected = {
+            f"{old.index(line['worker'])}/{line['id']}.json": line["json"].encode()
+            for line in chosen
+        }
+        assert result.files() == expected
+        number = "" if len(pick) == len(lines) else f"{len(pick)} of "
+        assert f"{number}13 tasks of the plan of 20" in result.error
+
+
+@pytest.mark.parametrize(
+    "form", ["list", "json", "lines", "table", "semicolons", "twice", "capitals"]
+)
+def test_ids_are_given_in_many_ways(
+    form: str, run: Run, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    plan = planned()
+    some = [line["id"] for line in tasks_in(plan)][2:9:3]
+    file = tmp_path / "data" / "some ids.csv"
+    given = [f"--task_id={file.name}"]
+    if form == "list":
+        given = [f"--task_id={'; '.join(some)}"]
+    elif form == "json":
+        given = [f"--task_id={json.dumps(some)}"]
+    elif form == "twice":
+        given = [f"--task_id={some[0]}", f"--task_id={some[1]},{some[2]}"]
+    elif form == "capitals":
+        given = [f"--task_id={','.join(some).upper()}"]
+    elif form == "lines":
+        file.write_text("\ufeff" + "\r\n".join([*some, some[0], ""]))
+    elif form == "semicolons":
+        file.write_text("note;Task_ID\n" + "".join(f"x;{one}\n" for one in some))
+    else:
+        with open(plan.with_name("dispatch_plan.csv"), newline="") as table:
+            rows = list(csv.DictReader(table))
+        with open(file, "w", newline="") as table:
+            writer = csv.DictWriter(table, rows[0])
+            writer.writeheader()
+            writer.writerows(row for row in rows if row["task_id"] in some)
+    result = run(f"--from_plan={plan}", "--strict=1", *given)
+    assert result.status == 0, result.log
+    assert ids(result) == set(some)
+
+
+def test_the_table_of_a_plan_names_its_tasks_even_if_others_were_left_out(
+    run: Run, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    first = run(*BASE, "--max_tasks=2", output=tmp_path / "first")
+    assert first.status == 0
+    plan = planned("--skip_dispatched=first", f"--compare_with={tmp_path / 'first'}")
+    table = plan.with_name("dispatch_plan.csv")
+    result = run(f"--from_plan={plan}", f"--task_id={table}", "--strict=1")
+    assert result.status == 0, result.log
+    assert "2 rows without a worker, not counted" in result.log
+    assert ids(result) == {line["id"] for line in tasks_in(plan)}
+    assert not ids(result) & ids(first)
+
+
+def test_unknown_ids_are_named_and_strict_minds(run: Run, planned: Callable[..., Path]) -> None:
+    plan = planned()
+    known = tasks_in(plan)[0]["id"]
+    other = "00000000-0000-5000-8000-000000000000"
+    result = run(f"--from_plan={plan}", f"--task_id={other},{known},nonsense")
+    assert result.status == 0, result.log
+    assert f"skipped, no task of the plan has this id: {other}" in result.log
+    assert "skipped, no task of the plan has this id: nonsense" in result.log
+    assert ids(result) == {known}
+    before = result.files()
+    strict = run(f"--from_plan={plan}", f"--task_id={other},{known}", "--strict=1", "--overwrite=1")
+    assert strict.status == 1
+    assert other in strict.error
+    none = run(f"--from_plan={plan}", f"--task_id={other}", "--overwrite=1")
+    assert none.status == 1
+    assert "has no task with any of these ids" in none.error
+    assert result.files() == before
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--task_id=nowhere.csv"], "--task_id: it is no id, and: there is no file 'nowhere.csv'"),
+    (["--task_id=empty.csv"], "has no id of a task"),
+    (["--task_id=several.csv"], "a column task_id, or one id a line"),
+    (["--task_id=twice.csv"], "several columns task_id"),
+    (["--from_plan=nowhere"], "--from_plan: there is no file 'nowhere'"),
+    (["--from_plan=empty"], "there is no plan in the folder"),
+    (["--compare_with=nowhere"], "--compare_with: there is no file 'nowhere'"),
+    (["--from_plan=several.csv"], "several.csv, line 1: it is no plan"),
+])  # fmt: skip
+def test_what_is_not_there_or_something_else_is_told(
+    flags: list[str], words: str, run: Run, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.csv").write_text("task_id,worker\n")
+    (tmp_path / "several.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "twice.csv").write_text("task_id,task_id\n1,2\n")
+    plan = planned()
+    own = [] if flags[0].startswith("--from_plan") else [f"--from_plan={plan}"]
+    result = run(*own, *flags)
+    assert result.status == 2, result.log
+    assert words in result.error
+    assert not result.output.exists()
+
+
+def test_ids_without_a_plan_are_refused(run: Run) -> None:
+    result = run("--query={}", "--task_id=00000000-0000-5000-8000-000000000000")
+    assert result.status == 2
+    assert "--task_id needs --from_plan" in result.error
+
+
+# ---------------------------------------------------------------------------- plans that are broken
+
+
+EMPTY_LIST = hashlib.sha256(b"[]").hexdigest()
+
+
+def changed(plan: Path, number: int, **values: Any) -> str:
+    """Return the text of a plan with other values in a line."""
+    lines = list(map(json.loads, plan.read_text().splitlines()))
+    lines[number] |= values
+    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+
+
+def test_a_plan_that_is_not_whole_is_refused(
+    run: Run, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    plan = planned("--max_jobs=2")
+    text = plan.read_text()
+    lines = text.splitlines(keepends=True)
+    last = json.loads(lines[-1])
+    other = "00000000-0000-5000-8000-000000000000"
+    counts = json.loads(lines[0])["counts"]
+    broken = {
+        "empty": ("", "it is empty"),
+        "cut": ("".join(lines[:-1]), "12 of 13 tasks"),
+        "one line": (lines[0], "0 of 1 skips"),
+        "cut in a line": (text[:-40], "it is not what a plan says"),
+        "twice": (text + lines[-1], "or is there twice"),
+        "more": (text.replace('"tasks":13', '"tasks":12'), "13 of 12 tasks"),
+        "format": (changed(plan, 0, format=2), "of format 2, this program reads 1"),
+        "no counts": (changed(plan, 0, counts=None), "no counts"),
+        "no number": (changed(plan, 0, counts={**counts, "tasks": "13"}), "no number of tasks"),
+        "sha": (changed(plan, 5, sha256="0" * 64), "its bytes have another SHA-256"),
+        "json": (changed(plan, 5, json="{}"), "its bytes have another SHA-256"),
+        "id": (changed(plan, 5, id=other), "it was changed"),
+        "path": (changed(plan, 5, id="../../x"), "is no UUID"),
+        "worker": (changed(plan, 5, worker=7), "it names the worker 7"),
+        "back": (changed(plan, -1, worker=0), "it names the worker 0"),
+        "true": (changed(plan, 2, worker=False), "it names the worker False"),
+        "bytes": (changed(plan, 5, bytes="many"), "no number"),
+        "result": (changed(plan, 5, result=7), "no string"),
+        "kind": (changed(plan, 5, kind="other"), "not what a plan says"),
+        "order": ("".join([lines[0], *lines[2:], lines[1]]), "not what a plan says"),
+        "reason": (changed(plan, 1, reason=None), "what is skipped"),
+        "no task": (changed(plan, -1, json="[]", sha256=EMPTY_LIST), "the JSON of a task"),
+        "a task": (last["json"], "it is no plan"),
+    }  # fmt: skip
+    run(*BASE, output=tmp_path / "used")
+    before = Result(0, "", "", tmp_path / "used").files()
+    for name, (content, words) in broken.items():
+        path = tmp_path / f"{name.replace(' ', '_')}.jsonl"
+        path.write_text(content)
+        result = run(f"--from_plan={path}", "--overwrite=1", output=tmp_path / "used")
+        assert result.status == 2, name
+        assert words in result.error, name
+        assert str(path) in result.error
+        assert result.files() == before
+        for flag in ("--skip_dispatched", "--compare_with"):
+            also = run(*BASE, f"{flag}={path}", "--overwrite=1", output=tmp_path / "used")
+            assert also.status == 2, name
+            assert str(path) in also.error
+
+
+def test_a_plan_that_is_cut_or_changed_anywhere_is_whole_or_refused(
+    tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    plan = planned("--max_jobs=2")
+    content = plan.read_bytes()
+    whole = take_tasks(plan, (), strict=False)
+    copy = tmp_path / "copy.jsonl"
+
+    def check(at: int, byte: int, cut: bool) -> None:
+        at %= len(content)
+        copy.write_bytes(content[:at] if cut else content[:at] + bytes([byte]) + content[at + 1 :])
+        try:
+            taken = take_tasks(copy, (), strict=False)
+        except BadInput:
+            return
+        assert not cut or at == len(content) - 1
+        assert [(task.id, task.content) for task in taken.tasks] == [
+            (task.id, task.content) for task in whole.tasks
+        ]
+        assert len(set(taken.workers.values())) <= 2
+
+    fuzz(check, at=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
+
+
+def test_a_plan_is_read_after_windows_has_saved_it(
+    run: Run, tmp_path: Path, planned: Callable[..., Path]
+) -> None:
+    plan = planned()
+    saved = tmp_path / "saved.jsonl"
+    saved.write_bytes(plan.read_bytes().replace(b"\n", b"\r\n"))
+    result = run(f"--from_plan={saved}")
+    assert result.status == 0, result.log
+    assert ids(result) == {line["id"] for line in tasks_in(plan)}
+
+
+def test_a_plan_of_nothing_dispatches_nothing(run: Run, planned: Callable[..., Path]) -> None:
+    plan = planned(f"--skip_dispatched={planned(folder='all')}")
+    assert next(read_plan(plan))["counts"]["dispatched"] == 13
+    result = run(f"--from_plan={plan}")
+    assert result.status == 0, result.log
+    assert "nothing new to dispatch" in result.error
+    assert result.names() == []
+
+
+def test_a_dry_run_of_a_plan_gives_the_same_plan(run: Run, planned: Callable[..., Path]) -> None:
+    plan = planned("--group_by=subject.subject_id")
+    result = run(f"--from_plan={plan}", "--dry_run=1", env=NOWHERE)
+    assert result.status == 0, result.log
+    assert tasks_in(result.output / plan.name) == tasks_in(plan)
+    assert result.names() == ["dispatch_plan.csv", "dispatch_plan.html", "dispatch_plan.jsonl"]
+    table = result.output / "dispatch_plan.csv"
+    assert table.read_bytes() == plan.with_name(table.name).read_bytes()
+    assert "tasks 2, workers 2, assets 4, files 13 (1.00kB), records 5, skipped 1" in result.stdout
