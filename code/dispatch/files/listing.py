@@ -291,14 +291,18 @@ class Listing:
             for path, size in objects.items():
                 if path > last:
                     found.count(path, size)
-            ahead, folder = [], ""
+            ahead, around = [], ""
             for subfolder in subfolders:
                 if subfolder > last:
                     ahead.append(subfolder)
                 elif last.startswith(subfolder):
-                    folder = subfolder
+                    around = subfolder
             parts += self.parts_in(part, ahead)
-            if not folder or not self.parts_in(part, [folder]):
+            if not around:
+                return parts
+            folder = around
+            found.count(folder, 0)
+            if found.folder_to_pass(folder):
                 return parts
         if folder == part.folder:
             return None

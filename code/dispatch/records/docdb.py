@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dispatch.given.values import DEPTH, Record, is_deeper
-from dispatch.records.rest import ask_patiently, hold_to_bounds, status_of
+from dispatch.records.rest import ask_patiently, limit_answers, status_of
 from dispatch.terminal.messages import BadInput, FailedRun, excerpt, log
 
 DOCDB_HOST = "api.allenneuraldynamics.org"
@@ -107,7 +107,8 @@ class DocDB:
                 return page, size
             if size == 1:
                 raise FailedRun("the query, or one of the records, is too large for DocDB")
-            self.page = size = size // 2
+            size //= 2
+            self.page = size  # of all further ones, too
             log.debug("answer too large: asking for %d records at a time", size)
 
     def common_values(self, path: str) -> Iterator[tuple[Any, int]]:
@@ -224,7 +225,7 @@ def open_docdb(version: str, timeout: int, name: str = "DocDB", **place: str) ->
     if not re.fullmatch(r"[\w.:\[\]-]+", host):
         raise BadInput("$DOCDB_HOST must be the name of a host, without path, user and password")
     session = requests.Session()
-    hold_to_bounds(session, timeout)
+    limit_answers(session, timeout)
     client = MetadataDbClient(host=host, version=version, session=session, **place)
     log.info("asking %s %s at %s", name, version, host)
     name = f"{name} at {host}"

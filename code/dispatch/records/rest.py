@@ -27,7 +27,7 @@ LARGEST_ANSWER = 32_000_000  # bytes, unpacked: DocDB's gateway refuses more tha
 PIECE = 65_536  # bytes, of an answer as it is read
 
 
-def hold_to_bounds(session: Session, timeout: int) -> None:
+def limit_answers(session: Session, timeout: int) -> None:
     """Let a session follow no redirect, and take no answer that is too large or takes too long.
 
     A redirect turns a POST into a GET, without the question, to wherever it says.

@@ -114,7 +114,7 @@ class Runtime:
         )
         if credentials:
             config = self.signing_config(place, credentials)
-            await self.result_of(self.auth.aws_sign_request(request, config), place)
+            await self.outcome(self.auth.aws_sign_request(request, config), place)
         connection = self.idle_connection(place) or await self.connect(place)
         try:
             answer = await self.send(connection, request, place)
@@ -144,7 +144,7 @@ class Runtime:
         )
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.result_of(opening, place)
+                return await self.outcome(opening, place)
         except TimeoutError:
             raise self.nothing_came() from None
 
@@ -191,7 +191,7 @@ class Runtime:
         self.deadlines[connection] = self.loop.time() + self.timeout
         try:
             stream.activate()
-            await self.result_of(stream.completion_future, place)
+            await self.outcome(stream.completion_future, place)
         except NoAnswer:
             if size > self.largest:
                 raise NoAnswer(f"an answer of more than {self.largest:,} bytes") from None
@@ -253,7 +253,7 @@ class Runtime:
             }
         return self.configs[key]
 
-    async def result_of(self, future: Future[T], place: Place) -> T:
+    async def outcome(self, future: Future[T], place: Place) -> T:
         """Return what the runtime says; raise NoAnswer."""
         if not future.done():
             here = self.loop.create_future()

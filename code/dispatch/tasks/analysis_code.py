@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from dispatch.given.inputs import read_object
 from dispatch.given.values import Record, compact
-from dispatch.records.rest import ask_patiently, hold_to_bounds
+from dispatch.records.rest import ask_patiently, limit_answers
 from dispatch.terminal.messages import (
     BadInput,
     FailedRun,
@@ -248,7 +248,7 @@ def ask_for_capsule(capsule: str, timeout: int) -> DataProcess:
     class Client(CodeOcean):
         def __post_init__(self) -> None:
             super().__post_init__()
-            hold_to_bounds(self.session, timeout)
+            limit_answers(self.session, timeout)
 
     metadata.CodeOcean = Client  # the library makes a client of its own
     domain = os.environ.get("CODEOCEAN_DOMAIN") or CODE_OCEAN
