@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dispatch.stores.crt import Place
+from dispatch.stores.places import Place
 from dispatch.stores.servers import why_no_order
 
 

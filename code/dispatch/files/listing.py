@@ -302,7 +302,7 @@ class Listing:
                 return parts
             folder = around
             found.count(folder, 0)
-            if found.folder_to_pass(folder):
+            if found.folder_to_pass(folder) is not None:
                 return parts
         if folder == part.folder:
             return None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch.stores.account_errors import ask_for_code, check_keys, hint_on, told_by
 from dispatch.stores.bounds import hold_to_bounds
-from dispatch.stores.crt import Place
 from dispatch.stores.keys import Keys, keep_secrets
+from dispatch.stores.places import Place
 from dispatch.terminal.messages import FailedRun, echo, log, reason_of
 
 if TYPE_CHECKING:
@@ -138,14 +138,11 @@ def catch(request: Any, event_name: str, **_: Any) -> AWSResponse | None:
 
 
 def certificates_of(core: Any) -> str:
-    """Return the file of the certificates that are trusted; raise OSError if it is not there."""
+    """Return the file of the certificates that are trusted."""
     from botocore.httpsession import get_cert_path
 
     bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    path = str(get_cert_path(bundle or True))
-    if not os.path.exists(path):
-        raise OSError(f"there is no file of certificates {path}")
-    return path
+    return str(get_cert_path(bundle or True))
 
 
 def proxy_for(url: str) -> str | None:

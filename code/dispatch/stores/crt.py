@@ -6,74 +6,41 @@ The runtime calls from a thread of its own; what waits for it goes on in the loo
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
-from concurrent.futures import Future
-from contextlib import suppress
+import resource
+import sys
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from dispatch.terminal.retries import FEW_TRIES, Fault
+from dispatch.stores import plainly
+from dispatch.stores.handshakes import find_fault
+from dispatch.stores.news import News, Unread
+from dispatch.stores.once import Once
+from dispatch.stores.places import PORTS, Answer, NoAnswer, Place
+from dispatch.stores.trust import read_certificates
+from dispatch.terminal.retries import FEW_TRIES
 
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider, AwsSigningConfig
     from awscrt.http import HttpClientConnection, HttpProxyOptions, HttpRequest
-    from awscrt.io import TlsConnectionOptions
+    from awscrt.io import ClientTlsContext, TlsConnectionOptions
 
-T = TypeVar("T")
-
-PORTS = {"http": 80, "https": 443}
-
-# What an answer that does not come is told as, by the end of the runtime's name for it. The tries
-# are those after which more are no use.
-FAULTS = {
-    "HTTP_PROXY_CONNECT_FAILED": (1, "the proxy {proxy} refuses to connect"),
-    "TLS_ERROR_NEGOTIATION_FAILURE": (1, "no TLS with {host}: its certificate does not fit"),
-    "TLS_NEGOTIATION_FAILURE": (1, "no TLS with {host}: its certificate does not fit"),
-    "DNS_INVALID_NAME": (FEW_TRIES, "there is no server called {host}"),
-    "DNS_QUERY_FAILED": (FEW_TRIES, "there is no server called {host}"),
-    "SOCKET_CONNECTION_REFUSED": (FEW_TRIES, "{host} refuses the connection"),
-    "SOCKET_NO_ROUTE_TO_HOST": (FEW_TRIES, "no way leads to {host}"),
-}
-
-
-class NoAnswer(Fault):
-    """A request got no answer."""
-
-
-@dataclass(frozen=True, eq=False)  # there is one for each bucket, and to compare two takes time
-class Place:
-    """Where requests go, and for what they are signed."""
-
-    url: str  # with scheme and host, and a path without a slash at its end
-    region: str
-    service: str = "s3"
-    proxy: str | None = None
-    in_session: bool = False  # as directory buckets are, whose keys go in a header of their own
-
-    @cached_property
-    def host(self) -> str:
-        """The server, and its port if that is not the usual one, without user and password."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-    @cached_property
-    def path(self) -> str:
-        """What a request begins with."""
-        return urlsplit(self.url).path or "/"
+SOON = 1.0  # seconds, in which most connections come about
+ASIDE = 200_000_000  # bytes of memory that may come while no byte of a body does
 
 
 @dataclass
-class Answer:
-    """An answer, as it comes in."""
+class Exchange:
+    """A request that is under way, and what comes of it."""
 
-    status: int = 0
-    headers: list[tuple[str, str]] = field(default_factory=list)  # as they come
-    body: bytes = b""
-
-    def header(self, name: str) -> str:
-        """Return what a header says, "" if there is none; of several, all, after commas."""
-        return ", ".join([value for one, value in self.headers if one.lower() == name])
+    deadline: float
+    memory: int  # in use when it began, in bytes
+    answer: Answer = field(default_factory=Answer)
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    fault: NoAnswer | None = None  # why its connection was closed by us
 
 
 class Runtime:
@@ -85,18 +52,17 @@ class Runtime:
         self.auth, self.http = auth, http
         self.timeout, self.largest = timeout, largest  # seconds of an attempt, bytes of an answer
         self.loop = asyncio.get_running_loop()
-        self.news: deque[asyncio.Future[None]] = deque()  # what the loop is to let go on
-        self.is_awoken = False  # the loop, to see all news
+        self.news = News()
         group = io.EventLoopGroup(1)
         self.bootstrap = io.ClientBootstrap(group, io.DefaultHostResolver(group))
         self.socket = io.SocketOptions()
         self.socket.connect_timeout_ms = 1_000 * timeout
-        options = io.TlsContextOptions()
-        options.override_default_trust_store_from_path(None, certificates)
-        self.tls = io.ClientTlsContext(options)
+        self.certificates = certificates  # their file, which is read once it is needed
         self.idle: defaultdict[Place, list[HttpClientConnection]] = defaultdict(list)
-        self.keeps_thread = False
-        self.deadlines: dict[HttpClientConnection, float] = {}
+        self.known: set[Place] = set()  # to which a connection has come about
+        self.doubts: Once[NoAnswer | None] = Once()  # why one does not
+        self.exchanges: dict[HttpClientConnection, Exchange] = {}
+        self.plain: set[Place] = set()  # whose answers this runtime does not read
         self.configs: dict[Any, AwsSigningConfig] = {}
         self.close_overdue()
 
@@ -114,15 +80,27 @@ class Runtime:
         )
         if credentials:
             config = self.signing_config(place, credentials)
-            await self.outcome(self.auth.aws_sign_request(request, config), place)
+            await self.news.outcome(self.auth.aws_sign_request(request, config), place)
+        if place in self.plain:
+            return await self.get_plainly(place, request)
         connection = self.idle_connection(place) or await self.connect(place)
         try:
             answer = await self.send(connection, request, place)
+        except Unread:
+            connection.close()
+            self.plain.add(place)
+            return await self.get_plainly(place, request)
         except BaseException:  # a task that is cancelled leaves its connection unusable, too
             connection.close()
             raise
         self.idle[place].append(connection)
         return answer
+
+    async def get_plainly(self, place: Place, request: HttpRequest) -> Answer:
+        """Return the answer to a request that is made by another library."""
+        asked = (place, request, self.certificates, self.timeout, self.largest)
+        async with asyncio.timeout(self.timeout):
+            return await asyncio.to_thread(plainly.get, *asked)
 
     def idle_connection(self, place: Place) -> HttpClientConnection | None:
         """Return a connection that is open and not in use, None if there is none."""
@@ -134,7 +112,25 @@ class Runtime:
         return None
 
     async def connect(self, place: Place) -> HttpClientConnection:
-        """Return a new connection."""
+        """Return a new connection; raise NoAnswer, with the reason as soon as that can be known."""
+        opening = self.loop.create_task(self.open(place))
+        try:
+            async with asyncio.timeout(self.timeout):
+                await asyncio.wait({opening}, timeout=min(SOON, self.timeout / 4))
+                if self.is_in_doubt(place, opening):
+                    reason = await self.doubts.answer(place, partial(self.look_into, place))
+                    if reason:
+                        raise reason
+                connection = await opening
+        except TimeoutError:
+            raise self.nothing_came() from None
+        finally:
+            opening.cancel()
+        self.known.add(place)
+        return connection
+
+    async def open(self, place: Place) -> HttpClientConnection:
+        """Return a new connection, as soon as it comes about."""
         url = urlsplit(place.url)
         host = url.hostname or ""
         tls = self.tls_to(host) if url.scheme == "https" else None
@@ -142,11 +138,30 @@ class Runtime:
         opening = self.http.HttpClientConnection.new(
             host, url.port or PORTS[url.scheme], self.bootstrap, self.socket, tls, proxy
         )
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self.outcome(opening, place)
-        except TimeoutError:
-            raise self.nothing_came() from None
+        return await self.news.outcome(opening, place)
+
+    def is_in_doubt(self, place: Place, opening: asyncio.Task[Any]) -> bool:
+        """Return whether it is to be looked into why there is no connection yet, or none at all."""
+        if not place.url.startswith("https:"):
+            return False
+        if not opening.done():
+            return place not in self.known
+        error = opening.exception()
+        return isinstance(error, NoAnswer) and not error.tries
+
+    async def look_into(self, place: Place) -> NoAnswer | None:
+        """Return why no connection comes about, None where nothing is wrong with it."""
+        return await asyncio.to_thread(find_fault, place, self.certificates, self.timeout)
+
+    @cached_property
+    def tls(self) -> ClientTlsContext:
+        """What TLS is spoken with: no version that boto3 refuses; raise FailedRun."""
+        from awscrt import io
+
+        options = io.TlsContextOptions()
+        options.min_tls_ver = io.TlsVersion.TLSv1_2
+        options.override_default_trust_store(read_certificates(self.certificates))
+        return io.ClientTlsContext(options)
 
     def tls_to(self, host: str) -> TlsConnectionOptions:
         """Return how to speak TLS with a host."""
@@ -171,59 +186,51 @@ class Runtime:
         self, connection: HttpClientConnection, request: HttpRequest, place: Place
     ) -> Answer:
         """Return the answer to a request over a connection; raise NoAnswer."""
-        answer = Answer()
-        chunks: list[bytes] = []
-        size = 0
+        exchange = Exchange(self.loop.time() + self.timeout, memory_in_use())
 
         def on_response(status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
-            self.keep_thread()
-            answer.status, answer.headers = status_code, headers
+            self.news.keep_thread()
+            exchange.answer.status, exchange.answer.headers = status_code, headers
 
         def on_body(chunk: bytes, **_: Any) -> None:
-            nonlocal size
-            size += len(chunk)
-            if size > self.largest:
-                connection.close()
-            else:
-                chunks.append(bytes(chunk))
+            exchange.size += len(chunk)
+            if exchange.size <= self.largest:
+                exchange.chunks.append(bytes(chunk))
+                return
+            exchange.fault = NoAnswer(f"an answer of more than {self.largest:,} bytes")
+            connection.close()
 
         stream = connection.request(request, on_response, on_body)
-        self.deadlines[connection] = self.loop.time() + self.timeout
+        self.exchanges[connection] = exchange
         try:
             stream.activate()
-            await self.outcome(stream.completion_future, place)
+            await self.news.outcome(stream.completion_future, place)
         except NoAnswer:
-            if size > self.largest:
-                raise NoAnswer(f"an answer of more than {self.largest:,} bytes") from None
-            if self.loop.time() >= self.deadlines[connection]:
-                raise self.nothing_came() from None
+            if exchange.fault:
+                raise exchange.fault from None
             raise
         finally:
-            del self.deadlines[connection]
-        answer.body = b"".join(chunks)
+            del self.exchanges[connection]
+        answer = exchange.answer
+        answer.body = b"".join(exchange.chunks)
+        if not answer.body and request.method != "HEAD" and ends_by_closing(answer):
+            raise Unread("an answer that ends by closing")
         return answer
 
-    def keep_thread(self) -> None:
-        """Let Python keep what it knows of the runtime's thread; called from there.
-
-        To make it anew for each call, and to give its memory back to the system, took 25 of 110 us
-        a request.
-        """
-        if not self.keeps_thread:
-            self.keeps_thread = True
-            import ctypes
-
-            ctypes.pythonapi.PyGILState_Ensure()  # never released
-
     def close_overdue(self) -> None:
-        """Close the connections on which an answer takes too long, now and then.
+        """Close the connections on which an answer takes too long, or too much, now and then.
 
         A timer for each request took a tenth of its time.
         """
-        now = self.loop.time()
-        for connection, deadline in self.deadlines.items():
-            if now >= deadline:
-                connection.close()
+        now, memory = self.loop.time(), memory_in_use()
+        for connection, exchange in self.exchanges.items():
+            if now >= exchange.deadline:
+                exchange.fault = self.nothing_came()
+            elif not exchange.size and memory - exchange.memory > ASIDE:
+                exchange.fault = NoAnswer("an answer without end, and no body", FEW_TRIES)
+            else:
+                continue
+            connection.close()
         self.loop.call_later(min(1.0, self.timeout / 10), self.close_overdue)
 
     def nothing_came(self) -> NoAnswer:
@@ -253,38 +260,6 @@ class Runtime:
             }
         return self.configs[key]
 
-    async def outcome(self, future: Future[T], place: Place) -> T:
-        """Return what the runtime says; raise NoAnswer."""
-        if not future.done():
-            here = self.loop.create_future()
-            future.add_done_callback(partial(self.tell, here))
-            await here
-        # never raised itself: its traceback would hold this frame, which holds the future, which
-        # holds the error, and so all that has come of an answer that was cut
-        error = future.exception()
-        if error:
-            raise no_answer(error, place)
-        return future.result()
-
-    def tell(self, here: asyncio.Future[None], _: object) -> None:
-        """Let go on what waits; called in the runtime's thread.
-
-        The loop is awoken once for all that is new: to awake it is a call of the system.
-        """
-        self.news.append(here)
-        if not self.is_awoken:
-            self.is_awoken = True
-            with suppress(RuntimeError):  # the loop has ended
-                self.loop.call_soon_threadsafe(self.hear)
-
-    def hear(self) -> None:
-        """Let go on whatever has news."""
-        self.is_awoken = False  # before the last look: what comes later awakes the loop again
-        while self.news:
-            here = self.news.popleft()
-            if not here.done():  # it is, where it was cancelled
-                here.set_result(None)
-
     def close(self) -> None:
         """Close the connections."""
         for connections in self.idle.values():
@@ -292,18 +267,14 @@ class Runtime:
                 connection.close()
 
 
-def no_answer(error: BaseException, place: Place) -> BaseException:
-    """Return why there is no answer, and whether another try can help."""
-    from awscrt.exceptions import AwsCrtError
+def ends_by_closing(answer: Answer) -> bool:
+    """Return whether an answer says nowhere how long it is, so that it ends with its connection."""
+    if answer.status in (204, 304):
+        return False
+    return not answer.header("content-length") and not answer.header("transfer-encoding")
 
-    if not isinstance(error, AwsCrtError):
-        return error
-    name = error.name.removeprefix("AWS_ERROR_").removeprefix("AWS_IO_")
-    for end, (tries, fault) in FAULTS.items():
-        if name.endswith(end):
-            host, proxy = place.host, urlsplit(place.proxy or "")
-            shown = f"{proxy.scheme}://{proxy.hostname}:{proxy.port}"
-            if place.proxy and tries > 1:
-                host = f"the proxy {shown}"
-            return NoAnswer(fault.format(host=host, proxy=shown), tries)
-    return NoAnswer(f"{error.message.rstrip('.')} ({name})")
+
+def memory_in_use() -> int:
+    """Return the bytes of memory that the process has had at its peak."""
+    unit = 1 if sys.platform == "darwin" else 1_024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

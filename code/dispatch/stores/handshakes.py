@@ -6,14 +6,14 @@ silent for 10 to 30 seconds, on purpose (https://github.com/aws/s2n-tls, "blindi
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
 from base64 import b64encode
-from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
-from dispatch.stores.places import PORTS, NoAnswer, Place
+from dispatch.stores.places import PORTS, NoAnswer, Place, phrase_of
 from dispatch.stores.trust import trusting
 from dispatch.terminal.messages import echo
 from dispatch.terminal.retries import ONE_TRY, may_pass
@@ -48,9 +48,7 @@ def connect(place: Place, certificates: str, seconds: float) -> None:
         line.close()
 
 
-def shake_hands(
-    line: socket.socket, host: str, certificates: str, place: Place
-) -> socket.socket:
+def shake_hands(line: socket.socket, host: str, certificates: str, place: Place) -> socket.socket:
     """Return a connection on which TLS is spoken; raise NoAnswer, OSError."""
     from urllib3.util.ssltransport import SSLTransport
 
@@ -85,19 +83,11 @@ def open_tunnel(line: socket.socket, place: Place, end: float) -> None:
         if not piece:
             break
         said += piece
-    words = said.partition(b"\r\n")[0].decode("latin-1").split(maxsplit=2)
-    if len(words) < 2 or not words[1].isdecimal():
+    status_line = re.match(rb"HTTP/1\.[01] (\d{3})\b", said)
+    if not status_line:
         raise OSError
-    status = int(words[1])
+    status = int(status_line[1])
     if 200 <= status < 300:
         return
     fault = f"the proxy {place.shown_proxy} refuses to connect: {status} {phrase_of(status)}"
     raise NoAnswer(echo(fault), None if may_pass(status, "") else ONE_TRY)
-
-
-def phrase_of(status: int) -> str:
-    """Return what a status of HTTP is called."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "of no known kind"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from dispatch.stores.places import Answer, NoAnswer, Place
 from dispatch.stores.trust import trusting
@@ -15,14 +16,11 @@ from dispatch.stores.trust import trusting
 PIECE = 65_536  # bytes
 
 
-def get(
-    place: Place, request: Any, certificates: str, seconds: float, largest: int
-) -> Answer:
+def get(place: Place, request: Any, certificates: str, seconds: float, largest: int) -> Answer:
     """Return the answer to a request, signed as it may be; raise NoAnswer.
 
     It waits, and is called in a thread of its own.
     """
-    import urllib3
     from urllib3.exceptions import HTTPError
 
     options: dict[str, Any] = {"retries": False, "timeout": seconds}
@@ -44,5 +42,32 @@ def get(
             body = read_body(answer, largest, end)
     except HTTPError as error:
         raise NoAnswer(str(error)) from None
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Answer(answer.status, headers, body)
+    return Answer(answer.status, list(answer.headers.items()), body)
+
+
+def manager(place: Place, options: dict[str, Any]) -> Any:
+    """Return what makes connections to a place, directly or through its proxy."""
+    import urllib3
+
+    if not place.proxy:
+        return urllib3.PoolManager(**options)
+    url = urlsplit(place.proxy)
+    words = f"{unquote(url.username or '')}:{unquote(url.password or '')}"
+    headers = urllib3.make_headers(proxy_basic_auth=words) if url.username else None
+    if url.scheme == "https":
+        options["proxy_ssl_context"] = options["ssl_context"]
+    return urllib3.ProxyManager(place.shown_proxy, proxy_headers=headers, **options)
+
+
+def read_body(answer: Any, largest: int, end: float) -> bytes:
+    """Return the body of an answer; raise NoAnswer for one that is too large or too slow."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := answer.read1(PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > largest:
+            raise NoAnswer(f"an answer of more than {largest:,} bytes")
+        if time.monotonic() > end:
+            raise TimeoutError
+    return b"".join(pieces)

@@ -10,15 +10,15 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 
 from dispatch.stores.account_errors import hint_on
 from dispatch.stores.aws import Account
-from dispatch.stores.crt import Answer, Place, Runtime
+from dispatch.stores.crt import Runtime
 from dispatch.stores.locations import Chain, Page
 from dispatch.stores.once import Once
+from dispatch.stores.places import Answer, Place, phrase_of
 from dispatch.stores.servers import Orders
 from dispatch.stores.sessions import DIRECTORIES, Sessions
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
@@ -240,14 +240,6 @@ def check_answer(answer: Answer, bucket: str, *, can_renew: bool) -> None:
     if may_pass(answer.status, name) or (can_renew and name == "ExpiredToken"):
         raise OSError(fault)
     raise PermissionError(fault)
-
-
-def phrase_of(status: int) -> str:
-    """Return what a status of HTTP is called."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "of no known kind"
 
 
 # An object as AWS words it, which an XML parser takes four times as long to read.

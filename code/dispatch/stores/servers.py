@@ -11,8 +11,8 @@ import re
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from dispatch.stores.crt import Answer, Place
 from dispatch.stores.locations import Page
+from dispatch.stores.places import Answer, Place
 from dispatch.stores.sessions import DIRECTORIES
 from dispatch.terminal.messages import echo
 

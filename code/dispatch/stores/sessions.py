@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dispatch.stores.crt import Answer, Place, Runtime
+from dispatch.stores.crt import Runtime
 from dispatch.stores.keys import Keys
 from dispatch.stores.once import Once
+from dispatch.stores.places import Answer, Place
 from dispatch.terminal.messages import excerpt
 from dispatch.terminal.secrets import keep_secret
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from binascii import Error, a2b_base64
+from contextlib import suppress
 from pathlib import Path
 
 from dispatch.terminal.messages import FailedRun, reason_of
@@ -31,13 +32,12 @@ def read_certificates(path: str) -> bytes:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise FailedRun(f"AWS: there is no file of certificates {path} ({reason_of(error)})") from None
+        why = error.strerror or reason_of(error)
+        raise FailedRun(f"AWS: there is no file of certificates {path} ({why})") from None
     found = []
     for block in BLOCK.finditer(content):
-        try:
+        with suppress(Error, IndexError):  # which OpenSSL passes over, too
             found.append(ssl.DER_cert_to_PEM_cert(first_value(a2b_base64(block[2]))))
-        except (Error, IndexError):
-            continue
     if not found:
         raise FailedRun(f"AWS: there are no certificates in the file {path}")
     return "".join(found).encode()

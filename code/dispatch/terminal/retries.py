@@ -20,6 +20,7 @@ TRANSIENT = (429, 500, 502, 503, 504)  # what such a service answers if it may p
 
 LIST_TRIES = 7  # of a request to S3
 FEW_TRIES = 3  # of one that will hardly ever go otherwise
+ONE_TRY = 1  # of one that never will
 LONGEST_LIST_PAUSE = 3  # seconds
 
 LONGEST_SLOW_DOWN = 300  # seconds that S3 may answer a request with SlowDown
