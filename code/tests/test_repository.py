@@ -252,30 +252,43 @@ def test_the_readme_shows_the_function_that_the_program_tells_to_edit() -> None:
     assert commented in PROGRAM.read_text()
 
 
-def commands_in_the_readme() -> list[tuple[str, str]]:
-    """Return the commands of the README, and what it shows that each prints, "" if nothing.
+RUN = "bash environment/run.sh"
+
+
+def commands_in(document: Path) -> list[tuple[str, str]]:
+    """Return the commands of a document, and what it shows that each prints, "" if nothing.
 
     They are for the folder of the clone. Those for engines have tests of their own.
     """
-    blocks = re.findall("^```(bash|text)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    text = document.read_text()
+    blocks = re.findall("^```(bash|text)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     commands: list[tuple[str, str]] = []
     for language, block in blocks:
         content = re.sub("^(git clone|cd) .*\n", "", block, flags=re.MULTILINE)
-        if language == "bash" and not content.startswith("bash environment/"):
-            continue
-        if language == "bash":
+        if language == "bash" and RUN in content:
             commands.append((content, ""))
-        else:
+        elif language == "text" and document == README:  # elsewhere they are files
             commands[-1] = (commands[-1][0], content)
     return commands
 
 
-def test_the_flags_in_the_readme_are_accepted() -> None:
-    commands = commands_in_the_readme()
-    assert len(commands) > 4
+def runs_in(command: str) -> list[str]:
+    """Return the flags of each line of a command that runs the program."""
+    whole = re.sub(r"\$\([^)]*\)", "now", command.replace("\\\n", " "))
+    return re.findall(f"^{RUN}(.*)$", whole, re.MULTILINE)
+
+
+WITH_COMMANDS = [path for path in (README, *PAGES) if RUN in path.read_text()]
+
+
+@pytest.mark.parametrize("document", WITH_COMMANDS)
+def test_the_flags_in_the_documents_are_accepted(document: Path) -> None:
+    commands = commands_in(document)
+    assert commands
     for command, _ in commands:
-        words = shlex.split(command.removeprefix("bash environment/run.sh"))
-        assert not words or run_capsule.parse_flags(words), command
+        for flags in runs_in(command):
+            words = shlex.split(flags)
+            assert not words or run_capsule.parse_flags(words), command
 
 
 def timeless(log: str) -> str:
@@ -284,7 +297,15 @@ def timeless(log: str) -> str:
     return re.sub(times, "…", log, flags=re.MULTILINE)
 
 
-def test_the_commands_in_the_readme_that_need_no_network_run_as_shown(tmp_path: Path) -> None:
+def is_offline(flags: str) -> bool:
+    """Return whether a run asks no service."""
+    return "--" not in flags or "--records" in flags or "--from_plan" in flags
+
+
+@pytest.mark.parametrize("document", WITH_COMMANDS)
+def test_the_commands_in_the_documents_that_need_no_network_run_as_shown(
+    document: Path, tmp_path: Path
+) -> None:
     # one after the other, as a reader would, in a copy of this folder; "…" stands for anything
     for name in ("code", "data", "environment"):
         unused = shutil.ignore_patterns("tests", "__*", ".*_cache", ".hypothesis")
@@ -294,12 +315,12 @@ def test_the_commands_in_the_readme_that_need_no_network_run_as_shown(tmp_path: 
     venv.mkdir()
     only_tools(venv / "bin", python="")
     shutil.copy(ROOT / "environment" / "requirements.txt", venv / "requirements.installed")
-    commands = commands_in_the_readme()
-    offline = [pair for pair in commands if "--" not in pair[0] or "--records" in pair[0]]
-    assert len([shown for _, shown in offline if shown]) > 1
+    offline = [pair for pair in commands_in(document) if all(map(is_offline, runs_in(pair[0])))]
+    assert len(offline) > 1
+    assert document != README or len([shown for _, shown in offline if shown]) > 1
     for command, shown in offline:
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-ec", command],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
             stdout=subprocess.PIPE,
@@ -400,7 +421,7 @@ def test_the_bundled_example_runs_from_the_run_button(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert sorted(path.name for path in (root / "results").iterdir()) == names
+        assert sorted(path.name for path in (root / "results").glob("[!.]*")) == names
     [task] = map(json.loads, (path.read_text() for path in (root / "results" / "2").iterdir()))
     assert task["asset_name"] == ["behavior_700102_2025-03-04_10-40-02"]
 
@@ -427,7 +448,7 @@ def test_the_run_button_needs_python_or_python3(name: str, tmp_path: Path) -> No
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "results").iterdir())) == 4
+    assert len(list((tmp_path / "results").glob("[!.]*"))) == 4
 
 
 def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path) -> None:
@@ -465,7 +486,7 @@ def test_any_package_that_is_missing_is_told_in_one_line(
         env={"PYTHONPATH": str(tmp_path / "shadow")},
     )
     assert result.status == 1, result.log
-    assert f"missing (No module named '{package}'): environment/run.sh" in result.error
+    assert f"missing (No module named '{package}'): bash environment/run.sh" in result.error
     assert "Traceback" not in result.log
     assert not result.names()
 
@@ -509,7 +530,7 @@ def test_the_program_runs_from_anywhere_and_through_links(tmp_path: Path) -> Non
                 cwd=folder, capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
-            assert len(list((root / "results").iterdir())) == 4
+            assert len(list((root / "results").glob("[!.]*"))) == 4
 
 
 def test_an_interpreter_that_goes_on_after_a_run_ends_normally(tmp_path: Path) -> None:
