@@ -88,7 +88,8 @@ def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed
         "AWS_SECRET_ACCESS_KEY": SECRET,
     }
     at = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command = [WEED, "mini", f"-dir={folder}", *at, f"-bucket={BUCKET}", *WITHOUT]
+    sockets = [f"-{name}.localSocket={folder}/{name}" for name in ("s3", "filer")]
+    command = [WEED, "mini", f"-dir={folder}", *at, *sockets, f"-bucket={BUCKET}", *WITHOUT]
     lock = Path(tempfile.gettempdir()) / "seaweed-of-tests.lock"
     with said.open("wb") as out, lock.open("w") as one_at_a_time:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
@@ -108,8 +109,12 @@ def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed
             )
             yield Seaweed(url, client)
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()  # so that it takes its sockets away
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
 
