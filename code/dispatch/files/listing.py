@@ -288,9 +288,11 @@ class Listing:
         while is_worth_splitting(folder, paths):
             self.turns.keep(part)
             objects, subfolders = await self.list_level(replace(part, folder=folder))
+            behind: dict[str, int] = {}
             for path, size in objects.items():
                 if path > last:
-                    found.count(path, size)
+                    behind[path] = size
+            self.count(found, Page(behind, [], ""))
             ahead, around = [], ""
             for subfolder in subfolders:
                 if subfolder > last:
