@@ -39,7 +39,7 @@ def ranges_of_times(ranges: Record) -> list[Record]:
     if all(len(value) <= 10 for value in ranges.values()):
         return [{"$regex": DAY, **ranges}]
     found = []
-    for sign, pattern in (("T", f"{DAY}(?! )"), (" ", f"{DAY} ")):
+    for sign, pattern in (("T", f"{DAY}([^ ]|$)"), (" ", f"{DAY} ")):
         bounds: Record = {"$regex": pattern}
         for operator, value in ranges.items():
             bounds[operator] = re.sub("^(.{10}).", rf"\1{sign}", value)
@@ -49,8 +49,11 @@ def ranges_of_times(ranges: Record) -> list[Record]:
 
 def for_the_day(pattern: str) -> str:
     """Return a pattern that finds in a whole time what another one finds in its day."""
-    if re.fullmatch(r"\^[0-9-]*", pattern):  # it cannot go beyond
+    if re.fullmatch(r"\^([0-9-]|\[[0-9-]+\]){0,10}", pattern):  # it cannot go beyond
         return pattern
+    end = re.fullmatch(r"([0-9-]{0,10})\$", pattern)
+    if end:
+        return f"^.{{{10 - len(end[1])}}}{end[1]}"
     start = pattern[: len(pattern) - len(re.sub(r"^\(\?[a-z]+\)", "", pattern))]
     parts = re.split(
         r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])", pattern.removeprefix(start), flags=re.DOTALL
