@@ -319,7 +319,7 @@ def ask_in_full(settings: Settings, database: Named) -> Settings:
     log.info("the filter: %s", pasteable(whole))
     if whole != named:
         log.info("it asks in the shapes of all records what was given: %s", pasteable(named))
-    return replace(settings, whole_filter=whole)
+    return replace(settings, asked_filter=whole)
 
 
 def fields_to_ask(settings: Settings) -> list[str]:
@@ -462,7 +462,7 @@ def make_tasks(
         if split_files and files is not None:
             log.info("assets are grouped: one task per group, so --split_files has no effect")
         split_files = False
-    query = query_to_copy(settings.whole_filter)
+    query = query_to_copy(settings.asked_filter)
     for group in groups:
         assets = list({asset.record_id: asset for asset in group}.values())
         sizes: dict[str, int | None] = {}
@@ -526,7 +526,7 @@ def find_tasks(settings: Settings) -> Found:
     tasks = render_tasks(make_tasks(groups, files, settings, sets, together), process, fixed)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise_records(chosen.matched, entries)}")
-    asked = (settings.no_code, settings.whole_filter, database.names)
+    asked = (settings.no_code, settings.asked_filter, database.names)
     return Found(tasks, entries, chosen.matched, files, *asked)
 
 

@@ -167,6 +167,7 @@ class Settings:
     # What is no flag itself:
     own_filter: Record = field(default_factory=dict)  # of --query
     whole_filter: Record | None = None  # of all flags that choose records; None: a list does
+    asked_filter: Record | None = None  # the same without names, as MongoDB is asked
     session_filters: dict[str, Record] = field(default_factory=dict)  # of --session_has, _lacks
     asset_list: AssetList | None = None
     argv: tuple[str, ...] = ()  # the flags as they were given

@@ -398,6 +398,14 @@ def test_any_records_are_chosen_and_grouped_by_names_as_the_reference_does(tmp_p
     fuzz(check, 0.1, number=st.integers(0, 2**48))
 
 
+def test_a_column_of_a_table_is_asked_for_what_a_name_means_once(tmp_path: Path) -> None:
+    records = [v1("a", "1", "2025-03-04", session_day="2025-01-01")]
+    query = {"session_day": {"$gt": "2025-02-28", "$eq": "2025-01-01"}}
+    assert not dispatched(tmp_path, records, f"--query={json.dumps(query)}")
+    query["session_day"] = {"$gt": "2025-02-28", "$eq": "2025-03-04"}
+    assert len(dispatched(tmp_path, records, f"--query={json.dumps(query)}")) == 1
+
+
 def test_the_latest_by_names_is_that_of_the_reference(tmp_path: Path) -> None:
     def check(number: int) -> None:
         dice = random.Random(number)  # noqa: S311
