@@ -666,7 +666,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         fault = str(error)
         if isinstance(error, ModuleNotFoundError):
-            fault = f"a Python package is missing ({error}): bash environment/run.sh installs it"
+            fault = f"a Python package is missing ({error}): environment/run.sh installs it"
         elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         with suppress(OSError, ValueError):  # closed by its reader

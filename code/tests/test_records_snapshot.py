@@ -320,7 +320,7 @@ def test_a_filter_that_a_snapshot_refuses_is_bad_input(
     assert result.status == 2
     assert result.error.startswith("error: the query cannot be asked of a snapshot: ")
     assert words in result.error
-    assert result.error.endswith("; ask the live database, without --docdb_snapshot")
+    assert result.error.endswith("; ask the live database, without --records")
     assert not result.output.exists()
 
 
