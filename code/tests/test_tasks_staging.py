@@ -95,3 +95,15 @@ def test_what_threads_write_while_a_signal_ends_the_run_is_removed(
         _, log = process.communicate(timeout=100)
         fails(Result(process.returncode, log, "", output), "SIGTERM", status=143)
         assert list(output.iterdir()) == []
+
+
+def test_where_no_file_may_hold_anything_the_last_line_says_so(
+    start: Start, docdb: DocDB, tmp_path: Path
+) -> None:
+    docdb.put(record("a"))
+    for flags in ([], ["--dry_run=1"]):
+        output = tmp_path / "results"
+        process = start("--query={}", *flags, output=output, prefix="ulimit -f 0; exec ")
+        _, log = process.communicate(timeout=100)
+        fails(Result(process.returncode, log, "", output), "cannot write to", "File too large")
+        assert list(output.iterdir()) == []

@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 from dispatch.stores.account_errors import hint_on
 from dispatch.stores.aws import Account
 from dispatch.stores.crt import Runtime
+from dispatch.stores.directories import DIRECTORIES, Sessions
 from dispatch.stores.locations import Chain, Page
 from dispatch.stores.once import Once
 from dispatch.stores.places import Answer, Place, phrase_of
 from dispatch.stores.servers import Orders
-from dispatch.stores.sessions import DIRECTORIES, Sessions
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, reason_of
 from dispatch.terminal.retries import TRIES, Attempts, SlowDown, may_pass
 

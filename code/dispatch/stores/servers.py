@@ -11,9 +11,9 @@ import re
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from dispatch.stores.directories import DIRECTORIES
 from dispatch.stores.locations import Page
 from dispatch.stores.places import Answer, Place
-from dispatch.stores.sessions import DIRECTORIES
 from dispatch.terminal.messages import echo
 
 # How the `Server` of an answer begins, and where it is promised that keys come in S3's order. IBM's
