@@ -6,6 +6,7 @@ import io
 import os
 import re
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from dispatch.stores.account_errors import ask_for_code, check_keys, hint_on, told_by
@@ -37,6 +38,7 @@ class Account:
 
         hold_to_bounds(timeout)
         self.placers: dict[str | None, Any] = {}  # clients, by region
+        self.making = Lock()  # of a client, which a session can do for one thread at a time
         self.keys: Keys | None = None
         core = Session()
         try:
@@ -75,18 +77,19 @@ class Account:
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        if region not in self.placers:
-            signature = None if self.keys else UNSIGNED
-            config = Config(signature_version=signature, retries={"total_max_attempts": 1})
-            client = self.session.client(
-                "s3",
-                region,
-                config=config,
-                aws_access_key_id=NO_KEY,
-                aws_secret_access_key=NO_KEY,
-            )
-            client.meta.events.register_first("before-send.s3", catch)
-            self.placers[region] = client
+        with self.making:
+            if region not in self.placers:
+                signature = None if self.keys else UNSIGNED
+                config = Config(signature_version=signature, retries={"total_max_attempts": 1})
+                client = self.session.client(
+                    "s3",
+                    region,
+                    config=config,
+                    aws_access_key_id=NO_KEY,
+                    aws_secret_access_key=NO_KEY,
+                )
+                client.meta.events.register_first("before-send.s3", catch)
+                self.placers[region] = client
         return self.placers[region]
 
     def place_of(self, bucket: str, region: str | None = None) -> Place:
