@@ -137,6 +137,8 @@ def kept_plan(path: Path) -> Path | None:
 
 def is_plan_file(path: Path) -> bool:
     """Return whether a file begins as a plan does, of whatever format."""
+    if not path.is_file():  # a pipe that nobody writes into would be waited for
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(30).lstrip(b"\xef\xbb\xbf").startswith(b'{"kind":"plan"')
