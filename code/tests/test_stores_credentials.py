@@ -224,6 +224,59 @@ def test_a_login_by_a_session_that_is_over_says_to_log_in(
     assert "aws sso login" in result.error
 
 
+# ---------------------------------------------------------------------------- services that serve
+
+END = "2099-01-01T00:00:00Z"
+GIVEN = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "Token": "a-session", "Expiration": END}
+OF_A_ROLE = f"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<AssumeRoleResult><Credentials><AccessKeyId>{KEY_ID}</AccessKeyId>
+<SecretAccessKey>{SECRET}</SecretAccessKey><SessionToken>a-session</SessionToken>
+<Expiration>{END}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"""
+ROLES = "/latest/meta-data/iam/security-credentials/"
+ANSWERS = {
+    "/container": json.dumps(GIVEN),
+    "/latest/api/token": "a-token",
+    ROLES: "a-role",
+    f"{ROLES}a-role": json.dumps({**GIVEN, "Code": "Success"}),
+    "/": OF_A_ROLE,
+}
+
+
+def give(handler: BaseHTTPRequestHandler) -> None:
+    """Answer as the services that hand out credentials do, in chunks."""
+    handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    body = ANSWERS[handler.path].encode()
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.send_header("x-aws-ec2-metadata-token-ttl-seconds", "60")
+    handler.end_headers()
+    for first in range(0, len(body), 100):
+        piece = body[first : first + 100]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    handler.wfile.write(b"0\r\n\r\n")
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("service", ["container", "imds", "sts"])
+@pytest.mark.usefixtures("world")
+def test_keys_that_a_service_gives_are_used(service: str, run: Run, s3: S3, tmp_path: Path) -> None:
+    url = serve(give)
+    role = f"[default]\nrole_arn = {ROLE}\nsource_profile = b\n[profile b]\n"
+    keys = "aws_access_key_id = AKID\naws_secret_access_key = secret\n"
+    env = {
+        "container": {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/container"},
+        "imds": {
+            **{**NO_KEYS, "AWS_EC2_METADATA_DISABLED": None},
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{url}/",
+        },
+        "sts": {**profile(f"{role}{keys}", tmp_path), "AWS_ENDPOINT_URL_STS": url},
+    }[service]
+    result = run(*FLAGS, env=env)
+    assert result.status == 0, result.log
+    assert {request.token for request in s3.listings()} == {"a-session"}
+
+
 def serve(answer: Any) -> str:
     """Return the address of a server on loopback that does this with each request."""
 
@@ -232,6 +285,9 @@ def serve(answer: Any) -> str:
             answer(self)
 
         def do_POST(self) -> None:
+            answer(self)
+
+        def do_PUT(self) -> None:
             answer(self)
 
         def log_message(self, *_: Any) -> None:
