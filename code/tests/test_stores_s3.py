@@ -205,7 +205,6 @@ def test_a_setting_that_boto3_refuses_is_told(run: Run, docdb: DocDB, s3: S3) ->
     for name, value in (
         ("AWS_ENDPOINT_URL", "nonsense"),
         ("AWS_ENDPOINT_URL", "http://me:secret@no host"),
-        ("AWS_CA_BUNDLE", "/nowhere"),
     ):
         result = run("--query={}", "--file_extension=nwb", env={name: value})
         assert result.status == 1
