@@ -9,8 +9,10 @@ import asyncio
 import resource
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +22,6 @@ from dispatch.stores.news import News, Unread
 from dispatch.stores.once import Once
 from dispatch.stores.places import PORTS, Answer, NoAnswer, Place
 from dispatch.stores.trust import read_certificates
-from dispatch.terminal.retries import FEW_TRIES
 
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider, AwsSigningConfig
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from awscrt.io import ClientTlsContext, TlsConnectionOptions
 
 SOON = 1.0  # seconds, in which most connections come about
-ASIDE = 200_000_000  # bytes of memory that may come while no byte of a body does
+# Bytes of memory that may come with an answer, beside its body. The runtime has no bound for a
+# status line, headers, extensions of chunks and trailers, and says nothing of them before they end.
+ASIDE = 256_000_000
+ONE_MORE = 2  # tries, of what has had no end once
 
 
 @dataclass
@@ -64,6 +68,7 @@ class Runtime:
         self.exchanges: dict[HttpClientConnection, Exchange] = {}
         self.plain: set[Place] = set()  # whose answers this runtime does not read
         self.configs: dict[Any, AwsSigningConfig] = {}
+        self.memory = 0  # in use, at the last look
         self.close_overdue()
 
     async def get(
@@ -186,7 +191,7 @@ class Runtime:
         self, connection: HttpClientConnection, request: HttpRequest, place: Place
     ) -> Answer:
         """Return the answer to a request over a connection; raise NoAnswer."""
-        exchange = Exchange(self.loop.time() + self.timeout, memory_in_use())
+        exchange = Exchange(self.loop.time() + self.timeout, self.memory)
 
         def on_response(status_code: int, headers: list[tuple[str, str]], **_: Any) -> None:
             self.news.keep_thread()
@@ -222,12 +227,12 @@ class Runtime:
 
         A timer for each request took a tenth of its time.
         """
-        now, memory = self.loop.time(), memory_in_use()
+        now, self.memory = self.loop.time(), memory_in_use()
         for connection, exchange in self.exchanges.items():
             if now >= exchange.deadline:
                 exchange.fault = self.nothing_came()
-            elif not exchange.size and memory - exchange.memory > ASIDE:
-                exchange.fault = NoAnswer("an answer without end, and no body", FEW_TRIES)
+            elif self.memory - exchange.memory > ASIDE + exchange.size:
+                exchange.fault = NoAnswer("an answer without end", ONE_MORE)
             else:
                 continue
             connection.close()
@@ -275,6 +280,9 @@ def ends_by_closing(answer: Answer) -> bool:
 
 
 def memory_in_use() -> int:
-    """Return the bytes of memory that the process has had at its peak."""
+    """Return the bytes of memory that the process has: now, or at its peak where nobody says."""
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
     unit = 1 if sys.platform == "darwin" else 1_024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
