@@ -725,6 +725,41 @@ def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
         page.screenshot(path=Path(SHOTS, "plan.png"))
 
 
+def use_what_is_left(page: Any) -> None:
+    """Point, click and choose in what other plans have, of which other tests ask what comes of it."""
+    page.evaluate("assets.id = null; location.hash = ''")
+    page.locator("#months button").first.click()
+    page.locator("#bar .download-ids").click()
+    for summary in page.locator("[data-counted] summary").all():
+        summary.click()
+        summary.click()
+    for place in ("period", "subject"):
+        page.locator(f"[data-counted={place}]").evaluate("(details) => { details.open = true }")
+        page.locator(f"[data-counted={place}] tbody button").first.click()
+    page.locator("#workers .picture svg").first.hover(position={"x": 100, "y": 100})
+    page.locator("#assets .picture svg").hover(position={"x": 100, "y": 40})
+    page.locator("#assets .picture svg").click(position={"x": 100, "y": 40})
+    page.mouse.move(0, 0)
+    page.evaluate("location.hash = 'from=9000-01-01&modality=ecephys'")
+    page.locator("#nothing button").first.click()
+    page.locator("#search-skipped").fill("a")
+    page.evaluate("""() => {
+      const sharing = { most: 3, each: 2, by_size: true };
+      deal([0, 1, 2, 3, 4, 5], sharing, [1, 2, 3, 4, 5, 6]);
+      deal([0, 1, 2], { each: 2 }, [1, 2, 3]);
+      const labels = { values: ["new"], rows: allTasks.map(() => 0) };
+      const field = { ...fields[0], ofTasks: labels, options: ["new"], chosen: new Set(["new"]) };
+      taskFields.push(field);
+      choose();
+      data.no_filter = "";
+      whyNoFilter([0], true);
+      taskFields.pop();
+      assets.id = assets.name;
+      alsoNamed.set(assets.name[0], [0, -1]);
+      whyNoFilter([0], true);
+    }""")
+
+
 def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_path: Path) -> None:
     script = script_of_page()
     for line in script.splitlines():
@@ -776,6 +811,7 @@ def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_
     page.wait_for_function("byId('command').textContent.includes('--asset ')")
     with page.expect_download():
         page.locator("#download").click()
+    use_what_is_left(page)
     covered = session.send("Profiler.takePreciseCoverage")["result"]
     unused = {
         script[function["ranges"][0]["startOffset"] :][:80]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from dispatch.assets.assets import Asset, Skip
 from dispatch.given.values import Record, instant, is_valid, strings_at
 from dispatch.plan.commands import Request
+from dispatch.plan.comparison import Comparison
 from dispatch.records.names import DAY, Name
 from dispatch.records.schema import (
     DATA_LEVEL,
@@ -57,6 +58,22 @@ def choices_of(
     days = column_of(names[SESSION_DAY.name], days_in, assets, skips)
     choices.append({"name": "date", **days, "spelt": [], "tasks": None})
     return choices
+
+
+def choice_by_comparison(comparison: Comparison, tasks: list[Task], skips: list[Skip]) -> Record:
+    """Return the choice by what an earlier plan has; it says nothing of what is skipped."""
+    labels = ["new" if task.id in comparison.new else "same" for task in tasks]
+    return {
+        "name": "compared",
+        "title": "compared",
+        "paths": [],
+        "pattern": DAY,
+        "values": [],
+        "rows": [],
+        "skip_rows": [NO_RECORD] * len(skips),
+        "spelt": [],
+        "tasks": coded(labels),
+    }
 
 
 def column_of(

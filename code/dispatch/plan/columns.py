@@ -10,6 +10,7 @@ from operator import attrgetter
 from dispatch.assets.assets import Asset, Skip
 from dispatch.given.values import Record, compact
 from dispatch.plan.choices import (
+    choice_by_comparison,
     choices_of,
     coded,
     each_once,
@@ -55,6 +56,9 @@ def page_data(plan: Plan, request: Request) -> Record:
     limits = bool(plan.left_out) and holds_all
     if limits:
         replaced += request.limiting_flags
+    choices = choices_of(plan.names, assets, plan.skips, tasks, request)
+    if plan.comparison:
+        choices.insert(0, choice_by_comparison(plan.comparison, tasks, plan.skips))
     return {
         "query": None if request.query is None else compact(request.query),
         "command_without_query": command_of(request.argv, "dry_run", *replaced),
@@ -66,7 +70,7 @@ def page_data(plan: Plan, request: Request) -> Record:
         "limits": limits,
         "also_named": also_named(plan, assets, request),
         "sharing": sharing_of(plan, request),
-        "choices": choices_of(plan.names, assets, plan.skips, tasks, request),
+        "choices": choices,
         "skips": {
             "name": list(map(attrgetter("name"), plan.skips)),
             "reason": coded(list(map(attrgetter("reason"), plan.skips))),

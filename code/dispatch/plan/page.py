@@ -71,6 +71,7 @@ def render_page(plan: Plan, request: Request) -> str:
         exact=exact_command_of(request),
         exact_portable=exact_portable_command(),
         plan_file=PLAN_FILE,
+        takes_plan=request.takes_plan,
         warning=warning_of(request.output, request.overwrite),
         names_records=names_records(plan, request),
         input_folder=request.input_folder,

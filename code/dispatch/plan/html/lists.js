@@ -1,7 +1,7 @@
 // The lists to choose from, the address that keeps the choice, and the buttons.
 
 // What there are several of, where that is not the title with an s.
-const NOUNS = { modalitys: "modalities" };
+const NOUNS = { modalitys: "modalities", compareds: "kinds" };
 
 // One stop of the Tab key per list: the arrow keys, Home and End move inside.
 const STOPS = "li:not([hidden]) input, li:not([hidden]) button";
