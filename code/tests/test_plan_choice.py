@@ -726,9 +726,13 @@ def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
 
 
 def use_what_is_left(page: Any) -> None:
-    """Point, click and choose in what other plans have, of which other tests ask what comes of it."""
+    """Point, click and choose; what comes of it is asked by other tests."""
     page.evaluate("assets.id = null; location.hash = ''")
     page.locator("#months button").first.click()
+    page.locator("#months button").first.press("ArrowDown")
+    for media in ("print", "screen"):
+        page.emulate_media(media=media)
+        page.evaluate("new Promise((next) => requestAnimationFrame(() => setTimeout(next)))")
     page.locator("#bar .download-ids").click()
     for summary in page.locator("[data-counted] summary").all():
         summary.click()
