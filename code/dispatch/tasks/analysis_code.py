@@ -137,7 +137,7 @@ def warn_of_shared_folders(no_code: str | None) -> None:
     """
     if not no_code:
         log.warning("%s", SHARED_FOLDERS)
-    elif not not_set(PIPELINE[:1]):
+    elif in_pipeline():
         why = "which is so by default where tasks say their code, and these do not"
         log.warning("%s, %s: %s", SHARED_FOLDERS, why, no_code)
 
@@ -149,6 +149,11 @@ def not_set(names: Sequence[str]) -> str | None:
         if not os.environ.get(name, "").strip():
             missing.append(f"${name}")
     return f"{' and '.join(missing)} not set" if missing else None
+
+
+def in_pipeline() -> bool:
+    """Return whether this is a step of a pipeline of Code Ocean."""
+    return bool(os.environ.get("CO_PIPELINE_ID", "").strip())
 
 
 def check_parameters(fixed: Record, sets: list[Record]) -> None:
