@@ -42,3 +42,11 @@ def test_folders_with_colons_and_of_home_are_folders(
     none = run("--query={}", f'--skip_dispatched=["{colon}", "~/earlier"]', "--overwrite=1")
     assert none.status == 0, none.log
     assert none.names() == []
+
+
+@pytest.mark.parametrize("flag", ["records", "analysis_code"])
+def test_a_file_elsewhere_is_to_be_copied_first(flag: str, run: Run) -> None:
+    result = run("--project_name=any", f"--{flag}=s3://bucket/folder/file.json")
+    assert result.status == 2, result.log
+    assert "there is no file 's3://bucket/folder/file.json'" in result.error
+    assert "copy it to this machine first: aws s3 cp" in result.error

@@ -15,7 +15,7 @@ from typing import Any
 
 from dispatch.given.filters import without_quotes
 from dispatch.given.lists import LIST_FILE, LISTS_OF_WORDS, to_fields, to_names, to_patterns
-from dispatch.given.values import compact, first_day
+from dispatch.given.values import ADDRESS, compact, first_day
 from dispatch.terminal.messages import BadInput, excerpt, shorten
 
 # What a converter raises as ValueError follows the flag in the error.
@@ -69,7 +69,7 @@ def to_field(value: str) -> str:
 
 def to_path(value: str) -> Path:
     """Convert the path of a folder; ~ and ~name at its start are home folders."""
-    if re.match("[A-Za-z][A-Za-z0-9+.-]*://", value):
+    if re.match(ADDRESS, value):
         raise ValueError(
             "must be the path of a folder on this machine, which aws s3 cp --recursive copies to S3"
             " or from there"

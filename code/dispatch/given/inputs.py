@@ -15,7 +15,7 @@ from itertools import islice, product
 from pathlib import Path
 
 from dispatch.given.filters import looks_like_filter, parse_filter, without_quotes
-from dispatch.given.values import Record, check_values, compact, unique_keys
+from dispatch.given.values import ADDRESS, Record, check_values, compact, unique_keys
 from dispatch.terminal.messages import (
     BadInput,
     excerpt,
@@ -78,6 +78,8 @@ def is_file(path: str) -> bool:
 
 def near_file(name: str, folder: Path) -> str:
     """Return which file could be meant by one that is not there, "" if none could."""
+    if re.match(ADDRESS, name):
+        return "; copy it to this machine first: aws s3 cp, or aws s3 cp --recursive for a folder"
     paths_by_name: dict[str, str] = {}
     try:
         for path in islice(paths_around(folder), 20_000):

@@ -15,6 +15,7 @@ Record = dict[str, Any]
 
 DEPTH = 100  # of nesting, as in MongoDB
 MISSING = object()
+ADDRESS = "[A-Za-z][A-Za-z0-9+.-]*://"  # how a URL begins, and no path
 
 
 def as_list(value: Any) -> list[Any]:
