@@ -44,9 +44,11 @@ def test_folders_with_colons_and_of_home_are_folders(
     assert none.names() == []
 
 
-@pytest.mark.parametrize("flag", ["records", "analysis_code"])
+@pytest.mark.parametrize("flag", ["records", "analysis_code", "compare_with", "from_plan"])
 def test_a_file_elsewhere_is_to_be_copied_first(flag: str, run: Run) -> None:
-    result = run("--project_name=any", f"--{flag}=s3://bucket/folder/file.json")
+    chosen = [] if flag == "from_plan" else ["--project_name=any"]
+    result = run(*chosen, f"--{flag}=s3://bucket/folder/file.json")
     assert result.status == 2, result.log
     assert "there is no file 's3://bucket/folder/file.json'" in result.error
     assert "copy it to this machine first: aws s3 cp" in result.error
+    assert "aws s3 cp --recursive for a folder" in result.error

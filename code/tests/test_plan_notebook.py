@@ -29,9 +29,6 @@ from plans import BadInput, FailedRun, Plan, load_plan, make_plan
 from standins import BUCKET, S3, DocDB, record
 
 FLAGS = {setting.name for setting in fields(Settings) if setting.metadata}
-pytestmark = pytest.mark.skipif(
-    not {"from_plan", "records"} <= FLAGS, reason="needs the flags --from_plan and --records"
-)
 NOTEBOOK = ROOT / "code" / "docs" / "notebook.ipynb"
 CODE = {"PYTHONPATH": str(ROOT / "code")}
 NWB: dict[str, Any] = {"file_extension": "nwb"}
