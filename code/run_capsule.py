@@ -255,7 +255,7 @@ def settings_with_plan(chosen: dict[str, Any], words: Sequence[str]) -> Settings
     """Return the settings of a run whose tasks are those of a plan; raise BadInput."""
     if not chosen["from_plan"]:
         raise BadInput("--task_id needs --from_plan, which says of which plan the tasks are")
-    refuse_settled(chosen)
+    refuse_settled(chosen, words)
     folder, why = chosen["input_directory"], not_set(RESULTS_STORE)
     chosen["from_plan"] = plan_named("--from_plan", chosen["from_plan"], folder)
     chosen["task_id"] = ids_named(chosen["task_id"], folder)

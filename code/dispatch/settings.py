@@ -5,7 +5,7 @@ The story alone imports it; rooms get what they need as plain values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -234,13 +234,17 @@ CHOOSING_FLAGS = (
 )
 
 
-def refuse_settled(values: Mapping[str, Any]) -> None:
+def refuse_settled(values: Mapping[str, Any], words: Sequence[str]) -> None:
     """Raise BadInput for flags that choose, group or find, which a plan has settled.
 
-    A default is none: an app panel passes every field.
+    A default is none: an app panel passes every field. They are told as `words` spell them.
     """
-    defaults = {setting.name: setting.default for setting in fields(Settings)}
-    settled = [f"--{name}" for name in TASKS_FLAGS if values[name] != defaults[name]]
+    spelt = {word.partition("=")[0] for word in words}
+    settled: list[str] = []
+    for setting in fields(Settings):
+        if setting.name in TASKS_FLAGS and values[setting.name] != setting.default:
+            names = [f"--{setting.name}", *setting.metadata.get("also", "").split()]
+            settled += spelt.intersection(names)
     if settled:
         what = "--from_plan dispatches the tasks of a plan as they are"
         raise BadInput(f"{what}: leave out {', '.join(settled)}, or make another plan")

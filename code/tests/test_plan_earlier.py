@@ -258,9 +258,9 @@ def test_what_is_new_gone_and_the_same_is_told(
         assert {row["worker"] for row in rows if row["compared"] == "gone"} == {""}
     both = run(*BASE, "--compare_with=plan0", "--skip_dispatched=runs/first", "--max_tasks=2",
                output=tmp_path / "both")  # fmt: skip
-    assert "0 new, 5 gone, 2 the same" in both.error
-    assert len(re.findall("INFO gone, dispatched: ", both.log)) == 4
-    assert len(re.findall("INFO gone, over the limit: ", both.log)) == 2
+    assert "1 new, 6 gone, 1 the same" in both.error
+    assert len(re.findall("INFO gone, dispatched: ", both.log)) == 3
+    assert len(re.findall("INFO gone, over the limit: ", both.log)) == 3
 
 
 def test_a_folder_is_compared_by_its_worker_folders_then_its_plans(

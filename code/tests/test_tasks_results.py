@@ -209,3 +209,70 @@ def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
     docdb.after = spoil
     result = run(*flags, env=pipeline.environment)
     fails(result, "no usable answer from the results store analysis/results", "503")
+
+
+LIMIT = "--max_number_of_tasks_dispatched=2"  # as pipelines made for earlier dispatchers have it
+
+
+@pytest.mark.usefixtures("world")
+def test_a_limit_by_its_former_name_counts_what_has_no_result(
+    run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    every = run(*FILES, env=pipeline.environment).tasks()
+    done: list[Task] = []
+    for number in range(5):
+        result = run(*FILES, LIMIT, env=pipeline.environment, output=tmp_path / str(number))
+        assert result.status == 0, result.log
+        assert "--max_number_of_tasks_dispatched: tasks with a result are left out" in result.log
+        assert result.tasks() == every[2 * number : 2 * number + 2]
+        done += result.tasks()
+        if result.tasks():
+            store(docdb, result.tasks())
+    assert done == every
+    # under its own name it counts all, and says how to leave out what has a result
+    both = run(*FILES, "--max_tasks=2", env=pipeline.environment, output=tmp_path / "own")
+    assert both.tasks() == every[:2]
+    assert "a limit counts tasks with a result, too: --skip_processed 1 leaves them out" in both.log
+    assert "which needs the code" not in both.log
+
+
+@pytest.mark.usefixtures("world")
+def test_a_limit_says_what_it_lacks_to_leave_out_what_has_a_result(
+    run: Run, pipeline: Pipeline
+) -> None:
+    none = run(*FILES, LIMIT, "--analysis_code=none", env=pipeline.environment)
+    assert len(none.tasks()) == 2
+    assert "leaves them out, which needs the code of the analysis: --analysis_code none" in none.log
+    without = {**pipeline.environment, "DOCDB_COLLECTION": ""}
+    unknown = run(*FILES, LIMIT, "--overwrite=1", env=without)
+    assert len(unknown.tasks()) == 2
+    assert "skip_processed" not in unknown.log
+
+
+@pytest.mark.usefixtures("world")
+def test_what_has_no_result_is_sent_again_from_its_plan(
+    run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    first = run(*FILES, env=pipeline.environment, output=tmp_path / "first")
+    tasks = first.tasks()
+    store(docdb, tasks[:5])
+    docdb.put(record("later"))
+    environment = {**pipeline.environment, "CODEOCEAN_DOMAIN": "localhost:9"}
+    flags = ["--from_plan=first", "--skip_processed=1"]
+    again = run(*flags, env=environment, output=tmp_path / "again")
+    assert again.status == 0, again.log
+    assert again.tasks() == tasks[5:]
+    assert "3 tasks (5 processed already)" in again.error
+    head = json.loads((first.output / ".dispatch_plan.jsonl").read_text().partition("\n")[0])
+    code = tasks[0]["analysis_code"]
+    assert head["code"] == {
+        name: value for name, value in code.items() if name not in ("parameters", "input_data")
+    }
+    plain = run(*FILES, "--analysis_code=none", "--dry_run=1", output=tmp_path / "plain")
+    assert plain.status == 0
+    refused = run("--from_plan=plain", "--skip_processed=1", env=environment)
+    assert refused.status == 2
+    assert "--skip_processed 1: the tasks do not say the code of the analysis" in refused.error
+    store_unknown = run("--from_plan=first", "--skip_processed=1")
+    assert store_unknown.status == 2
+    assert "needs the place of the results store" in store_unknown.error
