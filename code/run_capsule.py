@@ -70,11 +70,12 @@ from dispatch.assets.untold import name_untold
 from dispatch.files.concurrency import Concurrency
 from dispatch.files.listing import Files, Listing
 from dispatch.files.selection import Selection
-from dispatch.files.skips import report_skipped, skip_without_task
+from dispatch.files.skips import no_files_in_words, report_skipped, skip_without_task
 from dispatch.given.filters import combine, lists_in
 from dispatch.given.flags import (
     Flag,
     build_parser,
+    one_given,
     parse_words,
     to_version,
 )
@@ -220,7 +221,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
             chosen["docdb_version"] = to_version(version)
         except ValueError as error:
             raise BadInput(f"$DOCDB_VERSION {error}, not {version!r}") from None
-    given_list = name_list_flag(chosen)
+    given_list = one_given(LIST_FLAGS, chosen, "say which assets")
     given = [name for name in QUERY_FLAGS if chosen[name]]
     if given_list:
         for name in given:
@@ -262,14 +263,6 @@ def settings_with_plan(chosen: dict[str, Any], words: Sequence[str]) -> Settings
     if chosen["skip_processed"] and why:
         raise BadInput(f"--skip_processed 1 needs the place of the results store: {why}")
     return Settings(**chosen, argv=tuple(words))
-
-
-def name_list_flag(chosen: dict[str, Any]) -> str:
-    """Return the flag that gives a list of assets, "" if none does; raise BadInput for two."""
-    given = [f"--{name}" for name in LIST_FLAGS if chosen[name]]
-    if len(given) > 1:
-        raise BadInput(f"{' and '.join(given)} each say which assets: give one of them")
-    return "".join(given)
 
 
 def check_settings(settings: Settings) -> None:
@@ -526,8 +519,8 @@ def find_tasks(settings: Settings) -> Found:
     tasks = render_tasks(make_tasks(groups, files, settings, sets, together), process, fixed)
     if not tasks:
         raise FailedRun(f"nothing to dispatch: {summarise_records(chosen.matched, entries)}")
-    asked = (settings.no_code, settings.asked_filter, database.names)
-    return Found(tasks, entries, chosen.matched, files, *asked)
+    no_code, query = settings.no_code, settings.asked_filter
+    return Found(tasks, entries, chosen.matched, files, no_code, query, database.names)
 
 
 def make_plan(found: Found, settings: Settings) -> Plan:
@@ -549,8 +542,17 @@ def make_plan(found: Found, settings: Settings) -> Plan:
     left_out = {"processed": processed, "dispatched": dispatched, "over the limit": over}
     comparison = compare(chosen, settings.compare_with, left_out)
     return Plan(
-        *(found.matched, found.entries, found.files, workers, processed, len(over), dispatched),
-        *(found.query, found.names, found.taken_from, comparison),
+        matched=found.matched,
+        entries=found.entries,
+        files=found.files,
+        workers=workers,
+        processed=processed,
+        left_out=len(over),
+        dispatched=dispatched,
+        query=found.query,
+        names=found.names,
+        taken_from=found.taken_from,
+        comparison=comparison,
     )
 
 
@@ -567,12 +569,8 @@ def skip_assets(
     """
     if assets and files is not None and not any(files.values()):
         name_endings(partial(make_stores, **options_of_stores(settings)), assets)
-    no_files = f"no {' or '.join(settings.file_extension)} file"
-    limits = ["--include and --exclude"] if settings.include or settings.exclude else []
-    if settings.min_size:
-        limits.append("--min_size")
-    if limits:
-        no_files += f" that {' and '.join(limits)} leave"
+    has_patterns = bool(settings.include or settings.exclude)
+    no_files = no_files_in_words(settings.file_extension, has_patterns, settings.min_size)
     without_task = skip_without_task(assets, groups, files, no_files, skips)
     return [*chain.from_iterable(skips.values()), *without_task]
 
@@ -666,7 +664,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         fault = str(error)
         if isinstance(error, ModuleNotFoundError):
-            fault = f"a Python package is missing ({error}): environment/run.sh installs it"
+            fault = f"a Python package is missing ({error}): bash environment/run.sh installs it"
         elif not isinstance(error, BadInput | FailedRun):
             fault = f"{type(error).__name__}: {error} (LOG_LEVEL=DEBUG shows where)"
         with suppress(OSError, ValueError):  # closed by its reader

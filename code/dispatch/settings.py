@@ -78,7 +78,7 @@ class Settings:
     session_lacks: str | None = flag(str, "FILTER", """Leave out assets of whose session another
         asset matches this filter, such as one that has been made already.""")
     session_has: str | None = flag(str, "FILTER", """Only assets of whose session another asset
-        matches this filter.""")
+        matches this filter.""", expert=True)
     docdb_version: str = flag(to_version, "v1|v2", """Version of the metadata database. Blank:
         $DOCDB_VERSION, else v1.""", expert=True)
     records: Path | None = flag(str, "FILE", """A file of records to ask instead of the live
@@ -103,14 +103,15 @@ class Settings:
     sidecar: tuple[str, ...] = flag(to_suffixes, "SUFFIX,SUFFIX", """How the names of the files end
         that belong to each file found: beside it, called the same but for this ending, such as
         .ap.meta for --file_extension .ap.bin. They are in its task; a file without them is
-        skipped.""", ())
+        skipped.""", (), expert=True)
     include: tuple[str, ...] = flag(to_patterns, "PATTERN,PATTERN", """Only files whose path below
         the asset matches any of these, in which * stands for any letters, slashes too; commas
         outside of brackets separate, blanks do not.""", ())
     exclude: tuple[str, ...] = flag(to_patterns, "PATTERN,PATTERN", """No files whose path below the
         asset matches any of these.""", ())
     min_size: int = flag(to_bytes, "SIZE", """Only files of this size or larger, such as 10MB,
-        1.5GiB or a number of bytes; of a folder that is a file, all that lies in it counts.""", 0)
+        1.5GiB or a number of bytes; of a folder that is a file, all that lies in it counts.""", 0,
+        expert=True)
     split_files: bool = flag(to_switch, "0|1", """1: one task per file. 0: one task per asset, with
         all of its files. Without a file extension, or for grouped assets, it has no effect.""",
         True)
@@ -135,11 +136,11 @@ class Settings:
         $DOCDB_COLLECTION.""", False)
     from_plan: Path | None = flag(str, "FILE", """Dispatch exactly the tasks of this plan, without
         asking any service: a dispatch_plan.jsonl, or an output folder that holds one.""",
-        heading="Go on from a plan")
+        heading="Go on from a plan", expert=True)
     task_id: tuple[str, ...] = flag(to_ids_or_files, "ID,ID", """Of the tasks of --from_plan, only
-        these: ids, or a file with one id a line or in a column task_id.""", ())
+        these: ids, or a file with one id a line or in a column task_id.""", (), expert=True)
     compare_with: Path | None = flag(str, "FILE", """Tell which tasks are new, gone and the same
-        against those of a plan, or of the worker folders of an earlier dispatch.""")
+        against those of a plan, or of the worker folders of an earlier dispatch.""", expert=True)
     skip_dispatched: tuple[str, ...] = flag(to_folders, "FOLDER,FOLDER", """Leave out the tasks
         that earlier dispatches have: in these output folders, folders of such, or plans; in a name,
         * stands for any letters.""", (), expert=True)
@@ -151,7 +152,8 @@ class Settings:
     tasks_per_job: int | None = flag(to_positive, "N", """N tasks in each worker folder; with
         --max_jobs at least N, and with --balance_by size N on the average.""", expert=True)
     balance_by: str = flag(to_measure, "count|size", """What is shared out evenly. count: the tasks,
-        in their order. size: the bytes of their files; needs --file_extension.""", "count")
+        in their order. size: the bytes of their files; needs --file_extension.""", "count",
+        expert=True)
     dry_run: bool = flag(to_switch, "0|1", """1: dispatch nothing, but show what would be: the first
         tasks on the terminal, all of them in dispatch_plan.csv, .html and .jsonl in the output
         folder.""", False, heading="Folders and safety")

@@ -103,7 +103,8 @@ def fields_by_category() -> dict[str, list[Field[Any]]]:
                 expert.append(setting)
             else:
                 in_sight[heading].append(setting)
-    return {**in_sight, "Expert": expert}
+    shown = {heading: settings for heading, settings in in_sight.items() if settings}
+    return {**shown, "Expert": expert}
 
 
 def panel_field(setting: Field[Any], category: str) -> dict[str, Any]:

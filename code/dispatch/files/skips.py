@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from dispatch.assets.assets import Asset, Skip
 from dispatch.files.listing import Files
@@ -34,6 +34,17 @@ def skip_without_task(
             where = f"{asset.name} ({asset.location})"
             skips[asset.record_id] = Skip(no_files, where, record=asset.record)
     return list(skips.values())
+
+
+def no_files_in_words(extensions: Sequence[str], has_patterns: bool, min_size: int) -> str:
+    """Return why an asset has no files, by what was asked for."""
+    limits = []
+    if has_patterns:
+        limits.append("--include and --exclude")
+    if min_size:
+        limits.append("--min_size")
+    left = f" that {' and '.join(limits)} leave" if limits else ""
+    return f"no {' or '.join(extensions)} file{left}"
 
 
 def report_skipped(skips: list[Skip], strict: bool) -> None:

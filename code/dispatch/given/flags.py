@@ -267,3 +267,11 @@ def advice_on_values(name: str, values: list[str], action: Flag) -> str:
         advice = "separate the values by commas"
         value = ",".join(re.findall(r"[^\s,'\[\]]+", value))
     return f"{advice}: {name} {value}; {excerpt(values[1])} belongs to no flag"
+
+
+def one_given(names: Sequence[str], chosen: Mapping[str, Any], what: str) -> str:
+    """Return the one of several flags that is given, "" if none is; raise BadInput for two."""
+    given = [f"--{name}" for name in names if chosen[name]]
+    if len(given) > 1:
+        raise BadInput(f"{' and '.join(given)} each {what}: give one of them")
+    return "".join(given)
