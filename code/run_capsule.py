@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Dispatch an analysis: ask which data assets match, find their files, deal them out to workers.
 
-Read this file from top to bottom, in the order in which the data flows:
+Read this file from top to bottom: what you may edit, and then the order in which the data flows.
 
-    settings   the flags become one Settings, and those that choose records one filter
-    assets     DocDB, or a file of records, says which match; each becomes an Asset, or a
-               Skip that says why it is none; group_assets, for you to edit, says what shares a task
+    flags      become one Settings, and those that choose records one filter
+    records    DocDB, or a file of records, says which ones match
+    assets     each record becomes an Asset, or a Skip that says why it is none; group_assets,
+               for you to edit, says which of them share a task
     files      the objects and folders of each asset that have the suffix, from S3
     tasks      a group with its files becomes one task, or one task per file, per parameter set
-    workers    tasks become JSON files in numbered folders, one folder per worker
-    main       the steps in a row, the closing line, the exit status
+    workers    tasks are dealt out, one numbered folder per worker
+    plan       all of that in a row, or the tasks of an earlier plan; what is left out of them
+    main       the plan is shown, or written as JSON files; the closing line, the exit status
 
 Exit status: 0 dispatched, 2 the input is wrong, 1 the run failed, 130 and 143 a signal ended it.
 What a step cannot do it raises as BadInput or FailedRun, and main alone turns that into one line
