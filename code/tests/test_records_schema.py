@@ -296,7 +296,7 @@ def test_ids_of_a_flag_choose_as_those_of_the_csv_do(
     assert "nobody's" in by_flag.log
     other = run("--asset_id=co-b", "--subject_id=1", "--overwrite=1")
     assert [task["asset_name"] for task in other.tasks()] == [["b"]]
-    assert "--subject_id is not used: --asset_id says which assets" in other.log
+    assert "--subject_id is not used: --asset says which assets" in other.log
     both = run("--asset_id=co-b", "--use_data_asset_csv=1")
     assert both.status == 2
-    assert "--use_data_asset_csv and --asset_id each say which assets" in both.error
+    assert "--use_data_asset_csv and --asset each say which assets" in both.error
