@@ -128,7 +128,8 @@ def find_other_list(folder: Path) -> str:
                 found.append(path)
     if len(found) != 1:
         return ""
-    return f"; {found[0]} has a column asset_id: give it as --asset {found[0]}"
+    called = f"data_asset_input{found[0].suffix}"
+    return f"; {found[0]} has a column asset_id: rename it to {called}, or give --asset {found[0]}"
 
 
 # --------------------------------------------------------------------------------- what it says
