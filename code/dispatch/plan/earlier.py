@@ -153,19 +153,20 @@ def compare(
     if not path:
         return None
     ids = {task.id for task in tasks}
-    why: dict[str, str] = {}
+    known: dict[str, tuple[str, Task]] = {}
     for reason, others in left_out.items():
-        why |= dict.fromkeys((task.id for task in others), f"gone, {reason}")
+        for task in others:
+            known[task.id] = f"gone, {reason}", task
     earlier: set[str] = set()
     gone: list[Task] = []
+    labels: dict[str, list[str]] = {}
     for task in tasks_to_compare(path):
         if task.id not in ids and task.id not in earlier:
-            gone.append(task)
+            reason, same = known.get(task.id, ("gone", task))
+            gone.append(same)  # which is not held twice
+            labels.setdefault(reason, []).append(label_of(same))
         earlier.add(task.id)
     comparison = Comparison(str(path), frozenset(ids - earlier), gone, len(ids & earlier))
-    labels: dict[str, list[str]] = {}
-    for task in gone:
-        labels.setdefault(why.get(task.id, "gone"), []).append(label_of(task))
     for reason, names in labels.items():
         log_first(logging.INFO, reason, names)
     log.info("compared with %s: %s", path, comparison.in_words)

@@ -110,6 +110,8 @@ def summarise(
     files = "no files looked for"
     if plan.files is not None:
         files = plural(sum(map(len, plan.files.values())), "file")
+    elif plan.taken_from and not plan.tasks:
+        files = plural(0, "file")
     elif any(task.files is not None for task in plan.tasks):
         files = plural(len(files_of(plan.tasks)), "file")
     tasks = plural(len(plan.tasks), "task")
