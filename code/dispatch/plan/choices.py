@@ -25,6 +25,8 @@ from dispatch.tasks.tasks import Task
 
 T = TypeVar("T")
 
+Said = list[list[str]]  # the strings at each path of a name
+
 NO_RECORD = -1  # in place of the place of a set of values
 # The lists of the page, by what its script calls them; the days are another kind of list.
 LISTS = {
@@ -51,13 +53,21 @@ def choices_of(
     choices = []
     for title, wanted in LISTS.items():
         name = names[wanted]
-        choice = column_of(name, values_in, assets, skips)
-        others = other_spellings(name, assets)
+        said = [strings_by_path(name, asset.record) for asset in assets]
+        choice = column_of(name, values_in, said, skips)
         labels = labels_of_groups(name, tasks, request)
-        choices.append({"name": title, **choice, "spelt": others, "tasks": labels})
-    days = column_of(names[SESSION_DAY.name], days_in, assets, skips)
+        spelt = other_spellings(name, said)
+        choices.append({"name": title, **choice, "spelt": spelt, "tasks": labels})
+    name = names[SESSION_DAY.name]
+    said = [strings_by_path(name, asset.record) for asset in assets]
+    days = column_of(name, days_in, said, skips)
     choices.append({"name": "date", **days, "spelt": [], "tasks": None})
     return choices
+
+
+def strings_by_path(name: Name, record: Record) -> Said:
+    """Return what a record says at each path of a name."""
+    return [strings_at(record, path) for path in name.paths]
 
 
 def choice_by_comparison(comparison: Comparison, tasks: list[Task], skips: list[Skip]) -> Record:
@@ -77,15 +87,15 @@ def choice_by_comparison(comparison: Comparison, tasks: list[Task], skips: list[
 
 
 def column_of(
-    name: Name,
-    said: Callable[[Name, Record], Hashable],
-    assets: list[Asset],
-    skips: list[Skip],
+    name: Name, set_of: Callable[[Name, Said], Hashable], said: list[Said], skips: list[Skip]
 ) -> Record:
-    """Return what the records of assets, and of skips that have one, say of a name."""
-    rows = [said(name, asset.record) for asset in assets]
-    column = coded(rows + [said(name, skip.record) for skip in skips if skip.record])
-    of_skips = iter(column["rows"][len(assets) :])
+    """Return the sets of values that assets have of a name, and those of skips with a record."""
+    rows = [set_of(name, each) for each in said]
+    for skip in skips:
+        if skip.record:
+            rows.append(set_of(name, strings_by_path(name, skip.record)))
+    column = coded(rows)
+    of_skips = iter(column["rows"][len(said) :])
     skip_rows = []
     for skip in skips:
         skip_rows.append(next(of_skips) if skip.record else NO_RECORD)
@@ -94,7 +104,7 @@ def column_of(
         "paths": name.paths,
         "pattern": DAY,
         "values": column["values"],
-        "rows": column["rows"][: len(assets)],
+        "rows": column["rows"][: len(said)],
         "skip_rows": skip_rows,
     }
 
@@ -110,43 +120,45 @@ def each_once(values: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def values_in(name: Name, record: Record) -> tuple[str, ...] | None:
+def values_in(name: Name, said: Said) -> tuple[str, ...] | None:
     """Return what a record says as it is spelt today, each once; None if it says nothing.
 
     What is not valid is left out.
     """
-    strings = list(chain(*(strings_at(record, path) for path in name.paths)))
+    strings = list(chain(*said))
     if not strings:
         return None
     return each_once(map(name.today, filter(is_valid, strings)))
 
 
-def days_in(name: Name, record: Record) -> tuple[tuple[str, ...], ...] | None:
+def days_in(_name: Name, said: Said) -> tuple[tuple[str, ...], ...] | None:
     """Return the days that a record has at each path, None if it has none.
 
     They compare with a whole time as with its day.
     """
     days = []
-    for path in name.paths:
-        days.append(tuple(string[:10] for string in strings_at(record, path)))
+    for strings in said:
+        days.append(tuple(string[:10] for string in strings))
     return tuple(days) if any(days) else None
 
 
-def other_spellings(name: Name, assets: list[Asset]) -> list[tuple[str, list[Any]]]:
+def other_spellings(name: Name, said: list[Said]) -> list[tuple[str, list[Any]]]:
     """Return the values that records spell otherwise than today, or hold elsewhere.
 
     That is, not at the first path alone. With each come the number of the path and the string
     there, for each of the ways in which it is held; of an asset the first path that has it.
     """
     ways: defaultdict[str, dict[tuple[int, str], None]] = defaultdict(dict)
-    for asset in assets:
+    for by_path in said:
         known: set[str] = set()
-        for number, path in enumerate(name.paths):
-            strings = list(filter(is_valid, strings_at(asset.record, path)))
-            for string in strings:
-                if name.today(string) not in known:
-                    ways[name.today(string)][number, string] = None
-            known |= set(map(name.today, strings))
+        for number, strings in enumerate(by_path):
+            here = set()
+            for string in filter(is_valid, strings):
+                value = name.today(string)
+                here.add(value)
+                if value not in known:
+                    ways[value][number, string] = None
+            known |= here
     others = []
     for value, held in ways.items():
         as_today = (0, value)

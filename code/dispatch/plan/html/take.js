@@ -148,10 +148,10 @@ function showExactly(chosenTasks, isNarrowed) {
   let { exact, "exact-portable": portable } = original;
   let isLong = false;
   if (isNarrowed) {
-    const ids = visible(chosenTasks.map((task) => tasks.id[task]).join(","));
-    const word = /^[\w,-]+$/.test(ids) ? ids : quoted(ids);
-    isLong = isTooLong(word);
-    const part = `--task_id ${isLong ? "task_ids.csv" : word} ${data.sharing.flags}`;
+    const ids = chosenTasks.map((task) => tasks.id[task]).join(",");
+    isLong = ids.length > LONGEST_ARGUMENT;
+    const word = isLong ? "task_ids.csv" : /^[\w,-]+$/.test(ids) ? ids : quoted(visible(ids));
+    const part = `--task_id ${word} ${data.sharing.flags}`;
     exact = `${data.exact_command} ${part}`;
     portable = `${data.exact_portable} ${part}`;
   }
