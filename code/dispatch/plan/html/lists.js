@@ -98,15 +98,24 @@ function listDays(field) {
   list.addEventListener("keydown", (event) => moveInside(list, event));
   list.addEventListener("focusin", (event) => stopAt(list, event.target));
   const rows = months.map((month) => monthButton(field, month));
+  const monthsOfSets = field.sets.map((set) => {
+    const days = new Set(valuesIn(set));
+    // of several days, one can be late enough and another early enough for any month
+    const [day] = days;
+    const near = days.size > 1 ? rows : rows.filter(({ month }) => day?.startsWith(month));
+    return near.filter(({ first, last }) => passesDays(field, set, first, last));
+  });
   list.append(...rows.map(({ item }) => item));
   list.hidden = !months.length;
   field.show = ({ bySet }) => {
     for (const { end, input } of inputs) input.value = field[end];
-    for (const { item, button, held, first, last } of rows) {
+    const counts = new Map(rows.map(({ month }) => [month, 0]));
+    monthsOfSets.forEach((passing, set) => {
+      for (const { month } of passing) counts.set(month, counts.get(month) + bySet[set]);
+    });
+    for (const { month, item, button, held, first, last } of rows) {
       const isOn = field.from === first && field.to === last;
-      const assetCount = field.sets.reduce((sum, set, place) => {
-        return bySet[place] && passesDays(field, set, first, last) ? sum + bySet[place] : sum;
-      }, 0);
+      const assetCount = counts.get(month);
       held.textContent = number(assetCount);
       item.hidden = !assetCount && !isOn;
       button.setAttribute("aria-pressed", isOn);
@@ -139,7 +148,7 @@ function monthButton(field, month) {
     Object.assign(field, isOn ? { from: "", to: "" } : { from: first, to: last });
     choiceChanged();
   });
-  return { item: make("li", {}, button), button, held, first, last };
+  return { month, item: make("li", {}, button), button, held, first, last };
 }
 
 // ---------------------------------------------------------------------------------------- address
