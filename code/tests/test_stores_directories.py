@@ -250,3 +250,19 @@ def dripping_headers(environ: Any, _: Any) -> Any:
         connection.sendall(b"x")
         time.sleep(0.2)
     raise ConnectionResetError
+
+
+def test_a_bucket_that_is_elsewhere_is_looked_for_once_for_all(
+    run: Run, docdb: DocDB, s3: S3
+) -> None:
+    names = [f"{number:03}" for number in range(150)]
+    s3.put(BUCKET, [f"{name}/x.nwb" for name in names], region="eu-north-1")
+    docdb.put(*map(record, names))
+    constants = {"FIRST_CONNECTIONS": 64}
+    result = run(*FLAGS, env={"LOG_LEVEL": "DEBUG"}, constants=constants)
+    assert result.status == 0, result.log
+    assert len(files_of(result)) == 150
+    elsewhere = [one for one in s3.listings() if "/us-west-2/s3/" in one.signature]
+    assert len(elsewhere) <= 64  # those that were sent at first
+    assert len(s3.listings()) == 150 + len(elsewhere)
+    assert not [one for one in s3.requests if one.method == "HEAD"]

@@ -51,7 +51,8 @@ def test_a_signal_right_after_something_is_made_leaves_nothing_of_it(
     _, log = process.communicate(timeout=100)
     if made == "unlocked":  # all is in place
         assert process.returncode == 0, log
-        assert [path.name for path in output.iterdir()] == ["0"]
+        assert [path.name for path in output.glob("[!.]*")] == ["0"]
+        assert not [*output.glob(".dispatch-*")]
         return
     fails(Result(process.returncode, log, "", output), number.name, status=128 + number)
     assert list(output.iterdir()) == []

@@ -21,10 +21,7 @@ from dispatch.terminal.secrets import keep_secret
 if TYPE_CHECKING:
     from awscrt.auth import AwsCredentialsProvider
 
-DIRECTORIES = (
-    "--x-s3",
-    "--xa-s3",
-)  # what names of directory buckets and their access points end in
+DIRECTORIES = ("--x-s3", "--xa-s3")  # the ends of their names, and of those of access points
 LAST_SECONDS = 45  # in which a session is not used, as botocore has it; most last five minutes
 
 
@@ -42,27 +39,27 @@ class Sessions:
     def __init__(self, runtime: Runtime, keys: Keys) -> None:
         self.runtime, self.keys = runtime, keys
         self.sessions: dict[Place, Session] = {}
-        self.beginning: Once[Answer] = Once()
+        self.beginning: Once[Session | Answer] = Once()
 
-    async def begin(self, place: Place) -> Answer:
-        """Return the answer to the request for a session, which the account's own keys sign."""
+    async def begin(self, place: Place) -> Session | Answer:
+        """Return a session, which the account's own keys ask for, or the answer that is none."""
         asked = replace(place, in_session=False)
         answer = await self.runtime.get(asked, "session", await self.keys.current())
-        if answer.status == 200:
-            self.sessions[place] = read_session(answer.body)
-        return answer
+        if answer.status != 200:
+            return answer
+        self.sessions[place] = read_session(answer.body)  # before anybody can ask again
+        return self.sessions[place]
 
     async def answer(self, place: Place, query: str) -> Answer:
         """Return the answer to a request in a session, or the one with which there is no session.
 
         Raise NoAnswer, and ValueError for what is no session.
         """
-        session = self.sessions.get(place)
-        if not session or session.end - time.time() < LAST_SECONDS:
-            answer = await self.beginning.answer(place, lambda: self.begin(place))
-            if answer.status != 200:
-                return answer
-            session = self.sessions[place]
+        session: Session | Answer | None = self.sessions.get(place)
+        if not isinstance(session, Session) or session.end - time.time() < LAST_SECONDS:
+            session = await self.beginning.answer(place, lambda: self.begin(place))
+        if isinstance(session, Answer):
+            return session
         answer = await self.runtime.get(place, query, session.provider)
         if answer.status in (400, 401, 403) and self.sessions.get(place) is session:
             del self.sessions[place]  # S3 may have ended it, before its time

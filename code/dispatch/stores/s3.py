@@ -179,13 +179,16 @@ class S3:
 
         That is done in a thread, since botocore may read files, or wait.
         """
+        known = self.places.get(bucket)
+        if known and known.region == region:  # another request has been sent there, too
+            return known
 
         async def find() -> Place:
-            return await asyncio.to_thread(self.account.place_of, bucket, region)
+            place = await asyncio.to_thread(self.account.place_of, bucket, region)
+            self.places[bucket] = place  # before anybody can ask again
+            return place
 
-        place = await self.finding.answer((bucket, region), find, self.timeout)
-        self.places[bucket] = place
-        return place
+        return await self.finding.answer((bucket, region), find, self.timeout)
 
     async def region_in(self, answer: Answer, bucket: str, place: Place) -> str | None:
         """Return the region in which S3 says that a bucket is, None if it says nothing of that.
