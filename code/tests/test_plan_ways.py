@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -499,6 +500,18 @@ def test_a_long_chip_keeps_its_cross(open_page: Any, tmp_path: Path) -> None:
         assert cross.inner_text() == "\u00d7"
         inside, outside = cross.bounding_box(), chip.bounding_box()
         assert inside["x"] + inside["width"] <= outside["x"] + outside["width"] <= width
+
+
+def test_forced_colours_hide_no_button(open_page: Any, tmp_path: Path) -> None:
+    write(make_plan(), REQUEST, tmp_path)
+    page = open_page(tmp_path, forced_colors="active")
+    page.locator("#months button").first.click()
+    for button in ("#bar [data-copy=command]", "#months [aria-pressed=true]"):
+        seen = page.locator(button).evaluate(
+            "(e) => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+        )
+        text, behind = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in seen)
+        assert text < 200 < 500 < behind  # of 765: behind text, browsers put a light ground, too
 
 
 STATES = ("", "#modality=ecephys&from=2025-02-01", "#modality=ecephys&from=2030-01-01")
