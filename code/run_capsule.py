@@ -38,7 +38,6 @@ import gc
 import io
 import logging
 import os
-import shutil
 import time
 import traceback
 from collections import defaultdict
@@ -79,7 +78,7 @@ from dispatch.given.flags import (
     build_parser,
     one_given,
     parse_words,
-    to_version,
+    version_of_environment,
 )
 from dispatch.given.inputs import hint_on_example, named_file, read_parameters, read_query
 from dispatch.given.values import Record, day_after, first_day, pasteable, rank
@@ -87,8 +86,10 @@ from dispatch.plan.choices import fields_shown
 from dispatch.plan.commands import Request
 from dispatch.plan.earlier import compare, set_apart_dispatched, tell_difference
 from dispatch.plan.file import Head, write_plan
+from dispatch.plan.on_terminal import show_first_tasks
 from dispatch.plan.page import write_page
-from dispatch.plan.plan import Found, Plan, first_tasks, summarise, summarise_records, write_table
+from dispatch.plan.plan import Found, Plan, summarise, summarise_records
+from dispatch.plan.table import write_table
 from dispatch.plan.taken import ids_named, plan_named, take_tasks
 from dispatch.records.docdb import open_docdb
 from dispatch.records.named import Named
@@ -217,12 +218,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     chosen["compare_with"] = plan_named("--compare_with", chosen["compare_with"], folder)
     if chosen["from_plan"] or chosen["task_id"]:
         return settings_with_plan(chosen, words)
-    if not chosen["docdb_version"]:
-        version = os.environ.get("DOCDB_VERSION", "").strip() or "v1"
-        try:
-            chosen["docdb_version"] = to_version(version)
-        except ValueError as error:
-            raise BadInput(f"$DOCDB_VERSION {error}, not {version!r}") from None
+    chosen["docdb_version"] = chosen["docdb_version"] or version_of_environment()
     given_list = one_given(LIST_FLAGS, chosen, "say which assets")
     given = [name for name in QUERY_FLAGS if chosen[name]]
     if given_list:
@@ -613,14 +609,7 @@ def show_plan(plan: Plan, head: Head, settings: Settings) -> None:
         write_page(plan, request, staging / "dispatch_plan.html")
         write_plan(plan, head, staging / "dispatch_plan.jsonl")
         move_plan(staging, output)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    table = first_tasks(plan, width)
-    if plan.query is not None:
-        table = f"filter: {pasteable(plan.query)}\n{table}"
-    try:
-        print(table, flush=True)
-    except OSError:  # a pipe that is closed, a disk that is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    show_first_tasks(plan)
 
 
 # --------------------------------------------------------------------------------------------- main

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from dispatch.assets.assets import Asset, Entry, Skip
 from dispatch.plan.commands import Request
 from dispatch.plan.page import write_page
-from dispatch.plan.plan import Plan, assets_of, write_table
+from dispatch.plan.plan import Plan, assets_of
+from dispatch.plan.table import write_table
 from dispatch.settings import CHOOSING_FLAGS, ROOT
 from dispatch.tasks.tasks import Task
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from dispatch.assets.assets import Asset
-from dispatch.plan.plan import Plan, cell
+from dispatch.plan.plan import Plan
+from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
 
 if TYPE_CHECKING:

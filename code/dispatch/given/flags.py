@@ -52,6 +52,15 @@ to_level = matching(  # older records call them so, too
 to_measure = matching("count|size", "count or size")
 
 
+def version_of_environment() -> str:
+    """Return the version of the database that $DOCDB_VERSION names, else v1; raise BadInput."""
+    version = os.environ.get("DOCDB_VERSION", "").strip() or "v1"
+    try:
+        return str(to_version(version))
+    except ValueError as error:
+        raise BadInput(f"$DOCDB_VERSION {error}, not {version!r}") from None
+
+
 def to_date(value: str) -> str:
     """Convert a day, a month or a year."""
     if not re.fullmatch(r"[12][0-9]{3}(-[0-9]{2}(-[0-9]{2})?)?", value) or not first_day(value):

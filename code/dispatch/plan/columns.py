@@ -25,7 +25,8 @@ from dispatch.plan.commands import (
     exact_portable_command,
     portable_command_of,
 )
-from dispatch.plan.plan import Plan, assets_of, group_cell, numbered_tasks
+from dispatch.plan.plan import Plan, assets_of, numbered_tasks
+from dispatch.plan.table import group_cell
 from dispatch.tasks.tasks import MOST_WORKERS, Task
 from dispatch.terminal.messages import shorten
 
