@@ -219,8 +219,8 @@ threading.Thread.start = count
         (["--docdb_snapshot=records.json"], 0),
         # DocDB, twice
         ([], 2),
-        # and S3, the credentials, and the model of a task
-        (["--file_extension=nwb"], 5),
+        # and S3, the credentials, where to ask, and the model of a task
+        (["--file_extension=nwb"], 6),
     ],
 )
 def test_no_more_threads_are_started_than_have_something_to_do(

@@ -101,6 +101,7 @@ def test_a_process_keeps_what_git_is_told(
 INTERRUPTED = """
 import os, signal, sys, threading
 import run_capsule
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     run_capsule.main(sys.argv[1:])

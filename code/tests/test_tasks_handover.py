@@ -249,10 +249,11 @@ def test_groups_that_hold_the_same_files_are_named(
     run: Run, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:
     (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
-    docdb.put(record("a", tags=["x", "y"]), record("b", tags=["z"]))
+    docdb.put(record("a", batches=["x", "y"]), record("b", batches=["z"]))
     s3.put(BUCKET, ["a/x.nwb", "b/x.nwb"])
-    flags = ("--query={}", "--file_extension=nwb", "--group_by=tags", "--unwind_list_fields=tags")
-    result = run(*flags, "--analysis_code=code.json")
+    flags = ["--query={}", "--file_extension=nwb", "--group_by=batches"]
+    flags += ["--unwind_list_fields=batches", "--analysis_code=code.json"]
+    result = run(*flags)
     assert result.status == 0, result.log
     assert len(result.tasks()) == 3
     assert "2 tasks have one result name" in result.log

@@ -62,16 +62,24 @@ def bounds_without_time(query: Record) -> list[Bound]:
     return [bound for bound in bounds_in(query) if not is_time(bound.value, bound.operator)]
 
 
-def split_days(query: Record, database: Named) -> list[str]:
+def bounds_with_time(query: Record) -> list[Bound]:
+    """Return the bounds of a filter that are whole times, of paths that hold them as they like."""
+    found = []
+    for bound in bounds_in(query):
+        is_whole = instant(bound.value) and len(bound.value) > 10
+        if is_whole and bound.path != SESSION_START.name:
+            found.append(bound)
+    return found
+
+
+def split_days(bounds: list[Bound], query: Record, database: Named) -> list[str]:
     """Return in words which bounds split a day by how records write its times, not by these.
 
     Some have a blank in place of the T, and a blank sorts before any T.
     """
     faults = []
-    for bound in bounds_in(query):
+    for bound in bounds:
         value = bound.value
-        if bound.path == SESSION_START.name or not instant(value) or len(value) <= 10:
-            continue
         pattern, how = " ", "a blank in place of the T"
         if value[10] == " ":
             pattern, how = "[Tt]", "a T in place of the blank"

@@ -13,7 +13,13 @@ from itertools import combinations, islice
 from typing import Any, TypeVar
 
 from dispatch.assets.assets import Asset
-from dispatch.assets.date_ranges import bounds_without_time, odd_bounds, split_days, strings_of
+from dispatch.assets.date_ranges import (
+    bounds_with_time,
+    bounds_without_time,
+    odd_bounds,
+    split_days,
+    strings_of,
+)
 from dispatch.assets.endings import ASSETS_ASKED, endings_in
 from dispatch.given.filters import conditions_of, wanted_values
 from dispatch.given.values import (
@@ -53,7 +59,9 @@ def warn_of_bounds(database: Named, query: Record, strict: bool) -> None:
     bounds = bounds_without_time(query)
     if bounds:
         faults += helpfully(odd_bounds, bounds, strings_of(database)) or []
-    faults += helpfully(split_days, query, database) or []
+    whole_times = bounds_with_time(query)
+    if whole_times:
+        faults += helpfully(split_days, whole_times, query, database) or []
     for fault in faults:
         log.warning("%s", fault)
     if faults and strict:
@@ -216,6 +224,7 @@ def near_fields(database: Named, field: str) -> str:
     for part in difflib.get_close_matches(field.lower(), paths_by_part, 3):
         near[paths_by_part[part]] = None
     near |= dict.fromkeys(difflib.get_close_matches(field.lower(), NAMES, 2))
+    near.pop(field, None)  # a name that no record answers to, as its own nearest
     return f"; {nearest(list(near))}"
 
 
