@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dispatch.assets.assets import Asset, Skip
@@ -14,6 +15,10 @@ LEADS_NOWHERE = "a link that leads nowhere, its content is not here"
 
 class WholeAsset(FileNames):
     """The names in an asset that is the file itself: all that lies there belongs to that."""
+
+    def __init__(self, extensions: Sequence[str] = (), sidecars: Sequence[str] = ()) -> None:
+        super().__init__(extensions, sidecars)
+        self.may_count = re.compile("").search  # everything may
 
     def file_of(self, path: str) -> tuple[str, str]:
         """Return the path of the asset in itself, as the file and as the closed folder."""

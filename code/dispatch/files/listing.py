@@ -220,8 +220,10 @@ class Listing:
     def count(self, found: AssetFiles, page: Page) -> None:
         """Count what a page lists to the files of an asset."""
         number = len(found.sizes)
+        may_count = found.names.may_count
         for path, size in page.sizes.items():
-            found.count(path, size)
+            if may_count(path):
+                found.count(path, size)
         for path in page.broken:
             found.count_broken(path)
         self.selection.hidden += page.hidden

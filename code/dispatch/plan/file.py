@@ -52,9 +52,12 @@ def write_plan(plan: Plan, head: Head, path: Path) -> None:
             file.write(line_of(task_line(worker, task)))
 
 
+COMPACT = json.JSONEncoder(separators=(",", ":"))
+
+
 def line_of(record: Record) -> str:
     """Return an object as a line, in ASCII: so half characters of odd names are kept, too."""
-    return json.dumps(record, separators=(",", ":")) + "\n"
+    return f"{COMPACT.encode(record)}\n"
 
 
 def head_line(plan: Plan, head: Head) -> Record:

@@ -22,6 +22,9 @@ class FileNames:
         self.endings = tuple(sorted({*extensions, *sidecars}, key=len, reverse=True))
         closed = "|".join(map(re.escape, sorted({*self.endings, *CLOSED})))
         self.first_closed = re.compile(f"(?:{closed})/")
+        found = "|".join(map(re.escape, self.endings))
+        # whether a path can be that of a file, or lie in one: most cannot, which one call tells
+        self.may_count = re.compile(rf"(?:{closed})/|(?:{found})\Z").search
 
     def file_of(self, path: str) -> tuple[str | None, str | None]:
         """Return the file that a path belongs to, and the closed folder that it lies in.

@@ -35,7 +35,7 @@ ASIDE = 256_000_000
 ONE_MORE = 2  # tries, of what has had no end once
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """A request that is under way, and what comes of it."""
 

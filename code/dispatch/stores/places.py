@@ -43,7 +43,7 @@ class Place:
         return urlsplit(self.url).path or "/"
 
 
-@dataclass
+@dataclass(slots=True)
 class Answer:
     """An answer, as it comes in."""
 

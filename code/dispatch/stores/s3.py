@@ -135,7 +135,8 @@ class S3:
 
     async def try_page(self, ask: Callable[[], Awaitable[Page]]) -> Page:
         """Return a page; raise OSError where there is none."""
-        await self.open()
+        if not self.is_open:
+            await self.open()
         try:
             page = await ask()
             if page.breaks_order:  # or it is an answer to another question, by a fault that passes

@@ -15,6 +15,9 @@ WORK = (
 WORK_OF_CODE = ("url", "version", "commit_hash", "parameters")
 
 
+SORTED = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
 def id_of_work(task: Record) -> str:
     """Return the name of what a task stands for, a UUID; `task` is what its JSON says.
 
@@ -54,4 +57,4 @@ def told(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
 
 def sorted_json(value: Any) -> str:
     """Return compact JSON with sorted keys; raise TypeError or ValueError for what is no JSON."""
-    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return SORTED.encode(value)
