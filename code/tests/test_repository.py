@@ -278,7 +278,7 @@ def runs_in(command: str) -> list[str]:
     return re.findall(f"^{RUN}(.*)$", whole, re.MULTILINE)
 
 
-WITH_COMMANDS = [path for path in (README, *PAGES) if RUN in path.read_text()]
+WITH_COMMANDS = [path for path in (README, *PAGES) if commands_in(path)]
 
 
 @pytest.mark.parametrize("document", WITH_COMMANDS)
