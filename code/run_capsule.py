@@ -66,7 +66,7 @@ from dispatch.assets.assets import (
 from dispatch.assets.choosing import check_fields, skip_values_without_record
 from dispatch.assets.grouping import keep_latest, set_groups
 from dispatch.assets.hints import explain, name_endings, warn_of_bounds
-from dispatch.assets.sessions import begin_asking, keep_by_session
+from dispatch.assets.sessions import begin_asking, keep_by_session, lacks_nothing
 from dispatch.assets.untold import name_untold
 from dispatch.files.concurrency import Concurrency
 from dispatch.files.listing import Files, Listing
@@ -515,7 +515,7 @@ def find_tasks(settings: Settings) -> Found:
         log.info("the tasks do not say their code (%s): %s", settings.no_code, MERGED)
         sets = [{**fixed, **one} for one in sets or [{}]]
     tasks = render_tasks(make_tasks(groups, files, settings, sets, together), process, fixed)
-    if not tasks:
+    if not tasks and not lacks_nothing(entries):
         raise FailedRun(f"nothing to dispatch: {summarise_records(chosen.matched, entries)}")
     no_code, query = settings.no_code, settings.asked_filter
     return Found(tasks, entries, chosen.matched, files, no_code, query, database.names)

@@ -213,3 +213,18 @@ def test_any_records_are_kept_as_the_reference_keeps_them() -> None:
             assert found == expected, (flag, query)
 
     fuzz(check, 0.1, number=st.integers(0, 2**48))
+
+
+@pytest.mark.parametrize("more", [[], ["--dry_run=1"], ["--strict=1"]])
+def test_a_night_in_which_all_is_made_already_ends_well(
+    more: list[str], run: Run, docdb: DocDB
+) -> None:
+    docdb.put(RAW[0], SORTED)
+    flags = ['--query={"name": {"$not": {"$regex": "sorted"}}}', f"--session_lacks={IS_SORTED}"]
+    result = run(*flags, *more)
+    assert result.status == 0, result.log
+    assert "0 tasks, 0 workers" in result.error
+    assert "another asset of its session matches --session_lacks: 1" in result.error
+    assert not [name for name in result.names() if name.isdigit()]
+    lost = run(flags[0], '--session_has={"name": "none"}')  # which may be a mistake
+    assert lost.status == 1

@@ -7,7 +7,7 @@ from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from dispatch.assets.assets import Asset, Entry, Skip
+from dispatch.assets.assets import Asset, Entry, Skip, assets_in
 from dispatch.assets.hints import explain
 from dispatch.given.values import Record
 from dispatch.records.named import Named
@@ -86,6 +86,12 @@ def keep_by_session(
             kept.append(Skip(REASONS[flag], entry.label, asked=True))
     log_first(logging.WARNING, f"{flag} keeps it, {NO_SESSION}", doubtful)
     return kept
+
+
+def lacks_nothing(entries: list[Entry]) -> bool:
+    """Return whether all that matches is left out by --session_lacks: nothing is left to do."""
+    reasons = {entry.reason for entry in entries if isinstance(entry, Skip)}
+    return bool(entries) and not assets_in(entries) and reasons == {REASONS[LACKS]}
 
 
 def report(matching: Matching, database: Named, flag: str, query: Record) -> None:
