@@ -126,9 +126,13 @@ def values_reached(record: Record, path: str) -> list[Any]:
     for name in path.split("."):
         inner: list[Any] = []
         for value in values:
-            for item in as_list(value):
-                if isinstance(item, dict) and name in item:
-                    inner.append(item[name])
+            if isinstance(value, dict):  # as most are
+                if name in value:
+                    inner.append(value[name])
+            elif isinstance(value, list):
+                inner += [item[name] for item in value if isinstance(item, dict) and name in item]
+        if not inner:
+            return []
         values = inner
     reached: list[Any] = []
     for value in values:
