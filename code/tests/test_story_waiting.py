@@ -36,7 +36,6 @@ ENDS: dict[str, dict[str, str]] = {
     "plan.file": {"file.read": "regular files alone are read, and their first bytes"},
     "records.docdb": {"client.aggregate_docdb_records": OF_A_THREAD},
     "records.rest": {
-        "raw.read1": "the timeout of the socket, and the end of the attempt",
         "result_of": "--timeout",
         "pause": "LONGEST_PAUSE",
     },
@@ -47,7 +46,6 @@ ENDS: dict[str, dict[str, str]] = {
         "client.list_objects_v2": "is caught before it is sent",
     },
     "stores.bounds": {
-        "raw.read1": "the timeout of the socket, and the end of the attempt",
         "streams.select": "the end of what all tries may take",
         "os.read": "is ready",
         "self.wait": "the program has closed its streams, or is killed: " + OF_A_THREAD,
@@ -68,7 +66,6 @@ ENDS: dict[str, dict[str, str]] = {
     },
     "stores.plainly": {
         "pool.request": "the timeout of the socket; who waits for it does so for --timeout",
-        "answer.read1": "the timeout of the socket, and the end of the attempt",
     },
     "stores.keys": {"asyncio.to_thread": "who waits for it does so for --timeout"},
     "stores.once": {
@@ -86,6 +83,9 @@ ENDS: dict[str, dict[str, str]] = {
     },
     "tasks.lock": {"fcntl.flock": "does not wait (LOCK_NB)"},
     "tasks.output": {"result_of": "the disk"},
+    "terminal.reading": {
+        "answer.read1": "the timeout of the socket, and the end of the attempt",
+    },
     "terminal.waiting": {
         "wait": "in steps, to the seconds given",
         "future.result": "is done",

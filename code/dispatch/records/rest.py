@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dispatch.terminal.messages import FailedRun, echo, excerpt, log, plural, reason_of
+from dispatch.terminal.reading import read_body
 from dispatch.terminal.retries import LONGEST_PAUSE, TRANSIENT, TRIES, backoff
 from dispatch.terminal.waiting import begin, pause, result_of
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_ANSWER = 32_000_000  # bytes, unpacked: DocDB's gateway refuses more than 6 MB
-PIECE = 65_536  # bytes, of an answer as it is read
 
 
 def limit_answers(session: Session, timeout: int) -> None:
@@ -47,28 +47,14 @@ def check_answer(response: Response, *, timeout: int, **_: Any) -> None:
         status, host = response.status_code, urlsplit(response.url).hostname
         raise FailedRun(f"{host} answers {status}, a redirect to {where}, which is not followed")
     try:
-        response._content = read_within(response.raw, timeout)  # requests itself has no bounds
+        end = time.monotonic() + timeout
+        response._content = read_body(response.raw, LARGEST_ANSWER, end, decode_content=True)
     except Timeout:
         raise TimeoutError from None
     except HTTPError as error:
         raise OSError(str(error)) from None
     finally:
         response.close()
-
-
-def read_within(raw: Any, seconds: int) -> bytes:
-    """Return the body of an answer, unpacked; raise OSError for one that is too large or slow."""
-    end = time.monotonic() + seconds
-    pieces = []
-    size = 0
-    while piece := raw.read1(PIECE, decode_content=True):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_ANSWER:
-            raise OSError(f"an answer of more than {LARGEST_ANSWER:,} bytes")
-        if time.monotonic() > end:  # in a thread that was given up
-            raise TimeoutError
-    return b"".join(pieces)
 
 
 def ask_patiently(ask: Callable[..., T], name: str, timeout: int, *values: Any) -> T:

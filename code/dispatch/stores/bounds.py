@@ -13,11 +13,11 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from dispatch.terminal.reading import PIECE, read_body
 from dispatch.terminal.retries import TRIES
 from dispatch.terminal.waiting import STEP
 
 LARGEST = 1_000_000  # bytes: credentials have some thousand
-PIECE = 65_536  # bytes, of what is read
 PROGRAM = "the credential_process of the profile"
 
 
@@ -41,23 +41,13 @@ def hold_to_bounds(timeout: int) -> None:
 
 
 def read_within(raw: Any, seconds: float) -> bytes:
-    """Return the body of an answer; raise OSError for one that is too large, or comes too slowly.
-
-    A socket's own timeout begins anew with every byte.
-    """
+    """Return the body of an answer; raise OSError for one that is too large or too slow."""
     from urllib3.exceptions import ReadTimeoutError
 
-    end = time.monotonic() + seconds
-    pieces: list[bytes] = []
-    size = 0
-    while piece := raw.read1(PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST:
-            raise OSError(f"an answer of more than {LARGEST:,} bytes")
-        if time.monotonic() > end:
-            raise ReadTimeoutError(raw, None, f"nothing within {seconds} s (--timeout)")
-    return b"".join(pieces)
+    try:
+        return read_body(raw, LARGEST, time.monotonic() + seconds)
+    except TimeoutError:  # as botocore has it
+        raise ReadTimeoutError(raw, None, f"nothing within {seconds} s (--timeout)") from None
 
 
 class Program(subprocess.Popen[bytes]):

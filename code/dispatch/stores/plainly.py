@@ -12,12 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from dispatch.stores.places import Answer, NoAnswer, Place
 from dispatch.stores.trust import trusting
-
-PIECE = 65_536  # bytes
+from dispatch.terminal.reading import read_body
 
 
 def get(place: Place, request: Any, certificates: str, seconds: float, largest: int) -> Answer:
-    """Return the answer to a request, signed as it may be; raise NoAnswer.
+    """Return the answer to a request, signed as it may be; raise OSError.
 
     It waits, and is called in a thread of its own.
     """
@@ -57,17 +56,3 @@ def manager(place: Place, options: dict[str, Any]) -> Any:
     if url.scheme == "https":
         options["proxy_ssl_context"] = options["ssl_context"]
     return urllib3.ProxyManager(place.shown_proxy, proxy_headers=headers, **options)
-
-
-def read_body(answer: Any, largest: int, end: float) -> bytes:
-    """Return the body of an answer; raise NoAnswer for one that is too large or too slow."""
-    pieces: list[bytes] = []
-    size = 0
-    while piece := answer.read1(PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > largest:
-            raise NoAnswer(f"an answer of more than {largest:,} bytes")
-        if time.monotonic() > end:
-            raise TimeoutError
-    return b"".join(pieces)
