@@ -142,6 +142,7 @@ from dispatch.terminal.messages import (
     FailedRun,
     configure_log,
     echo,
+    end_log,
     log,
     one_line,
     plural,
@@ -661,7 +662,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         with suppress(OSError, ValueError):  # closed by its reader
             if log.isEnabledFor(logging.DEBUG):
                 print(*map(echo, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
-            logging.disable()  # what still ends in another thread says nothing after the last line
+            end_log()
             print(f"error: {one_line(without_secrets(fault))}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
 

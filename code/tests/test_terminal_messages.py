@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
+
+import pytest
 
 from conftest import Run
+from dispatch.terminal import messages
 from standins import BUCKET, DocDB, record
 
 ODD = 'two\nlines "quoted" \\ \x1b[31m\x00\u202etfel\u2028\u200b\x7f\r'
@@ -21,3 +26,19 @@ def test_odd_names_keep_the_log_to_one_line_and_the_json_valid(run: Run, docdb: 
     assert [task["asset_name"] for task in result.tasks()] == [[ODD], [f"{ODD}!"]]
     assert all(re.match(r"\d\d:\d\d:\d\d [A-Z]+ ", line) for line in result.log.splitlines())
     assert result.log.replace("\n", "").isprintable()
+
+
+def test_what_another_thread_is_about_to_say_is_not_said_after_the_last_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it has passed the switch of the log, and waits to write
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(messages.OneLineFormatter("%(message)s"))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    record = logging.LogRecord("dispatch", logging.INFO, "", 0, "too late", None, None)
+    try:
+        messages.end_log()
+        handler.handle(record)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert "too late" not in capfd.readouterr().err

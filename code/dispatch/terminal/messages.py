@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -130,3 +131,15 @@ def configure_log() -> None:
     log.setLevel(threshold or logging.INFO)
     if not threshold:
         log.warning("$LOG_LEVEL is not a log level, INFO is used: %r", name)
+
+
+def end_log() -> None:
+    """Let the log say nothing more: what still ends in another thread is not the last line.
+
+    A thread that is about to write has passed the switch already, so its stream goes, too.
+    """
+    logging.disable()
+    for handler in logging.getLogger().handlers:
+        is_ours = isinstance(handler.formatter, OneLineFormatter)
+        if is_ours and isinstance(handler, logging.StreamHandler):
+            handler.setStream(io.StringIO())
