@@ -209,9 +209,9 @@ class Check:
             raise ValueError(f"after worker {self.worker}, it names the worker {worker!r}")
         if not isinstance(task_id, str) or not re.fullmatch(ID, task_id) or task_id in self.ids:
             raise ValueError(f"the id {excerpt(repr(task_id))} is no UUID, or is there twice")
-        if type(line.get("bytes")) not in (int, NoneType):
+        if type(line.get("bytes", ...)) not in (int, NoneType):
             raise ValueError("the bytes of its files are no number")
-        if type(line.get("result")) not in (str, NoneType):
+        if type(line.get("result", ...)) not in (str, NoneType):
             raise ValueError("the name of its result is no string")
         if not isinstance(content, str):
             raise ValueError("it has no JSON of a task")
@@ -241,7 +241,7 @@ def check_head(head: Record) -> None:
     for name in ("records", "skips", "tasks", "workers"):
         if type(counts.get(name)) is not int:
             raise ValueError(f"its counts have no number of {name}")
-    if type(head.get("filter")) not in (dict, NoneType) or not isinstance(head.get("made"), str):
+    if type(head.get("filter", ...)) not in (dict, NoneType) or not isinstance(head.get("made"), str):
         raise ValueError("it does not say of which filter and time it is")
 
 
