@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -50,8 +50,22 @@ def pytest_configure(config: pytest.Config) -> None:
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+NIGHT = "NIGHT" in os.environ  # what is long by nature is whole at night, and short by day
+
 # How long the tests that draw their own inputs go on, together with others of their kind.
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "3600" if NIGHT else "20"))
+
+Case = TypeVar("Case")
+
+
+def some(cases: Iterable[Case], number: int) -> list[Case]:
+    """Return all cases at night, and by day so many, evenly from the first to the last."""
+    whole = list(cases)
+    if NIGHT or number >= len(whole):
+        return whole
+    if number == 1:
+        return whole[:1]
+    return [whole[turn * (len(whole) - 1) // (number - 1)] for turn in range(number)]
 
 
 def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStrategy[Any]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from faulty import FAULTS, STEPS, Faulty
 
-from conftest import FUZZ_SECONDS, Result, Run
+from conftest import NIGHT, Result, Run
 from pipelines import Pipeline
 from standins import BUCKET, S3, DocDB, record
 
@@ -29,7 +29,6 @@ FLAGS = ("--query={}",)
 FILES = "--file_extension=nwb"
 FEW = {"TRIES": 2, "LIST_TRIES": 2, "LONGEST_PAUSE": 0.1}
 PATIENT = {**FEW, "TRIES": 20}  # while botocore is read, which takes a busy machine some seconds
-NIGHT = 1_000  # seconds of all that draws its own inputs, from which on all is tried
 SECONDS = 30  # two tries of a second, and the pauses, with all that a busy machine takes beside
 NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
 LISTED = f"cannot list s3://{BUCKET}/a of asset a: "
@@ -147,7 +146,7 @@ def test_whatever_goes_wrong_with_a_service_the_run_ends_in_time_and_says_so(
         docdb.certificate.configure_cert(tls)
     table = table_of(service)
     faults = []
-    for step, fault in random.sample(table, len(table) if FUZZ_SECONDS >= NIGHT else 1):
+    for step, fault in random.sample(table, len(table) if NIGHT else 1):
         with closing(Faulty(step, fault, tls)) as server:
             env = dict(base)
             for name, value in template.items():

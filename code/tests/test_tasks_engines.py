@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, documents
+from conftest import NIGHT, ROOT, documents
 from standins import BUCKET, S3, DocDB, record
 
 NAMES = [f"{n:02}" for n in range(7)]
-MANY = int(os.environ.get("SLURM_FOLDERS", "0"))  # more than Slurm's default array: 1500, at night
+MANY = 1_500 if NIGHT else 0  # worker folders, more than an array of Slurm takes
 ANALYSIS = """
 import json, pathlib, sys
 tasks, out = map(pathlib.Path, sys.argv[1:])

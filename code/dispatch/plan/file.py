@@ -241,7 +241,9 @@ def check_head(head: Record) -> None:
     for name in ("records", "skips", "tasks", "workers"):
         if type(counts.get(name)) is not int:
             raise ValueError(f"its counts have no number of {name}")
-    if type(head.get("filter", ...)) not in (dict, NoneType) or not isinstance(head.get("made"), str):
+    if type(head.get("filter", ...)) not in (dict, NoneType) or not isinstance(
+        head.get("made"), str
+    ):
         raise ValueError("it does not say of which filter and time it is")
 
 

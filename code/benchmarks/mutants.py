@@ -1,6 +1,6 @@
 """Changes the program at one place at a time, and counts how often the tests notice.
 
-`python tests/mutants.py --sample 300` draws places of the program by --seed, and at each of them
+`python code/benchmarks/mutants.py --sample 300` draws places of the program by --seed, and at each of them
 one of the changes that cosmic-ray knows: another operator or number, a condition turned round, a
 loop that is never entered. The change is written into the file itself, in a clone of the last
 commit, so that every process that a test starts has it. The tests of its folder come first, those
@@ -64,12 +64,14 @@ class Mutant:
 def places(paths: list[Path]) -> list[list[MutationSpec]]:
     """Return the changes that cosmic-ray knows in these files, those of one place together."""
     found = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        with use_db(f"{folder}/session.sqlite", WorkDB.Mode.create) as session:
-            init(paths, session, {})
-            for item in session.work_items:
-                (change,) = item.mutations
-                found[str(change.module_path), *change.start_pos].append(change)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        use_db(f"{folder}/session.sqlite", WorkDB.Mode.create) as session,
+    ):
+        init(paths, session, {})
+        for item in session.work_items:
+            (change,) = item.mutations
+            found[str(change.module_path), *change.start_pos].append(change)
     return [found[place] for place in sorted(found)]
 
 
@@ -159,7 +161,7 @@ def first_failed(repository: Path, names: list[str]) -> str:
 def all_noticed(
     mutants: Iterable[Mutant], settings: argparse.Namespace
 ) -> Iterator[tuple[Mutant, str, str]]:
-    """Yield changes with one of OUTCOMES and the test that fails, as they are tried side by side."""
+    """Try changes side by side; yield each with one of OUTCOMES and the test that fails."""
     equal = set(EQUAL.read_text().splitlines())
     with (
         tempfile.TemporaryDirectory() as folder,
