@@ -1,6 +1,6 @@
 """Changes the program at one place at a time, and counts how often the tests notice.
 
-`python code/benchmarks/mutants.py --sample 300` draws places of the program by --seed, and at each of them
+`python code/benchmarks/mutants.py --sample 300` draws places of the program by --seed, and at each
 one of the changes that cosmic-ray knows: another operator or number, a condition turned round, a
 loop that is never entered. The change is written into the file itself, in a clone of the last
 commit, so that every process that a test starts has it. The tests of its folder come first, those
