@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from dispatch.tasks import tasks
-from forks import Server, run_in_a_fork
+from forks import Server, run_in_a_fork, with_folders
 from pipelines import pipeline, repository  # noqa: F401  (fixtures)
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
 
@@ -199,14 +199,6 @@ def fails(result: Result, *words: str, status: int = 1) -> None:
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., Result]
-
-
-def with_folders(flags: Sequence[str], data: Path, output: Path) -> list[str]:
-    """Return the flags, behind those for the folders that they do not name."""
-    folders = {"--input_directory": data, "--output_directory": output}
-    for flag in flags:
-        folders.pop(flag.partition("=")[0], None)
-    return [*(f"{name}={folder}" for name, folder in folders.items()), *flags]
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """Runs the program in children of a process that has imported what the program imports.
 
 A run that starts Python and imports some hundred modules takes most of its time with that. Here a
-server does it once (`python forks.py`, until its standard input ends), and forks a child for each
-run. All processes that run tests share it. A run is asked for by a connection that sends flags,
-environment and folder, and the files that its streams go to; the child answers with its exit
+server does it once (`python forks.py NUMBER`, until its standard input ends), and forks a child for
+each run. All processes that run tests share it. A run is asked for by a connection that sends
+flags, environment and folder, and the files that its streams go to; the child answers with its exit
 status. Pauses before a retry are a tenth as long there, but for those that a service asks for.
+`python forks.py PROGRAM FLAG...` runs as that program would, in place of `python PROGRAM FLAG...`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,21 +75,10 @@ def run_in_a_fork(
 
     These are what its memory has grown by at most.
     """
-    request = json.dumps([argv, environment, str(folder), constants]).encode()
-    with (
-        socket.socket(socket.AF_UNIX) as connection,
-        tempfile.TemporaryFile() as stdout,
-        tempfile.TemporaryFile() as stderr,
-    ):
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         streams = (stdout, stderr)
-        connection.settimeout(LONGEST)
-        connection.connect(address)
-        length = struct.pack("!I", len(request))
-        socket.send_fds(connection, [length], [stream.fileno() for stream in streams])
-        connection.sendall(request)
-        answer = b""
-        while part := connection.recv(12):  # until the child has ended
-            answer += part
+        numbers = [stream.fileno() for stream in streams]
+        answer = ask(address, [argv, environment, str(folder), constants], numbers)
         written = []
         for stream in streams:
             stream.seek(0)
@@ -95,6 +86,38 @@ def run_in_a_fork(
     assert len(answer) == 12, f"the run ended without a status\n{written[1]}"
     status, megabytes = struct.unpack("!id", answer)
     return status, written[0], written[1], megabytes
+
+
+def ask(address: str, words: list[Any], streams: list[int]) -> bytes:
+    """Return what the server's child answers to a request, once it has ended."""
+    request = json.dumps(words).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(LONGEST)
+        connection.connect(address)
+        socket.send_fds(connection, [struct.pack("!I", len(request))], streams)
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(12):
+            answer += part
+    return answer
+
+
+def with_folders(flags: Sequence[str], data: Path, output: Path) -> list[str]:
+    """Return the flags, behind those for the folders that they do not name."""
+    folders = {"--input_directory": data, "--output_directory": output}
+    for flag in flags:
+        folders.pop(flag.partition("=")[0], None)
+    return [*(f"{name}={folder}" for name, folder in folders.items()), *flags]
+
+
+def run_as(program: Path, flags: list[str]) -> int:
+    """Run as a program elsewhere would, with the folders beside it; return its exit status."""
+    root = program.resolve().parents[1]
+    environment = dict(os.environ)
+    address = environment.pop("FORKS")
+    argv = with_folders(flags, root / "data", root / "results")
+    status, _ = struct.unpack("!id", ask(address, [argv, environment, os.getcwd(), {}], [1, 2]))
+    return int(status)
 
 
 def serve(listener: socket.socket) -> None:
@@ -191,4 +214,9 @@ def set_everywhere(name: str, value: Any) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    if sys.argv[1].isdigit():
+        serve(socket.socket(fileno=int(sys.argv[1])))
+    elif sys.argv[1].endswith(".py"):
+        sys.exit(run_as(Path(sys.argv[1]), sys.argv[2:]))
+    else:  # what is no program is Python's
+        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606

@@ -14,14 +14,17 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from functools import cache
+from itertools import product
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+import forks
 import generated
 import run_capsule
-from conftest import CODE_README, PAGES, PROGRAM, README, ROOT, Run, documents
+from conftest import CODE_README, NIGHT, PAGES, PROGRAM, README, ROOT, Run, documents, some
 from dispatch.given.values import compact
 from dispatch.settings import EPILOG
 from dispatch.terminal.messages import plural
@@ -105,11 +108,17 @@ def test_a_run_names_the_parameters_of_todays_pipelines_beside_an_untouched_pane
     )
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return a file of Python as a tree."""
+    return ast.parse(path.read_text())
+
+
 def test_every_room_is_short_and_so_are_its_functions() -> None:
     for path in SOURCES:
         source = path.read_text()
         assert len(source.splitlines()) <= (700 if path == PROGRAM else 350), path
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
                 assert node.end_lineno - node.lineno < 45, node.name
 
@@ -120,7 +129,7 @@ def test_the_program_is_written_for_the_first_read() -> None:
     for path in SOURCES:
         source = path.read_text()
         lines += len(source.splitlines())
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(tree_of(path)):
             conditions += isinstance(node, ast.IfExp)
             if isinstance(node, comprehension):
                 comprehensions += 1
@@ -132,7 +141,7 @@ def test_the_program_is_written_for_the_first_read() -> None:
 def imports_of(path: Path) -> dict[str, list[int]]:
     """Return the modules that a file imports, and in which lines."""
     lines: dict[str, list[int]] = {}
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for name in node.names:
                 lines.setdefault(name.name, []).append(node.lineno)
@@ -166,7 +175,7 @@ def test_imports_of_the_rooms_go_down_and_stand_at_the_top() -> None:
     for path in SOURCES:
         names = imports_of(path)
         assert not {name for name in names if name.partition(".")[0] == "run_capsule"}, path
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
                 for name, at in names.items():
@@ -212,7 +221,7 @@ def test_no_room_takes_the_settings() -> None:
 
 def test_every_room_says_first_what_it_is_and_every_folder_what_it_knows() -> None:
     for path in ROOMS:
-        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        said = ast.get_docstring(tree_of(path)) or ""
         assert said, path
         if path.name == "__init__.py":
             assert ("\n\nIt " in said and " not" in said) or " no " in said, path
@@ -297,32 +306,52 @@ def timeless(log: str) -> str:
     return re.sub(times, "…", log, flags=re.MULTILINE)
 
 
-def is_offline(flags: str) -> bool:
-    """Return whether a run asks no service."""
-    return "--" not in flags or "--records" in flags or "--from_plan" in flags
+# What the documents choose among, beside the bundled records.
+NAMED_RECORDS = [
+    ("behavior_774659_2025-06-07_14-31-15", ("behavior.nwb",), {}),
+    ("behavior_827183_2026-02-07_17-14-12", ("metadata.json",), {}),
+    ("ecephys_643634_2025-03-09_10-00-00", ("a.ap.bin", "a.ap.meta"), {"subject_id": "643634"}),
+    ("ecephys_643635_2025-03-10_10-00-00", ("a.ap.bin", "a.ap.meta"), {"subject_id": "643635"}),
+]
+
+
+def put_what_the_documents_name(docdb: DocDB, s3: S3) -> None:
+    """Give the services what the commands of the documents choose."""
+    for name, files, subject in NAMED_RECORDS:
+        about = {"project_name": "Dynamic Routing", "data_level": "raw"}
+        start = f"{name.split('_')[2]}T10:00:00"
+        docdb.put(
+            record(
+                name, data_description=about, subject=subject, session={"session_start_time": start}
+            )
+        )
+        s3.put(BUCKET, [f"{name}/{file}" for file in files])
 
 
 @pytest.mark.parametrize("document", WITH_COMMANDS)
-def test_the_commands_in_the_documents_that_need_no_network_run_as_shown(
-    document: Path, tmp_path: Path
+def test_the_commands_in_the_documents_run_as_shown(
+    document: Path, services: dict[str, str], docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:
     # one after the other, as a reader would, in a copy of this folder; "…" stands for anything
+    put_what_the_documents_name(docdb, s3)
     for name in ("code", "data", "environment"):
         unused = shutil.ignore_patterns("tests", "__*", ".*_cache", ".hypothesis")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=unused)
-    (tmp_path / "results").mkdir()
-    venv = tmp_path / ".venv"
-    venv.mkdir()
-    only_tools(venv / "bin", python="")
-    shutil.copy(ROOT / "environment" / "requirements.txt", venv / "requirements.installed")
-    offline = [pair for pair in commands_in(document) if all(map(is_offline, runs_in(pair[0])))]
-    assert len(offline) > 1
-    assert document != README or len([shown for _, shown in offline if shown]) > 1
-    for command, shown in offline:
+    for name in ("results", ".venv"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name, _, _ in NAMED_RECORDS))
+    only_tools(tmp_path / ".venv" / "bin", python="" if NIGHT else forks.__file__)
+    shutil.copy(
+        ROOT / "environment" / "requirements.txt", tmp_path / ".venv/requirements.installed"
+    )
+    commands = commands_in(document)
+    assert len(commands) > 1
+    assert document != README or len([shown for _, shown in commands if shown]) > 1
+    for command, shown in commands:
         done = subprocess.run(
             ["bash", "-ec", command],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            env={**services, "FORKS": os.environ["FORKS"]},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -362,7 +391,7 @@ def test_the_groups_in_the_readme_are_those_of_the_bundled_records(run: Run) -> 
 def test_the_errors_in_the_readme_are_those_of_the_program() -> None:
     strings = []  # of f-strings, the parts between what is filled in
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 strings.append(node.value)
     errors = re.findall("`(error: .*?)`", documents())
@@ -427,7 +456,7 @@ def test_the_bundled_example_runs_from_the_run_button(tmp_path: Path) -> None:
 
 
 def only_tools(folder: Path, **pythons: str) -> str:
-    """Return a PATH with what code/run needs, and these Pythons; -S is one without packages."""
+    """Return a PATH with what code/run needs, and Pythons with these flags; -S has no packages."""
     folder.mkdir()
     for name in ("bash", "dirname", "readlink"):
         (folder / name).symlink_to(str(shutil.which(name)))
@@ -465,10 +494,11 @@ def test_a_python_without_the_packages_is_told_in_one_line(tmp_path: Path) -> No
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("package", [
-    "aind_data_access_api", "analysis_pipeline_utils", "boto3", "botocore", "jinja2",
-    "mgqpy", "awscrt", "pydantic", "pydantic_core", "requests", "urllib3",
-])  # fmt: skip
+PACKAGES = ["aind_data_access_api", "analysis_pipeline_utils", "mgqpy", "boto3", "botocore",
+            "awscrt", "pydantic", "jinja2", "requests", "urllib3", "pydantic_core"]  # fmt: skip
+
+
+@pytest.mark.parametrize("package", some(PACKAGES, 5))  # by day those that most others stand on
 def test_any_package_that_is_missing_is_told_in_one_line(
     package: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:
@@ -521,28 +551,29 @@ def test_the_program_runs_from_anywhere_and_through_links(tmp_path: Path) -> Non
     (tmp_path / "code").symlink_to(root / "code")
     for path in (root / "code").rglob("*"):
         path.chmod(0o555)
-    for program in ("link.py", "link-to-link.py", "code/run_capsule.py", "code/run"):
+    programs = ("link.py", "link-to-link.py", "code/run_capsule.py", "code/run")
+    for program, folder in some(product(programs, (tmp_path, Path("/"))), 4):
         starter = [] if program.endswith("run") else [sys.executable]
-        for folder in (tmp_path, Path("/")):
-            done = subprocess.run(
-                [*starter, tmp_path / program, *EXAMPLE, "--overwrite=1"],
-                env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-                cwd=folder, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
-            assert len(list((root / "results").glob("[!.]*"))) == 4
+        done = subprocess.run(
+            [*starter, tmp_path / program, *EXAMPLE, "--overwrite=1"],
+            env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert len(list((root / "results").glob("[!.]*"))) == 4
 
 
 def test_an_interpreter_that_goes_on_after_a_run_ends_normally(tmp_path: Path) -> None:
     code = "import sys, run_capsule; sys.exit(run_capsule.main())"
     running = []
-    for number in range(50):
+    runs = 50 if NIGHT else 5
+    for number in range(runs):
         flags = [*EXAMPLE, "--dry_run=1", f"--output_directory={tmp_path / str(number)}"]
         command = [sys.executable, "-c", code, *flags]
         running.append(subprocess.Popen(command, cwd=PROGRAM.parent, stdout=subprocess.DEVNULL))
         if number >= 4:
             running[number - 4].wait()
-    assert [process.wait() for process in running] == [0] * 50
+    assert [process.wait() for process in running] == [0] * runs
 
 
 def test_help_imports_nothing_heavy_and_names_every_flag() -> None:
