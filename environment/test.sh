@@ -12,4 +12,4 @@ step ruff check .
 step mypy .
 step cog --check -I tests docs/flags.md README.md plans.py
 # two for each core, since half of what tests do is to wait
-step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal -rs "$@"
+step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal -rs --durations 10 "$@"
