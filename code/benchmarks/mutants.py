@@ -132,10 +132,10 @@ def clone(folder: Path) -> Path:
 def noticed(mutant: Mutant, repository: Path, *, own_only: bool) -> tuple[str, str]:
     """Return one of OUTCOMES for a change in this clone, and the test that fails."""
     tests = sorted(path.name for path in (repository / "code" / "tests").glob("test_*.py"))
+    # those of the same topic first, then whole runs, which see most
+    tests.sort(key=lambda name: (mutant.path.stem not in name, "story" not in name))
     own = [name for name in tests if name.startswith(f"test_{mutant.folder}_")]
-    own.sort(key=lambda name: mutant.path.stem not in name)
     rest = [name for name in tests if name not in own]
-    rest.sort(key=lambda name: "story" not in name)  # whole runs see most
     with restore_contents(repository / mutant.path):
         (repository / mutant.path).write_text(mutant.code)
         for stage, names in (("folder", own), ("rest", [] if own_only else rest)):
