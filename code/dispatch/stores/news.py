@@ -28,6 +28,10 @@ DOUBTS = {  # what may have several reasons, of which some pass
     "TLS_ERROR_ALERT_RECEIVED": "no TLS with {host}",
     "TLS_NEGOTIATION_FAILURE": "no TLS with {host}",
 }
+# Seconds after which the loop looks for more news, while news come, rather than be awoken for each:
+# the two threads take turns at the interpreter a third as often, and an asset takes 35 of 260 us
+# less. Of 2 and of 5 ms, the gain is the same.
+NEXT_LOOK = 0.001
 UNREAD = ("UNKNOWN",)  # where Python raises while it reads a header, that is not UTF-8
 
 
@@ -69,8 +73,11 @@ class News:
                 self.loop.call_soon_threadsafe(self.hear)
 
     def hear(self) -> None:
-        """Let go on whatever has news."""
-        self.is_awoken = False  # before the last look: what comes later awakes the loop again
+        """Let go on whatever has news; while news come, look again by itself."""
+        if self.waiting:
+            self.loop.call_later(NEXT_LOOK, self.hear)
+        else:
+            self.is_awoken = False  # before the last look: what comes later awakes the loop again
         while self.waiting:
             here = self.waiting.popleft()
             if not here.done():  # it is, where it was cancelled
