@@ -21,7 +21,7 @@ from dispatch.stores.s3 import read_page
 MEMORY = Path("/dev/shm")  # noqa: S108 - where files cost next to nothing
 FEW, MANY = 1_000, 6_000  # assets of 20 objects, with one file each
 MOST_MEMORY = 6_000  # bytes an asset; it takes some 3,000
-MOST_PAGES = 10  # as long as it takes to read so many pages; it takes some six
+MOST_PAGES = 12  # as long as it takes to read so many pages; it takes some eight
 
 
 def run_with(assets: int) -> Figure:

@@ -220,10 +220,8 @@ class Listing:
     def count(self, found: AssetFiles, page: Page) -> None:
         """Count what a page lists to the files of an asset."""
         number = len(found.sizes)
-        may_count = found.names.may_count
-        for path, size in page.sizes.items():
-            if may_count(path):
-                found.count(path, size)
+        for path in filter(found.names.may_count, page.sizes):
+            found.count(path, page.sizes[path])
         for path in page.broken:
             found.count_broken(path)
         self.selection.hidden += page.hidden

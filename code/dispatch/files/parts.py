@@ -44,7 +44,7 @@ class Turns:
 
     def check(self, part: Part) -> None:
         """Raise Outdated for a part of an asset that has been begun anew since."""
-        if part.turn != self.numbers[part.asset.location]:
+        if part.turn != self.numbers.get(part.asset.location, 0):
             raise Outdated
 
     def begin_anew(self, scheme: str) -> list[Part]:

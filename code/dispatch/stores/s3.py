@@ -248,7 +248,7 @@ def check_answer(answer: Answer, bucket: str, *, can_renew: bool) -> None:
 
 # An object as AWS words it, which an XML parser takes four times as long to read.
 OBJECT = re.compile(
-    r"<Contents><Key>([^<&]+)</Key><LastModified>[^<]*</LastModified><ETag>[^<]*</ETag>"
+    r"<Contents><Key>([^<]+)</Key><LastModified>[^<]*</LastModified><ETag>[^<]*</ETag>"
     r"(?:<Checksum\w+>[^<]*</Checksum\w+>)*<Size>(\d{1,19})</Size>"
     r"<StorageClass>\w+</StorageClass></Contents>",
     re.ASCII,
@@ -313,14 +313,16 @@ def read_plainly(body: bytes) -> Words | None:
         start, *objects = OBJECT.split(body.decode())  # a key, a size, what follows, and again
     except UnicodeError:
         return None
-    between, end = objects[2:-1:3], objects[-1:]
+    keys, between, end = objects[::3], objects[2:-1:3], objects[-1:]
     if any(between) or not end:  # objects apart: in a comment, or inside of something else
+        return None
+    if "&" in "".join(keys):  # one call: the regular expression takes a third longer for [^<&]
         return None
     elements = ELEMENT.findall(start) + ELEMENT.findall(end[0])
     said = dict(elements)
     if not START.fullmatch(start) or not END.fullmatch(end[0]) or len(said) < len(elements):
         return None
-    return Words(said, objects[::3], list(map(int, objects[1::3])), [])
+    return Words(said, keys, list(map(int, objects[1::3])), [])
 
 
 def parse(body: bytes) -> Words:
