@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
+import subprocess
+import sys
 import uuid
 from dataclasses import replace
 from datetime import date, timedelta
@@ -12,13 +15,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conftest import NIGHT
 from dispatch.assets.assets import Asset, Entry, Skip
-from dispatch.plan.commands import Request
+from dispatch.plan.commands import Request, program_here
 from dispatch.plan.page import write_page
 from dispatch.plan.plan import Plan, assets_of
 from dispatch.plan.table import write_table
 from dispatch.settings import CHOOSING_FLAGS, ROOT
 from dispatch.tasks.tasks import Task
+from forks import run_in_a_fork
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -166,3 +171,26 @@ def figures(page: Page) -> dict[str, str]:
 def figure(page: Page, name: str) -> int:
     """Return how many of something are chosen."""
     return int(figures(page)[name].partition(" of ")[0].replace(",", ""))
+
+
+TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
+
+
+def paste(command: str, services: dict[str, str], *, real: bool = NIGHT) -> None:
+    """Run a command of the page in a shell, from anywhere.
+
+    By day, what the shell makes of it is run in a fork.
+    """
+    told = command
+    if not real:
+        program = shlex.join(program_here())
+        assert command.count(program) == 1
+        told = command.replace(program, shlex.join([sys.executable, "-ISc", TELL]))
+    done = subprocess.run(
+        ["bash", "-c", told], cwd="/", env=services, capture_output=True, text=True, check=False
+    )
+    status, said = done.returncode, done.stderr
+    if not real:
+        argv, env, folder = json.loads(done.stdout)
+        status, _, said, _ = run_in_a_fork(os.environ["FORKS"], argv, env, folder, {})
+    assert status == 0, (command, said)

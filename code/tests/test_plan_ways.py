@@ -7,7 +7,6 @@ import json
 import random
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from dispatch.tasks.tasks import (
     deal_in_order,
     number_of_workers,
 )
-from plans_made import REQUEST, figure, figures, make_plan, plan_of, write
+from plans_made import REQUEST, figure, figures, make_plan, paste, plan_of, write
 from standins import record
 
 if TYPE_CHECKING:
@@ -96,15 +95,6 @@ def workers_in(folder: Path) -> dict[int, set[str]]:
     """Return the ids of the tasks of each worker folder."""
     paths = [path for path in folder.iterdir() if path.name.isdigit()]
     return {int(path.name): {file.stem for file in path.iterdir()} for path in paths}
-
-
-def paste(command: str, services: dict[str, str]) -> str:
-    """Run a command of the page; return its log."""
-    done = subprocess.run(
-        ["bash", "-c", command], env=services, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, (command, done.stderr)
-    return done.stderr
 
 
 # ------------------------------------------------------------------------------------------ workers
@@ -204,7 +194,7 @@ def test_exactly_these_tasks_are_dispatched_whatever_has_become_of_the_records(
     assert ways(page) == (False, True)
     [shown] = workers_shown(page).values()
     (tmp_path / "records.jsonl").unlink()
-    paste(page.locator("#exact").text_content(), services)
+    paste(page.locator("#exact").text_content(), services, real=True)
     written = {path.stem: path.read_text() for path in planned.output.glob("*/*.json")}
     assert written == {task: before[task] for task in shown}
 

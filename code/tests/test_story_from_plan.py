@@ -15,10 +15,12 @@ import pytest
 from hypothesis import strategies as st
 
 from analysis import give
-from conftest import Result, Run, fuzz
+from conftest import NIGHT, Result, Run, fails, fuzz
+from dispatch.plan.earlier import compare, set_apart_dispatched
 from dispatch.plan.file import read_plan
 from dispatch.plan.taken import take_tasks
 from dispatch.terminal.messages import BadInput
+from run_capsule import parse_settings
 from standins import BUCKET, S3, DocDB, record
 
 BASE = ("--query={}", "--file_extension=nwb")
@@ -34,6 +36,7 @@ ASKS: dict[str, list[str]] = {
     "a list": ["--query=", "--asset_name=c,a"],
     "skips": ["--exclude=1.nwb,0.nwb,2.nwb", "--max_jobs=2"],
 }
+WAYS = ASKS if NIGHT else ("files", "groups")  # of which the plan is named in each way
 NOWHERE = {"DOCDB_HOST": "localhost:9", "AWS_ENDPOINT_URL": "http://localhost:9"}
 
 
@@ -81,7 +84,8 @@ def test_a_plan_is_dispatched_exactly_without_any_service(
     (tmp_path / "data" / "analysis_parameters.json").write_text("{broken")
     files = direct.files()
     assert len(files) > 1
-    for number, source in enumerate((plan, plan.parent, tmp_path / "direct")):
+    sources = [plan, plan.parent, tmp_path / "direct"]
+    for number, source in enumerate(sources if name in WAYS else sources[:1]):
         result = run(f"--from_plan={source}", env=NOWHERE, output=tmp_path / f"again{number}")
         assert result.status == 0, result.log
         assert result.files() == files
@@ -98,7 +102,7 @@ def test_a_plan_is_dispatched_exactly_without_any_service(
         ] | {"left_out": 0}
     assert not docdb.requests
     assert not s3.requests
-    chained = run(f"--from_plan={tmp_path / 'again1'}", env=NOWHERE, output=tmp_path / "chained")
+    chained = run(f"--from_plan={tmp_path / 'again0'}", env=NOWHERE, output=tmp_path / "chained")
     assert chained.files() == files
 
 
@@ -146,14 +150,12 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("flag", REFUSED)
-def test_what_a_plan_has_settled_is_refused_by_name(
-    flag: str, run: Run, planned: Callable[..., Path]
-) -> None:
-    result = run(f"--from_plan={planned()}", flag)
-    assert result.status == 2
-    assert f"leave out {flag.partition('=')[0]}, or" in result.error
-    assert not result.output.exists()
+def test_what_a_plan_has_settled_is_refused_by_name(run: Run, planned: Callable[..., Path]) -> None:
+    plan = f"--from_plan={planned()}"
+    for flag in REFUSED:
+        with pytest.raises(BadInput, match=f"leave out {flag.partition('=')[0]}, or"):
+            parse_settings([plan, flag])
+    fails(run(plan, *REFUSED[:2]), "leave out --query, --project_name, or", status=2)
 
 
 def test_every_flag_is_either_refused_or_can_be_added(
@@ -216,38 +218,28 @@ def test_some_tasks_of_a_plan_keep_company_and_leave_no_gap(
         assert f"{number}13 tasks of the plan of 20" in result.error
 
 
-@pytest.mark.parametrize(
-    "form", ["list", "json", "lines", "table", "semicolons", "twice", "capitals"]
-)
-def test_ids_are_given_in_many_ways(
-    form: str, run: Run, tmp_path: Path, planned: Callable[..., Path]
-) -> None:
+def test_ids_are_given_in_many_ways(run: Run, tmp_path: Path, planned: Callable[..., Path]) -> None:
     plan = planned()
     some = [line["id"] for line in tasks_in(plan)][2:9:3]
-    file = tmp_path / "data" / "some ids.csv"
-    given = [f"--task_id={file.name}"]
-    if form == "list":
-        given = [f"--task_id={'; '.join(some)}"]
-    elif form == "json":
-        given = [f"--task_id={json.dumps(some)}"]
-    elif form == "twice":
-        given = [f"--task_id={some[0]}", f"--task_id={some[1]},{some[2]}"]
-    elif form == "capitals":
-        given = [f"--task_id={','.join(some).upper()}"]
-    elif form == "lines":
-        file.write_text("\ufeff" + "\r\n".join([*some, some[0], ""]))
-    elif form == "semicolons":
-        file.write_text("note;Task_ID\n" + "".join(f"x;{one}\n" for one in some))
-    else:
-        with open(plan.with_name("dispatch_plan.csv"), newline="") as table:
-            rows = list(csv.DictReader(table))
-        with open(file, "w", newline="") as table:
-            writer = csv.DictWriter(table, rows[0])
-            writer.writeheader()
-            writer.writerows(row for row in rows if row["task_id"] in some)
-    result = run(f"--from_plan={plan}", "--strict=1", *given)
-    assert result.status == 0, result.log
-    assert ids(result) == set(some)
+    with open(plan.with_name("dispatch_plan.csv"), newline="") as table:
+        rows = list(csv.DictReader(table))
+    with open(tmp_path / "data" / "rows.csv", "w", newline="") as table:
+        writer = csv.DictWriter(table, rows[0])
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["task_id"] in some)
+    for name, content in {
+        "some lines.csv": "\ufeff" + "\r\n".join([*some, some[0], ""]),
+        "semicolons.csv": "note;Task_ID\n" + "".join(f"x;{one}\n" for one in some),
+    }.items():
+        (tmp_path / "data" / name).write_text(content)
+    for number, given in enumerate([
+        ["; ".join(some)], [json.dumps(some)], [some[0], f"{some[1]},{some[2]}"],
+        [",".join(some).upper()], ["some lines.csv"], ["semicolons.csv"], ["rows.csv"],
+    ]):  # fmt: skip
+        flags = [f"--task_id={one}" for one in given]
+        result = run(f"--from_plan={plan}", "--strict=1", *flags, output=tmp_path / f"{number}")
+        assert result.status == 0, result.log
+        assert ids(result) == set(some), given
 
 
 def test_the_table_of_a_plan_names_its_tasks_even_if_others_were_left_out(
@@ -283,29 +275,27 @@ def test_unknown_ids_are_named_and_strict_minds(run: Run, planned: Callable[...,
     assert result.files() == before
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    (["--task_id=nowhere.csv"], "--task_id: it is no id, and: there is no file 'nowhere.csv'"),
-    (["--task_id=empty.csv"], "has no id of a task"),
-    (["--task_id=several.csv"], "a column task_id, or one id a line"),
-    (["--task_id=twice.csv"], "several columns task_id"),
-    (["--from_plan=nowhere"], "--from_plan: there is no file 'nowhere'"),
-    (["--from_plan=empty"], "there is no plan in the folder"),
-    (["--compare_with=nowhere"], "--compare_with: there is no file 'nowhere'"),
-    (["--from_plan=several.csv"], "several.csv, line 1: it is no plan"),
-])  # fmt: skip
 def test_what_is_not_there_or_something_else_is_told(
-    flags: list[str], words: str, run: Run, tmp_path: Path, planned: Callable[..., Path]
+    run: Run, tmp_path: Path, planned: Callable[..., Path]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.csv").write_text("task_id,worker\n")
     (tmp_path / "several.csv").write_text("a,b\n1,2\n")
     (tmp_path / "twice.csv").write_text("task_id,task_id\n1,2\n")
-    plan = planned()
-    own = [] if flags[0].startswith("--from_plan") else [f"--from_plan={plan}"]
-    result = run(*own, *flags)
-    assert result.status == 2, result.log
-    assert words in result.error
-    assert not result.output.exists()
+    plan = f"--from_plan={planned()}"
+    for flags, words in {
+        (plan, "--task_id=nowhere.csv"): "it is no id, and: there is no file 'nowhere.csv'",
+        (plan, "--task_id=empty.csv"): "has no id of a task",
+        (plan, "--task_id=several.csv"): "a column task_id, or one id a line",
+        (plan, "--task_id=twice.csv"): "several columns task_id",
+        ("--from_plan=nowhere",): "--from_plan: there is no file 'nowhere'",
+        ("--from_plan=empty",): "there is no plan in the folder",
+        (plan, "--compare_with=nowhere"): "--compare_with: there is no file 'nowhere'",
+        ("--from_plan=several.csv",): "several.csv, line 1: it is no plan",
+    }.items():
+        result = run(*flags)
+        fails(result, words, status=2)
+        assert not result.output.exists()
 
 
 def test_ids_without_a_plan_are_refused(run: Run) -> None:
@@ -366,18 +356,24 @@ def test_a_plan_that_is_not_whole_is_refused(
     }  # fmt: skip
     run(*BASE, output=tmp_path / "used")
     before = Result(0, "", "", tmp_path / "used").files()
-    for name, (content, words) in broken.items():
+    for number, (name, (content, words)) in enumerate(broken.items()):
         path = tmp_path / f"{name.replace(' ', '_')}.jsonl"
         path.write_text(content)
-        result = run(f"--from_plan={path}", "--overwrite=1", output=tmp_path / "used")
-        assert result.status == 2, name
-        assert words in result.error, name
-        assert str(path) in result.error
-        assert result.files() == before
-        for flag in ("--skip_dispatched", "--compare_with"):
-            also = run(*BASE, f"{flag}={path}", "--overwrite=1", output=tmp_path / "used")
-            assert also.status == 2, name
-            assert str(path) in also.error
+        with pytest.raises(BadInput, match=re.escape(words)):
+            take_tasks(path, (), strict=False)
+        with pytest.raises(BadInput, match=re.escape(str(path))):
+            set_apart_dispatched([], [str(path)], None)
+        with pytest.raises(BadInput, match=re.escape(str(path))):
+            compare([], path, {})
+        if NIGHT or number % 8 == 1:
+            for flag in ("--from_plan", "--skip_dispatched", "--compare_with"):
+                asked = () if flag == "--from_plan" else BASE
+                flags = [*asked, f"{flag}={path}", "--overwrite=1"]
+                result = run(*flags, output=tmp_path / "used")
+                assert result.status == 2, name
+                assert words in result.error or flag != "--from_plan", name
+                assert str(path) in result.error
+                assert result.files() == before
 
 
 def test_a_plan_that_is_cut_or_changed_anywhere_is_whole_or_refused(

@@ -34,12 +34,15 @@ import hashlib, json, sys, warnings
 from pathlib import Path
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 warnings.simplefilter("ignore")
-results = {}
-for path in Path(sys.argv[1]).glob("*/*.json"):
-    code = AnalysisDispatchModel.model_validate_json(path.read_text()).analysis_code
-    # as the library names a result
-    results[path.stem] = code and hashlib.sha256(code.model_dump_json().encode()).hexdigest()
-print(json.dumps(results))
+found = []
+for folder in sys.argv[1:]:
+    results = {}
+    for path in Path(folder).glob("*/*.json"):
+        code = AnalysisDispatchModel.model_validate_json(path.read_text()).analysis_code
+        # as the library names a result
+        results[path.stem] = code and hashlib.sha256(code.model_dump_json().encode()).hexdigest()
+    found.append(results)
+print(json.dumps(found))
 """
 Workers = dict[str, Path]
 
@@ -72,17 +75,17 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Workers:
     return {schema: make_worker(schema, folder / schema) for schema in CONSUMERS}
 
 
-def read(python: Path, output: Path) -> dict[str, str | None]:
+def read(python: Path, outputs: list[Path]) -> list[dict[str, str | None]]:
     """Return the names of the results of all tasks, as a worker that reads them says."""
     done = subprocess.run(
-        [python, "-c", READ, str(output)],
+        [python, "-c", READ, *outputs],
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    results: dict[str, str | None] = json.loads(done.stdout)
+    results: list[dict[str, str | None]] = json.loads(done.stdout)
     return results
 
 
@@ -93,12 +96,17 @@ def world(docdb: DocDB, s3: S3) -> None:
         s3.put(bucket, [f"{name}/{number}.nwb" for number in range(2)])
 
 
+CODE: Task = {"url": "https://example.org/analysis", "version": "2.1"}
+ATLAS = f"s3://{OPEN}/atlas/v3"
+ONE = {"object_type": "Data asset", "url": ATLAS}
+INPUTS = [ONE, {"object_type": "Combined data", "name": "both", "assets": [ONE, ONE]}]
 RUNS: dict[str, tuple[int | None, list[str], Any, Any]] = {
     # the version of the capsule, the flags, fixed and distributed parameters
     "files": (3, ["--file_extension=nwb"], {**FIXED, "none": None}, [{"x": [None]}, {"z": True}]),
     "groups": (None, ["--file_extension=nwb", "--group_by=subject.subject_id"], FIXED, None),
     "whole assets": (3, [], None, None),
     "no code": (3, ["--file_extension=nwb", "--analysis_code=none"], FIXED, None),
+    "own inputs": (3, ["--file_extension=nwb", "--analysis_code=code.json"], None, None),
 }
 
 
@@ -106,21 +114,30 @@ RUNS: dict[str, tuple[int | None, list[str], Any, Any]] = {
 def test_every_worker_reads_every_task_of_a_pipeline(
     run: Run, workers: Workers, pipeline: Pipeline, tmp_path: Path
 ) -> None:
+    (tmp_path / "code.json").write_text(json.dumps({**CODE, "input_data": INPUTS}))
+    tasks: dict[str, list[Task]] = {}
+    told = {}
     for name, (version, flags, fixed, sets) in RUNS.items():
         content = {"fixed_parameters": fixed or {}, "distributed_parameters": sets or []}
         (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
         pipeline.put(version=version)
-        output = tmp_path / name
-        result = run("--query={}", *flags, output=output, env=pipeline.environment)
+        env = pipeline.environment if name != "own inputs" else {}
+        result = run("--query={}", *flags, output=tmp_path / name, env=env)
         assert result.status == 0, result.log
-        results = {schema: read(python, output) for schema, python in workers.items()}
-        tasks = {path.stem for path in output.glob("*/*.json")}
-        assert len(tasks) > 0
-        for schema in CONSUMERS:
-            assert results[schema].keys() == tasks
-            assert (None in results[schema].values()) == (name == "no code")
-        told = result_names(run("--query={}", *flags, "--dry_run=1", env=pipeline.environment))
-        assert {name or "" for name in results[NEWEST].values()} == told
+        tasks[name] = result.tasks()
+        told[name] = result_names(run("--query={}", *flags, "--dry_run=1", env=env))
+    for schema, python in workers.items():
+        for name, results in zip(
+            RUNS, read(python, [tmp_path / name for name in RUNS]), strict=True
+        ):
+            paths = (tmp_path / name).glob("*/*.json")
+            assert results.keys() == {path.stem for path in paths} != set()
+            assert (None in results.values()) == (name == "no code")
+            if schema == NEWEST:
+                assert {result or "" for result in results.values()} == told[name]
+    for task in tasks["own inputs"]:
+        assert task["analysis_code"]["input_data"][:2] == INPUTS
+        assert all("name" not in data for data in task["analysis_code"]["input_data"][2:])
 
 
 def result_names(result: Result) -> set[str]:
@@ -130,37 +147,12 @@ def result_names(result: Result) -> set[str]:
     return set(table["result"])
 
 
-CODE: Task = {"url": "https://example.org/analysis", "version": "2.1"}
-ATLAS = f"s3://{OPEN}/atlas/v3"
-
-
-def run_with_inputs(run: Run, folder: Path, *inputs: dict[str, Any]) -> Result:
-    """Run with a code that has input data of its own."""
-    (folder / "code.json").write_text(json.dumps({**CODE, "input_data": inputs}))
-    result = run("--query={}", "--file_extension=nwb", "--analysis_code=code.json")
-    assert result.status == 0, result.log
-    return result
-
-
-@pytest.mark.usefixtures("world")
-def test_every_worker_reads_a_code_with_input_data_of_its_own(
-    run: Run, workers: Workers, tmp_path: Path
-) -> None:
-    one = {"object_type": "Data asset", "url": ATLAS}
-    combined = {"object_type": "Combined data", "name": "both", "assets": [one, one]}
-    result = run_with_inputs(run, tmp_path, one, combined)
-    for python in workers.values():
-        assert len(read(python, result.output)) == len(result.tasks())
-    for task in result.tasks():
-        assert task["analysis_code"]["input_data"][:2] == [one, combined]
-        assert all("name" not in data for data in task["analysis_code"]["input_data"][2:])
-
-
 @pytest.mark.usefixtures("world")
 def test_a_name_that_the_url_does_not_give_stays(run: Run, tmp_path: Path) -> None:
     own = {"object_type": "Data asset", "name": "mine", "url": ATLAS}
     no_url = {"object_type": "Data asset", "name": "atlas"}
-    for task in run_with_inputs(run, tmp_path, own, no_url).tasks():
+    (tmp_path / "code.json").write_text(json.dumps({**CODE, "input_data": [own, no_url]}))
+    for task in run("--query={}", *RUNS["own inputs"][1]).tasks():
         names = [data.get("name") for data in task["analysis_code"]["input_data"]]
         assert names == ["mine", "atlas", None]
 

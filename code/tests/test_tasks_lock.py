@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Result, Run, Start, fails
+from conftest import Result, Run, Start, a_task, fails, some
 from dispatch.tasks.lock import lock
-from dispatch.tasks.output import IN_MOVE
+from dispatch.tasks.output import IN_MOVE, count_workers, staged, write_workers
 from dispatch.terminal import signals
+from dispatch.terminal.messages import BadInput
 from standins import DocDB, record
-from surroundings import NAMES
 
 NO_FLOCK = """
 import errno, fcntl, time
@@ -48,6 +48,11 @@ def no_flock(tmp_path: Path) -> dict[str, str | None]:
     return {"PYTHONPATH": str(tmp_path / "hook")}
 
 
+def refuse(*_: object) -> None:
+    """Lock nothing."""
+    raise OSError(errno.EBADF, "no locks here")
+
+
 def test_two_dispatches_do_not_mix_where_nothing_can_be_locked(
     start: Start, run: Run, docdb: DocDB, no_flock: dict[str, str | None], tmp_path: Path
 ) -> None:
@@ -56,7 +61,7 @@ def test_two_dispatches_do_not_mix_where_nothing_can_be_locked(
     wholes = []
     for one in (1, 2):
         wholes.append(run("--query", f'{{"one": {one}}}', output=tmp_path / f"whole{one}").files())
-    for pair in range(6):
+    for pair in some(range(6), 3):
         output = tmp_path / f"pair{pair}"
         output.mkdir()
         processes = []
@@ -79,7 +84,7 @@ def test_two_dispatches_do_not_mix_where_nothing_can_be_locked(
 @pytest.mark.parametrize("moment", ["signal", "kill"])
 def test_a_lock_that_was_left_is_told_of(
     moment: str, start: Start, run: Run, docdb: DocDB, no_flock: dict[str, str | None],
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     docdb.put(*(record(f"{n:03}") for n in range(50)))
     output = tmp_path / "results"
@@ -100,22 +105,30 @@ def test_a_lock_that_was_left_is_told_of(
         rf"error: {held} was left by process {process.pid} on \S+, since \S+Z, which runs no more"
     )
     assert re.match(told, again.error), again.error
+    monkeypatch.setattr(fcntl, "flock", refuse)
     for content in ("", "elsewhere 1 2026-11-27T10:00:00Z\n", "\0" * 10_000_000, "a b c\n"):
         held.write_text(content)
-        other = run("--query={}", "--overwrite=1", env=no_flock, real=True)
-        assert other.status == 2
-        assert f"remove {held}" in other.error
-        assert len(other.error) < 500
+        with pytest.raises(BadInput, match=re.escape(f"remove {held}")) as error, lock(output):
+            pass
+        assert len(str(error.value)) < 500
     held.unlink()
     assert run("--query={}", "--overwrite=1", env=no_flock, real=True).status == 0
+
+
+def write_into(output: Path, dry: int = 0) -> None:
+    """Write as a dispatch does, or as a dry run."""
+    if dry:
+        with staged(output, overwrite=True):
+            return
+    write_workers([[a_task(0)]], output, overwrite=True)
+    assert count_workers(output) == 1
 
 
 @pytest.mark.parametrize("dry", [0, 1])
 @pytest.mark.parametrize("left", ["all", "new", "old", "nothing", "files", "links"])
 def test_what_a_killed_run_has_left_is_cleaned_up_whatever_became_of_it(
-    left: str, dry: int, run: Run, docdb: DocDB, tmp_path: Path
+    left: str, dry: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    docdb.put(*map(record, NAMES))
     output = tmp_path / "results"
     moving = output / ".dispatch-moving-8-abcd1234"
     for part in ("old", "new"):
@@ -133,14 +146,13 @@ def test_what_a_killed_run_has_left_is_cleaned_up_whatever_became_of_it(
         (moving / "new").symlink_to(elsewhere)
     if left == "all":
         (moving / "old" / "notes.txt").write_text("mine")
-    result = run("--query={}", "--overwrite=1", f"--dry_run={dry}")
-    assert result.status == 0, result.log
-    assert "rolled back an interrupted move of worker folders" in result.log
+    write_into(output, dry)
+    assert "rolled back an interrupted move of worker folders" in caplog.text
     assert (elsewhere / "mine.txt").read_text() == "mine"
-    assert {path.name for path in output.glob(".*")} <= {".dispatch_plan.jsonl"}
-    again = run("--query={}", "--overwrite=1", f"--dry_run={dry}")
-    assert again.status == 0
-    assert "WARNING" not in again.log
+    assert not list(output.glob(".*"))
+    caplog.clear()
+    write_into(output, dry)
+    assert "WARNING" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -149,24 +161,21 @@ def test_what_a_killed_run_has_left_is_cleaned_up_whatever_became_of_it(
      f".dispatch-moving-{'9' * 200}-a", ".dispatch-moving-8-abcd1234", ".dispatch-staging-a"],
 )  # fmt: skip
 def test_what_is_not_ours_is_not_followed(
-    name: str, run: Run, docdb: DocDB, tmp_path: Path
+    name: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    docdb.put(*map(record, NAMES))
     output, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
     output.mkdir()
     (elsewhere / "new").mkdir(parents=True)
     (elsewhere / "mine.txt").write_text("mine")
     (output / name).symlink_to(elsewhere)
     for _ in range(2):
-        result = run("--query={}", "--overwrite=1")
-        assert result.status == 0, result.log
-        assert "WARNING" not in result.log
+        write_into(output)
+        assert "WARNING" not in caplog.text
         assert (elsewhere / "mine.txt").exists()
     (output / name).unlink()
     (output / name).mkdir()
     is_ours = IN_MOVE.fullmatch(name) or "staging" in name
-    result = run("--query={}", "--overwrite=1")
-    assert result.status == 0, result.log
+    write_into(output)
     assert (output / name).exists() == (not is_ours)
 
 
@@ -184,9 +193,6 @@ def test_a_lock_by_a_file_that_is_given_back_is_no_longer_cleaned_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # else a later signal would remove the lock that another dispatch has made by then
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EBADF, "no locks here")
-
     monkeypatch.setattr(fcntl, "flock", refuse)
     before = list(signals.clean_ups)
     with lock(tmp_path):

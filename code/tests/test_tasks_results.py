@@ -136,9 +136,11 @@ def put_processed(
     (folder / "records.json").write_text(json.dumps(records))
     (folder / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
     flags = ["--query={}", "--docdb_snapshot=records.json", "--analysis_code=code.json"]
-    store(docdb, run(*flags, output=folder / "every").tasks()[::2])
+    planned = run(*flags, "--dry_run=1", output=folder / "every").output
+    names = pd.read_csv(planned / "dispatch_plan.csv")["result"][::2]
+    docdb.put(*({"_id": name, "name": name} for name in names), version=RESULTS)
     env: dict[str, str | None] = {"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"}
-    return [*flags, "--skip_processed=1", "--overwrite=1"], env
+    return [*flags, "--skip_processed=1", "--overwrite=1", "--max_jobs=50"], env
 
 
 def test_ten_thousand_names_are_asked_for_in_three_requests(

@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ STORE = "results-bucket"
 FLAGS = ("--query={}", "--file_extension=nwb")
 ANALYSIS = """
 from pathlib import Path
+from subprocess import PIPE
 from aind_data_schema.base import GenericModel
 from analysis_pipeline_utils.utils_analysis_wrapper import run_analysis_jobs
 
@@ -61,6 +63,31 @@ for name in data results code; do
 done
 exec chroot "$new" "$@"
 """
+# Forks a worker for each line that it is sent, with data and results of its own; says how it ends.
+WORKERS = """
+import gc, json, os, runpy, subprocess, sys, traceback
+import analysis_pipeline_utils.utils_analysis_wrapper, s3fs  # most of the time, once for all
+gc.freeze()
+for line in sys.stdin:
+    env, place, argv = json.loads(line)
+    for name in ("data", "results"):
+        subprocess.run(["mount", "--bind", f"{place}/{name}", f"/{name}"], check=True)
+    process = os.fork()
+    if not process:
+        log = os.open(f"{place}/log", os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.clear()
+        os.environ.update(env)
+        sys.argv = argv
+        try:
+            runpy.run_path(argv[0], run_name="__main__")
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+"""
 UNSHARE = ["unshare", "--map-root-user", "--mount", "bash", "-euc", ROOT_OF_ITS_OWN, "-"]
 
 
@@ -78,10 +105,25 @@ pytestmark = pytest.mark.skipif(
 Work = Callable[..., list[int]]
 
 
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """Start the process that forks workers, with a root of its own."""
+    env = dict(os.environ)
+    for name in ("new", "data", "results"):
+        env[name] = str(tmp_path_factory.mktemp(name))
+    command = [*UNSHARE, sys.executable, "-c", WORKERS]
+
+    with subprocess.Popen(
+        command, env=env, text=True, bufsize=1, stdin=PIPE, stdout=PIPE
+    ) as process:
+        yield process
+
+
 @pytest.fixture
 def work(
     pipeline: Pipeline,
     services: dict[str, str],
+    workers: subprocess.Popen[str],
     s3: S3,
     tmp_path: Path,
 ) -> Work:
@@ -93,27 +135,16 @@ def work(
     env["ANALYSIS_BUCKET"] = STORE
 
     def work(result: Result, *flags: str) -> list[int]:
+        assert workers.stdin
+        assert workers.stdout
         statuses = []
         for name in sorted(result.names(), key=int):
-            place = tmp_path / "work" / f"{len(list((tmp_path / 'work').glob('*'))):03}"
-            for part in ("root", "data", "results"):
-                (place / part).mkdir(parents=True)
+            place = tmp_path / "work" / name
+            (place / "results").mkdir(parents=True)
             shutil.copytree(result.output / name, place / "data" / "job_dict")
-            script = [sys.executable, str(tmp_path / "analysis.py"), "--dry_run=0", *flags]
-            done = subprocess.run(
-                [*UNSHARE, *script],
-                env={
-                    **{name: value for name, value in env.items() if value is not None},
-                    "new": str(place / "root"),
-                    "data": str(place / "data"),
-                    "results": str(place / "results"),
-                },
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            (place / "log").write_text(done.stdout + done.stderr)
-            statuses.append(done.returncode)
+            argv = [str(tmp_path / "analysis.py"), "--dry_run=0", *flags]
+            print(json.dumps([env, str(place), argv]), file=workers.stdin)
+            statuses.append(int(workers.stdout.readline()))
         return statuses
 
     return work
@@ -122,7 +153,7 @@ def work(
 @pytest.fixture
 def world(docdb: DocDB, s3: S3) -> None:
     docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("ab")))
-    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "ab" for n in range(2)])
+    s3.put(BUCKET, ["a/0.nwb", "a/1.nwb", "b/0.nwb"])
 
 
 def stored(s3: S3) -> dict[str, set[str]]:
@@ -148,15 +179,17 @@ def results_of(tasks: list[Task]) -> dict[str, set[str]]:
     return found
 
 
+PANEL = {"parameters": [{"name": "smooth", "value": "yes"}]}
 CASES: dict[str, tuple[dict[str, Any], list[str], Any, Any]] = {
     # the capsule, the flags, fixed and distributed parameters
     "released": ({}, [*FLAGS], None, None),
     "not released, fixed": ({"version": None}, [*FLAGS], FIXED, None),
     "as it was released": ({"version": None, "released": RELEASED}, [*FLAGS], FIXED, None),
-    "distributed": ({}, [*FLAGS, "--max_tasks=4"], FIXED, [{"window": 1}, {"window": 2}]),
+    "distributed": ({}, [*FLAGS, "--max_tasks=3"], FIXED, [{"window": 1}, {"window": 2}]),
     "groups": ({}, [*FLAGS, "--group_by=subject.subject_id"], FIXED, None),
     "whole assets": ({}, [*FLAGS, "--split_files=0"], None, None),
     "no files": ({}, ["--query={}"], {"unit": None}, None),
+    "with a panel": (PANEL, [*FLAGS], None, None),  # which the worker is started with
 }
 
 
@@ -179,7 +212,10 @@ def test_each_worker_stores_its_own_result_under_the_predicted_name(
     assert result.status == 0, result.log
     tasks = result.tasks()
     assert len(result.names()) == len(tasks)  # each has a folder of its own
-    assert set(work(result)) == {0}, [*map(Path.read_text, tmp_path.glob("work/*/log"))][-1]
+    started_with = ["--smooth=yes"] if capsule == PANEL else []
+    assert set(work(result, *started_with)) == {0}, [
+        *map(Path.read_text, tmp_path.glob("work/*/log"))
+    ][-1]
     assert stored(s3) == results_of(tasks)
     assert {record["name"] for record in docdb.records[RESULTS]} == {*map(named, tasks)}
     again = run(*flags, "--skip_processed=1", "--overwrite=1", env=pipeline.environment)
@@ -187,19 +223,6 @@ def test_each_worker_stores_its_own_result_under_the_predicted_name(
     assert f"({len(tasks)} processed already" in again.error
     if name != "distributed":
         assert again.names() == []
-
-
-@pytest.mark.usefixtures("world")
-def test_the_panel_of_the_worker_is_what_code_ocean_says(
-    run: Run,
-    work: Work,
-    pipeline: Pipeline,
-    s3: S3,
-) -> None:
-    pipeline.put(parameters=[{"name": "smooth", "value": "yes"}])
-    result = run(*FLAGS, "--max_tasks=2", env=pipeline.environment)
-    assert work(result, "--smooth=yes") == [0, 0]
-    assert stored(s3) == results_of(result.tasks())
 
 
 def test_a_worker_that_fails_stops_no_other(
