@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+import run_capsule
+from dispatch.terminal.messages import BadInput
 from standins import BUCKET, S3, DocDB, record
+
+
+def refusal(*words: str) -> str:
+    """Return what is said of flags that are bad input."""
+    with pytest.raises(BadInput) as refused:
+        run_capsule.parse_settings(words)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
 
 
 @pytest.fixture

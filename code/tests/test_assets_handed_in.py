@@ -11,9 +11,11 @@ import pytest
 
 from chosen import names
 from conftest import Run
+from dispatch.assets.asset_list import list_of_assets
 from standins import BUCKET, DocDB, record
 
 ID = str(uuid.UUID(int=7))
+DEEP = f"s3://{BUCKET}/deep/c"
 
 
 @pytest.fixture
@@ -51,27 +53,25 @@ def test_ids_names_and_locations_may_be_mixed(run: Run) -> None:
     assert "each say which assets" in both.error
 
 
-@pytest.mark.usefixtures("assets")
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "values"),
     [
-        ("names.txt", f"b\n{ID}\n\ns3://{BUCKET}/deep/c/\n"),
-        ("my names.txt", f"b, {ID}\r\n's3://{BUCKET}/deep/c'".replace("'", "")),
-        ("names.csv", f"asset_id\nb\n{ID}\ns3://{BUCKET}/deep/c\n"),
-        ("names.tsv", f"asset_name\tasset_id\nb\t\na\t{ID}\nc\t\n"),
-        ("names.csv", f"note;code_ocean_asset_id;name\nx;;b\ny;{ID};a\n;;c\n"),
-        ("names.csv", f"note,location,id\nx,,co-b\ny,,{ID}\n,s3://{BUCKET}/deep/c,9\n"),
-        ("names.txt", f"asset id\tnote\nco-b\tx\n{ID}\ty\nco-c\tz\n"),
+        ("names.txt", f"b\n{ID}\n\n{DEEP}/\n", ["b", ID, DEEP]),
+        ("my names.txt", f"b, {ID}\r\n{DEEP}", ["b", ID, DEEP]),
+        ("names.csv", f"asset_id\nb\n{ID}\n{DEEP}\n", ["b", ID, DEEP]),
+        ("names.tsv", f"asset_name\tasset_id\nb\t\na\t{ID}\nc\t\n", ["b", ID, "c"]),
+        ("names.csv", f"note;code_ocean_asset_id;name\nx;;b\ny;{ID};a\n;;c\n", ["b", ID, "c"]),
+        # where there is a better column, the id is not one
+        ("names.csv", f"note,location,id\nx,,co-b\ny,,{ID}\n,{DEEP},9\n", [DEEP]),
+        ("names.txt", f"asset id\tnote\nco-b\tx\n{ID}\ty\nco-c\tz\n", ["co-b", ID, "co-c"]),
     ],
 )
-def test_a_file_of_assets_is_read(name: str, content: str, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "data" / name).write_text(content)
-    if "location,id" in content:  # where there is a better column, the id is not one
-        assert asked(run, f"--asset={name}") == [("c", "co-c")]
-        return
-    assert asked(run, f"--asset={name}") == [("b", "co-b"), ("a", ID), ("c", "co-c")]
-    mixed = asked(run, "--asset=d", f"--asset={name}", "--asset=b")
-    assert [one for one, _ in mixed] == ["d", "b", "a", "c"]
+def test_a_file_of_assets_is_read(
+    name: str, content: str, values: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert list_of_assets([name], tmp_path).values == values
+    assert list_of_assets(["d", name, values[0]], tmp_path).values == ["d", *values]
 
 
 @pytest.mark.usefixtures("assets")
@@ -79,7 +79,8 @@ def test_a_list_may_be_an_excel_file(run: Run, tmp_path: Path) -> None:
     frame = pd.DataFrame({"asset_name": ["b", "a"], "asset_id": [None, ID]})
     frame.to_excel(tmp_path / "data" / "names.xlsx", index=False)
     frame.to_excel(tmp_path / "data" / "data_asset_input.xlsx", index=False)
-    assert asked(run, "--asset=names.xlsx") == [("b", "co-b"), ("a", ID)]
+    mixed = asked(run, "--asset=d", "--asset=names.xlsx", "--asset=b")
+    assert mixed == [("d", "co-d"), ("b", "co-b"), ("a", ID)]
     assert asked(run, "--use_data_asset_csv=1") == [("b", "co-b"), ("a", ID)]
     (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\nco-b\n")
     both = run("--use_data_asset_csv=1", "--overwrite=1")

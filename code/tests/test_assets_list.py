@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -97,18 +98,14 @@ def test_a_record_is_one_asset_however_many_of_its_ids_are_given(
         "asset_id,note\nco-b,Tåg\nco-a,\n".encode("latin-1"),
         "asset_id\tnote\r\nco-b\tTåg\r\nco-a\t\r\n".encode("utf-16"),  # Excel's Unicode text
         codecs.BOM_UTF16_BE + "asset_id\nco-b\nco-a\n".encode("utf-16-be"),
+        'asset_id,note\n"co-b","two\nlines"\nco-a,x\n',
     ],
 )
-def test_a_csv_is_read_as_people_write_it(
-    table: str | bytes, run: Run, docdb: DocDB, tmp_path: Path
-) -> None:
-    docdb.put(record("a"), record("b"), record("c"))
+@pytest.mark.filterwarnings("error")
+def test_a_csv_is_read_as_people_write_it(table: str | bytes, tmp_path: Path) -> None:
     content = table if isinstance(table, bytes) else table.encode()
-    (tmp_path / "data" / "data_asset_input.csv").write_bytes(content)
-    result = run("--use_data_asset_csv", "1")
-    assert result.status == 0, result.log
-    assert [task["asset_id"] for task in result.tasks()] == [["co-b"], ["co-a"]]
-    assert "Warning" not in result.log
+    (tmp_path / "data_asset_input.csv").write_bytes(content)
+    assert read_asset_list(tmp_path).values == ["co-b", "co-a"]
 
 
 def test_a_csv_one_folder_down_is_found_and_two_are_refused(
@@ -150,16 +147,14 @@ def test_a_csv_one_folder_down_is_found_and_two_are_refused(
         (b'asset_id\n"co-a\n', "data_asset_input.csv"),
         (b'asset_id\nco-b\n"co-a"x\n', "line 3"),
         ("asset_id\nco-a\n".encode("utf-16-le"), "data_asset_input.csv"),  # no mark says so
+        (b'asset_id\n"co-b', "data_asset_input.csv"),
+        (b"asset_id\n" + b'"' * 1_001, "data_asset_input.csv"),
     ],
 )
-def test_a_csv_that_cannot_be_read_is_bad_input(
-    content: bytes, words: str, run: Run, tmp_path: Path
-) -> None:
-    (tmp_path / "data" / "data_asset_input.csv").write_bytes(content)
-    result = run("--use_data_asset_csv=1")
-    assert result.status == 2, result.log
-    assert words in result.error
-    assert not result.output.exists()
+def test_a_csv_that_cannot_be_read_is_bad_input(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "data_asset_input.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=re.escape(words)):
+        read_asset_list(tmp_path)
 
 
 def test_a_uuid_in_capitals_is_the_same_id(run: Run, docdb: DocDB, tmp_path: Path) -> None:

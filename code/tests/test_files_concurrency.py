@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
+from conftest import Run, some
 from dispatch.files.concurrency import (
     FEWEST_CONNECTIONS,
     FIRST_CONNECTIONS,
@@ -22,20 +22,28 @@ from dispatch.files.concurrency import (
 from faults import answer
 from standins import BUCKET, S3, DocDB, Request, record
 
+# How many connections are wanted, how many files may be open, how many requests come of that.
+LIMITS = [
+    (0, 256, FIRST_CONNECTIONS),
+    (0, 100, 100 - OTHER_FILES),
+    (7, 1_024, 7),
+    (300, 1_024, 300),
+    (300, 256, 256 - OTHER_FILES),
+    (0, 40, 1),
+]
 
-@pytest.mark.parametrize(
-    ("flags", "prefix", "expected"),
-    [
-        ([], "ulimit -Sn 256; exec ", FIRST_CONNECTIONS),
-        ([], "ulimit -Sn 100; exec ", 100 - OTHER_FILES),
-        ([], "ulimit -Sn 40; exec ", 1),
-        (["--max_connections=7"], "", 7),
-        (["--max_connections=300"], "ulimit -Sn 1024; exec ", 300),
-        (["--max_connections=300"], "ulimit -Sn 256; exec ", 256 - OTHER_FILES),
-    ],
-)
+
+@pytest.mark.parametrize(("wanted", "open_files", "expected"), LIMITS)
+def test_so_many_requests_may_be_made_at_once(
+    wanted: int, open_files: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (open_files, open_files))
+    assert Concurrency(wanted).limit == expected
+
+
+@pytest.mark.parametrize(("wanted", "open_files", "expected"), some(LIMITS, 2))
 def test_so_many_requests_are_made_at_once_and_no_more(
-    flags: list[str], prefix: str, expected: int, run: Run, docdb: DocDB, s3: S3
+    wanted: int, open_files: int, expected: int, run: Run, docdb: DocDB, s3: S3
 ) -> None:
     number = expected + 20
     s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(number)])
@@ -61,8 +69,8 @@ def test_so_many_requests_are_made_at_once_and_no_more(
 
     s3.fault = lambda request: hold if "list-type" in request.query else None
     env = {"AWS_DEFAULT_REGION": "us-west-2"}
-    more = {"prefix": prefix} if prefix else {}
-    result = run("--query={}", "--file_extension=nwb", *flags, env=env, **more)
+    flags = ("--query={}", "--file_extension=nwb", f"--max_connections={wanted or ''}")
+    result = run(*flags, env=env, prefix=f"ulimit -Sn {open_files}; exec ")
     assert result.status == 0, result.log
     assert f"{number} files, {number} tasks" in result.error
     assert most == expected

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from finding import Find, ask_at
 from hypothesis import strategies as st
 from orders import ORDERS, Lister, lister, lister_server  # noqa: F401  (fixtures)
 
-from conftest import Result, Run, fuzz
+from conftest import NIGHT, Result, Run, fuzz
 from dispatch.assets.assets import Asset
 from dispatch.files.listing import Listing
 from dispatch.files.parts import Turns
@@ -19,7 +20,7 @@ from dispatch.stores.closed import FileNames
 from dispatch.stores.servers import Orders
 from dispatch.terminal.progress import Progress
 from reference import expected_bytes, expected_files
-from standins import BUCKET, KEY_ID, SECRET, DocDB, record
+from standins import BUCKET, DocDB, record
 
 # Names around the slash: "!", "-" and "." come before it, "0" after; and two that UTF-16 turns.
 names = st.sampled_from(
@@ -28,19 +29,11 @@ names = st.sampled_from(
 trees = st.sets(st.lists(names, min_size=1, max_size=4).map("/".join), max_size=40)
 extensions = st.sampled_from([".nwb", ".zarr", "0", "x"])
 
-Find = Callable[..., dict[str, int | None]]
-
 
 @pytest.fixture
 def find(lister: Lister, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
     """Return a function that lists assets, and returns their files below the bucket, with bytes."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": lister.url,
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-west-2",
-    }.items():
-        monkeypatch.setenv(name, value)
+    ask_at(lister.url, monkeypatch)
     store = aws.S3(timeout=60)
     progress = Progress()
     listing = Listing({"s3": store}, FileNames([".nwb"]), progress)
@@ -82,8 +75,10 @@ def bucket_of(one: set[str], two: set[str]) -> dict[str, int]:
     return {key: 1 + n for n, key in enumerate(keys)}
 
 
-@pytest.mark.parametrize("starts", ["own", "s3"])
-@pytest.mark.parametrize("order", ORDERS)
+WAYS = [(order, starts) for order in ORDERS for starts in ("own", "s3")]
+
+
+@pytest.mark.parametrize(("order", "starts"), WAYS if NIGHT else WAYS[::4] + WAYS[3::4])
 def test_a_server_that_is_not_known_is_listed_by_its_tokens_whatever_its_order(
     order: str, starts: str, lister: Lister, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from finding import ask_at
 from hypothesis import strategies as st
 
 from chosen import put_on_disk, write_snapshot
@@ -16,13 +17,14 @@ from conftest import Run, fuzz
 from dispatch.assets.assets import Asset
 from dispatch.files.listing import Listing
 from dispatch.files.selection import Selection
+from dispatch.given.lists import to_bytes
 from dispatch.stores import s3 as aws
 from dispatch.stores.closed import FileNames
 from dispatch.stores.local_files import LocalFiles
 from dispatch.stores.locations import Store
 from dispatch.terminal.progress import Progress
 from reference import expected_sets
-from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
+from standins import BUCKET, S3, DocDB, record
 
 NAMES = [
     *("a.ap.bin", "a.ap.meta", "a.bin", "a.meta", "a.nidq.bin", "b.bin", "b.meta", "b.zarr"),
@@ -39,22 +41,16 @@ lists = st.lists(endings, unique=True, max_size=3).map(tuple)
 patterns = st.lists(st.sampled_from(["*", "a*", "old d*", "d/*", "*[an].*", "*.bin"]), max_size=1)
 
 
-Make = Callable[[], dict[str, Store]]
-
-
 @pytest.fixture
-def stores(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Make:
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3.url,
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-west-2",
-    }.items():
-        monkeypatch.setenv(name, value)
+def listing(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listing]:
+    ask_at(s3.url, monkeypatch)
     monkeypatch.setattr("dispatch.files.listing.PAGES_IN_A_ROW", 2)
     monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", 2)
     s3.put(BUCKET, [])
-    return lambda: {"s3": aws.S3(timeout=60), "file": LocalFiles()}
+    stores: dict[str, Store] = {"s3": aws.S3(timeout=60), "file": LocalFiles()}
+    listing = Listing(stores, FileNames([".bin"]), Progress())
+    yield listing
+    listing.close()
 
 
 def as_a_tree(sizes: dict[str, int]) -> dict[str, int]:
@@ -75,7 +71,7 @@ def write_tree(folder: Path, sizes: dict[str, int]) -> Iterator[None]:
 
 @pytest.mark.parametrize("where", ["s3", "file"])
 def test_files_and_what_lies_beside_them_are_those_of_brute_force(
-    where: str, s3: S3, stores: Make, tmp_path: Path
+    where: str, s3: S3, listing: Listing, tmp_path: Path
 ) -> None:
     number = 0
 
@@ -105,14 +101,12 @@ def test_files_and_what_lies_beside_them_are_those_of_brute_force(
             is_out = any(fnmatch.fnmatchcase(path, one) for one in exclude)
             return is_in and not is_out and size >= min_size
 
-        selection = Selection(include, exclude, min_size)
-        names = FileNames(extensions, sidecars)
-        listing = Listing(stores(), names, Progress(), selection=selection, weigh=weigh)
-        try:
-            listing.add([Asset(location, "", "example", "", {})])
-            [files] = listing.files().values()
-        finally:
-            listing.close()
+        for kept in (listing.found, listing.together, listing.skips):
+            kept.clear()
+        listing.selection = Selection(include, exclude, min_size)
+        listing.names, listing.weigh = FileNames(extensions, sidecars), weigh
+        listing.add([Asset(location, "", "example", "", {})])
+        [files] = listing.files().values()
         below = {f"top/{path}": size for path, size in sizes.items()}
         sets, lacking = expected_sets(below, "top", extensions, sidecars, takes)
         found = [[unquote(url)[len(unquote(location)) + 1 :] for url in one] for one in
@@ -186,7 +180,8 @@ def test_the_ending_that_found_nothing_is_named(run: Run, docdb: DocDB, s3: S3) 
 
 def test_nothing_in_a_folder_that_is_closed_is_a_file(run: Run, docdb: DocDB, s3: S3) -> None:
     docdb.put(record("a"))
-    chunks = [f"a/x.nwb/acquisition/c/{n:04}" for n in range(3_000)]
+    s3.page = 100
+    chunks = [f"a/x.nwb/acquisition/c/{n:04}" for n in range(300)]
     s3.put(BUCKET, [*chunks, "a/x.nwb/zarr.json", "a/y.n5/attributes.json", "a/subject.json"])
     result = run("--query={}", "--file_extension=.json")
     assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/a/subject.json"]]
@@ -195,10 +190,7 @@ def test_nothing_in_a_folder_that_is_closed_is_a_file(run: Run, docdb: DocDB, s3
     assert "names in the first 1 asset end in .json (1), .nwb (1)" in nothing.log
 
 
-@pytest.mark.parametrize("size", ["10", "10B", "0.01k", "0.01 KB", "10b", "0.0095KiB"])
-def test_files_below_a_size_are_counted_and_left_out(
-    size: str, run: Run, docdb: DocDB, s3: S3
-) -> None:
+def test_files_below_a_size_are_counted_and_left_out(run: Run, docdb: DocDB, s3: S3) -> None:
     docdb.put(record("a"), record("b"))
     s3.put(BUCKET, [])
     sizes = {
@@ -207,21 +199,24 @@ def test_files_below_a_size_are_counted_and_left_out(
     }
     for key, number in sizes.items():
         s3.backend.put_object(BUCKET, key, b"x" * number)
-    result = run("--query={}", "--file_extension=.nwb", f"--min_size={size}")
+    result = run("--query={}", "--file_extension=.nwb", "--min_size=0.0095KiB")
     assert result.status == 0, result.log
     found = [task["file_location"][0].rpartition("/")[2] for task in result.tasks()]
     assert found == ["folder.nwb", "large.nwb", "marked.nwb"]
     assert "2 files left out by --min_size: smaller than 10 bytes" in result.log
     plain = run("--query={}", "--file_extension=.nwb", "--overwrite=1")
     assert len(plain.tasks()) == 5  # not the folder that holds nothing but its marker
-    assert run("--query={}", f"--min_size={size}").status == 2
+    assert run("--query={}", "--min_size=10").status == 2
+    wrong = run("--query={}", "--file_extension=.nwb", "--min_size=10 monkeys")
+    assert wrong.status == 2
+    words = "--min_size: must be a size, such as 10MB, 1.5GiB or a number of bytes"
+    assert words in wrong.error
 
 
 @pytest.mark.parametrize("size", ["ten", "10 monkeys", "-1", "1e3", "10i", "1.2.3"])
-def test_what_is_no_size_is_told(size: str, run: Run) -> None:
-    result = run("--query={}", "--file_extension=.nwb", f"--min_size={size}")
-    assert result.status == 2
-    assert "--min_size: must be a size, such as 10MB, 1.5GiB or a number of bytes" in result.error
+def test_what_is_no_size_is_told(size: str) -> None:
+    with pytest.raises(ValueError, match="must be a size, such as 10MB"):
+        to_bytes(size)
 
 
 def test_a_folder_is_added_up_until_it_is_large_enough(run: Run, docdb: DocDB, s3: S3) -> None:

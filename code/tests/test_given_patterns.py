@@ -9,7 +9,9 @@ import re
 import pytest
 from hypothesis import strategies as st
 
+import run_capsule
 from conftest import Run, fuzz
+from dispatch.files.selection import Selection
 from dispatch.given.lists import to_bytes, to_patterns
 from standins import BUCKET, S3, DocDB, record
 
@@ -61,22 +63,32 @@ KEYS = ["old data/a.nwb", "data/b.nwb", "probe,A.nwb", "probeB.nwb", "x [1].nwb"
      ["x [[]1].nwb"], ["old*", "*data*"], ["probe[,]A*"], ["[[]o].nwb"], ["*;*"]],
 )  # fmt: skip
 @pytest.mark.parametrize("flag", ["--include", "--exclude"])
-def test_a_pattern_takes_the_files_that_fnmatch_takes(
-    flag: str, patterns: list[str], run: Run, docdb: DocDB, s3: S3
-) -> None:
-    docdb.put(record("a"))
-    s3.put(BUCKET, [f"a/{key}" for key in KEYS])
-    expected = set()
+def test_a_pattern_takes_the_files_that_fnmatch_takes(flag: str, patterns: list[str]) -> None:
+    expected = []
     for key in KEYS:
         matches = any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
         if matches == (flag == "--include"):
-            expected.add(f"s3://{BUCKET}/a/{key}")
+            expected.append(key)
     ways = [[f"{flag}={pattern}" for pattern in patterns], [f"{flag}={json.dumps(patterns)}"]]
     for way in ways:
-        result = run("--query={}", "--file_extension=.nwb", *way, "--overwrite=1")
+        settings = run_capsule.parse_settings(["--query={}", "--file_extension=.nwb", *way])
+        selection = Selection(settings.include, settings.exclude)
+        assert [key for key in KEYS if selection.takes(key, f"s3://{BUCKET}/a")] == expected
+
+
+def test_patterns_choose_among_keys_of_s3(run: Run, docdb: DocDB, s3: S3) -> None:
+    docdb.put(record("a"))
+    s3.put(BUCKET, [f"a/{key}" for key in KEYS])
+    flags = ("--query={}", "--file_extension=.nwb", "--overwrite=1")
+    for way, expected in (
+        (["--include=[!o]*", "--include=o.nwb", "--exclude=[[]o].nwb"], {*KEYS[1:7], "o.nwb"}),
+        (['--include=["old*", "*data*"]'], {"old data/a.nwb", "data/b.nwb", "old/c.nwb"}),
+        (["--exclude=[!o]*", "--exclude=o*"], set()),
+    ):
+        result = run(*flags, *way)
         assert result.status == (0 if expected else 1), result.log
-        if expected:
-            assert {task["file_location"][0] for task in result.tasks()} == expected
+        found = {task["file_location"][0] for task in result.tasks() if expected}
+        assert found == {f"s3://{BUCKET}/a/{key}" for key in expected}
 
 
 def test_a_pattern_whose_parts_were_meant_is_told(run: Run, docdb: DocDB, s3: S3) -> None:
@@ -92,7 +104,8 @@ def test_a_pattern_whose_parts_were_meant_is_told(run: Run, docdb: DocDB, s3: S3
 
 @pytest.mark.parametrize(
     ("size", "number"),
-    [("0", 0), ("7", 7), ("7B", 7), ("10MB", 10_000_000), ("10 mb", 10_000_000), ("1k", 1_000),
+    [("0", 0), ("7", 7), ("7B", 7), ("10b", 10), ("0.01k", 10), ("0.0095KiB", 10),
+     ("10MB", 10_000_000), ("10 mb", 10_000_000), ("1k", 1_000),
      ("1.5GiB", 1_610_612_736), ("0.1Ki", 103), ("1.0000001k", 1_001), ("2T", 2 * 10**12)],
 )  # fmt: skip
 def test_sizes_are_read_as_people_write_them(size: str, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from chosen import names
-from conftest import Run, fuzz
+from conftest import Run, fuzz, some
 from dispatch.records.record_files import read_records
 from dispatch.terminal.messages import BadInput
 from standins import BUCKET, S3
@@ -114,21 +115,27 @@ s3://{0}/m2_a,8,Other,"a, b"
 """
 
 
+KINDS = ["csv", "tsv", "xlsx", "semicolons.csv", "txt", "json", "jsonl"]
+
+
 @pytest.mark.usefixtures("sessions")
-@pytest.mark.parametrize("kind", ["csv", "tsv", "xlsx", "semicolons.csv", "txt", "json", "jsonl"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_table_answers_the_form_without_a_database(kind: str, run: Run, tmp_path: Path) -> None:
     rows = list(csv.DictReader(TABLE.format(BUCKET).splitlines()))
+    records = list(map(expected_record, rows))
     frame = pd.DataFrame(rows, dtype=str)
     path = tmp_path / "data" / f"table.{kind}"
     if kind == "xlsx":
         frame.to_excel(path, index=False)
     elif kind.startswith("json"):
-        records = list(map(expected_record, rows))
         lines = "\n".join(map(json.dumps, records))
         path.write_text(json.dumps(records, indent=2) if kind == "json" else lines)
     else:
         separator = {"csv": ",", "tsv": "\t", "txt": "\t"}.get(kind, ";")
         frame.to_csv(path, index=False, sep=separator)
+    assert read_records(path) == records
+    if kind not in some(KINDS, 1):  # whose records answer as those of any other
+        return
     flags = (f"--records={path.name}", "--file_extension=nwb", "--overwrite=1")
     env: dict[str, str | None] = {"DOCDB_HOST": "localhost:1"}
     everything = run(*flags, env=env)
@@ -200,17 +207,26 @@ def test_a_metadata_file_of_schema_2_is_a_record(run: Run, tmp_path: Path) -> No
         ("t.dat", "what is this\n", "nor a table (.csv, .tsv, .xlsx), or one location a line"),
         ("t.xlsx", "location\ns3://b/x\n", "is no Excel file"),
         ("t.xls", "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "save it as .xlsx"),
-        ("t.json", "", "nothing to dispatch: 0 records matched"),
     ],
 )  # fmt: skip
 def test_a_file_that_holds_no_records_is_told(
-    name: str, content: str, words: str, run: Run, tmp_path: Path
+    name: str, content: str, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("latin-1"))
-    result = run(f"--records={name}")
-    assert result.status == (2 if content else 1), result.log
-    assert words in result.error
-    assert not result.output.exists()
+    with pytest.raises(BadInput, match=re.escape(words)):
+        read_records(tmp_path / name)
+
+
+def test_a_run_without_records_writes_nothing(run: Run, tmp_path: Path) -> None:
+    for content, status, words in (
+        ("", 1, "nothing to dispatch: 0 records matched"),
+        ("what is this\n", 2, "t.dat is neither a JSON array nor JSON lines, nor"),
+    ):
+        (tmp_path / "t.dat").write_text(content)
+        result = run("--records=t.dat")
+        assert result.status == status, result.log
+        assert words in result.error
+        assert not result.output.exists()
 
 
 def test_an_excel_file_by_another_name_and_a_folder_are_told(run: Run, tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ A proxy on loopback opens TLS for any host, keeps what arrives, and answers as a
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from base64 import b64decode
@@ -19,12 +18,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote, urlsplit
 
+import boto3
 import pytest
 import trustme
+from botocore import UNSIGNED
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 
 from conftest import Result, Run
@@ -35,6 +38,7 @@ LISTING = b"""<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>
 <EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>
 <Contents><Key>x/a.nwb</Key><Size>1</Size></Contents></ListBucketResult>"""
+EMPTY = re.sub(b"<Contents>.*</Contents>", b"", LISTING)
 
 
 @dataclass(frozen=True)
@@ -174,24 +178,16 @@ class World:
         flags = ("--query={}", "--file_extension=nwb", "--overwrite=1", *flags)
         return self.run(*flags, env=self.environment(**more))
 
-    def boto3(self, bucket: str, **more: str | None) -> str:
-        """List a bucket with boto3; return what it says of a fault."""
+    def boto3(self, bucket: str, **more: str | None) -> None:
+        """List a bucket with boto3."""
         self.catcher.arrived.clear()
-        code = (
-            "import boto3, sys\n"
-            "from botocore.config import Config\n"
-            "from botocore import UNSIGNED\n"
-            "session = boto3.session.Session()\n"
-            "config = None if session.get_credentials() else Config(signature_version=UNSIGNED)\n"
-            "session.client('s3', config=config).list_objects_v2(Bucket=sys.argv[1])"
-        )
         given = self.environment(**more)
-        done = subprocess.run(
-            [sys.executable, "-c", code, bucket],
-            env={name: value for name, value in given.items() if value is not None},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.stderr.strip().rpartition("\n")[2]
+        env = {name: value for name, value in given.items() if value is not None}
+        with patch.dict(os.environ, env, clear=True):
+            session = boto3.session.Session()
+            unsigned = Config(signature_version=UNSIGNED)
+            config = None if session.get_credentials() else unsigned
+            session.client("s3", config=config).list_objects_v2(Bucket=bucket)
 
 
 @pytest.fixture
@@ -255,7 +251,7 @@ SITUATIONS: dict[str, tuple[str, dict[str, str], str]] = {
 def test_what_arrives_is_what_boto3_would_send(name: str, world: World) -> None:
     bucket, env, config = SITUATIONS[name]
     (world.home / ".aws" / "config").write_text(config)
-    assert world.boto3(bucket, **env) == ""
+    world.boto3(bucket, **env)
     [expected] = world.catcher.arrived
     result = world.program(bucket, **env)
     assert result.status == 0, result.log
@@ -274,7 +270,7 @@ def test_a_proxy_is_gone_through_as_boto3_does(
     quoted = quote(user, safe=":") + "@" * bool(user)
     proxy = f"{scheme}{quoted}127.0.0.1:{world.catcher.port}"
     env = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "AWS_ENDPOINT_URL": endpoint}
-    assert world.boto3("a-bucket", **env) == ""
+    world.boto3("a-bucket", **env)
     expected = list(world.catcher.arrived)
     result = world.program("a-bucket", **env)
     assert result.status == 0, result.log
@@ -323,7 +319,7 @@ def test_another_region_is_followed_as_boto3_does(
 
     world.catcher.answer = answer
     env = {"AWS_DEFAULT_REGION": "us-west-2", "AWS_ENDPOINT_URL": endpoint}
-    assert world.boto3("a-bucket", **env) == ""
+    world.boto3("a-bucket", **env)
     first, *_, last = world.catcher.arrived
     result = world.program("a-bucket", **env)
     assert result.status == 0, result.log
@@ -344,20 +340,16 @@ def test_a_region_that_leads_nowhere_ends_in_what_s3_says(world: World) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a/session+token="])
-@pytest.mark.parametrize("location", ["x", "a b/é+%~!'()*", "deep//er/日本"])
-def test_every_signature_is_the_one_that_botocore_makes(
-    token: str, location: str, world: World
-) -> None:
-    world.catcher.answer = lambda _: (200, {}, LISTING.replace(b"x/a.nwb", b""))
-    world.docdb.put()
+def test_every_signature_is_the_one_that_botocore_makes(token: str, world: World) -> None:
+    world.catcher.answer = lambda _: (200, {}, EMPTY)
+    locations = ["x", "a b/é+%~!'()*", "deep//er/日本"]
+    world.docdb.put(*(record(at, location=f"s3://a-bucket/{at}") for at in locations))
     for endpoint in (None, ENDPOINT):
         env = {"AWS_DEFAULT_REGION": "us-west-2", "AWS_SESSION_TOKEN": token or None}
         env["AWS_ENDPOINT_URL"] = endpoint
         world.catcher.arrived.clear()
-        world.docdb.records["v1"].clear()
-        world.docdb.put({**record("x"), "location": f"s3://a-bucket/{location}"})
         world.run("--query={}", "--file_extension=nwb", env=world.environment(**env))
-        assert world.catcher.arrived
+        assert len({one.query for one in world.catcher.arrived}) >= len(locations)
         for one in world.catcher.arrived:
             request = AWSRequest("GET", f"{one.url}?{one.query}")
             signer = S3SigV4Auth(Credentials(KEY_ID, SECRET, token or None), "s3", "us-west-2")
@@ -442,9 +434,9 @@ def test_a_server_that_is_not_there_is_told_soon(world: World) -> None:
     assert "word" not in result.log
 
 
-@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
 @pytest.mark.parametrize(
-    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+    ("name", "end"),
+    [("AWS_ACCESS_KEY_ID", "\r"), ("AWS_SECRET_ACCESS_KEY", "\n"), ("AWS_SESSION_TOKEN", "\r\n")],
 )
 def test_a_key_that_ends_in_a_line_break_is_told_by_its_name(
     name: str, end: str, world: World

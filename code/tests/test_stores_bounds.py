@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
-from conftest import Run
+from conftest import NIGHT, Run
 from dispatch.stores.s3 import read_page
 from standins import BUCKET, S3, DocDB, Request, record
-from surroundings import FLAGS, peak  # noqa: F401  (a fixture)
+from surroundings import FLAGS
 
 
-def test_answers_that_are_cut_leave_no_memory_behind(
-    run: Run, docdb: DocDB, s3: S3, peak: Any
-) -> None:
-    env, megabytes = peak
-    docdb.put(*(record(f"{n:03}") for n in range(300)))
-    s3.put(BUCKET, [f"{n:03}/{k}.nwb" for n in range(300) for k in range(20)])
+def test_answers_that_are_cut_leave_no_memory_behind(run: Run, docdb: DocDB, s3: S3) -> None:
+    number = 300 if NIGHT else 60
+    docdb.put(*(record(f"{n:03}") for n in range(number)))
+    s3.put(BUCKET, [f"{n:03}/{k}.nwb" for n in range(number) for k in range(20)])
+    size = 30_000_000 // number
     times: dict[str, int] = {}
 
     def cut(request: Request) -> Any:
@@ -31,19 +30,18 @@ def test_answers_that_are_cut_leave_no_memory_behind(
             return None
 
         def answer(_: Any, start_response: Any) -> Any:
-            start_response("200 OK", [("Content-Length", "150000")])
-            return [b"<ListBucketResult>" + b" " * 100_000]
+            start_response("200 OK", [("Content-Length", str(2 * size))])
+            return [b"<ListBucketResult>" + b" " * size]
 
         return answer
 
     flags = (*FLAGS, "--split_files=0", "--max_connections=16")
-    run(*flags, env=env)
-    plain = megabytes()
+    plain = run(*flags)
     s3.fault = cut
-    result = run(*flags, "--overwrite=1", env=env)
+    result = run(*flags, "--overwrite=1")
     assert result.status == 0, result.log
-    assert sum(times.values()) >= 900
-    assert megabytes() < plain + 20  # 600 answers of 0.1 MB
+    assert sum(times.values()) >= 3 * number
+    assert result.megabytes < plain.megabytes + 20  # of 60 MB that were cut
 
 
 AN_OBJECT = (

@@ -17,7 +17,7 @@ import pytest
 
 from conftest import Run, Start
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
-from surroundings import FLAGS, peak, world  # noqa: F401  (fixtures)
+from surroundings import FLAGS, world  # noqa: F401  (fixtures)
 
 NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
 

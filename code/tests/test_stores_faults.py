@@ -102,7 +102,7 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
     "429": (lambda _: answer(429, "TooMany"), "TooMany"),
     "400": (lambda _: answer(400, "RequestTimeout"), "RequestTimeout"),
     "reset": (lambda _: drop, "cannot list"),
-    "drip": (dripping, "nothing within 3 s (--timeout)"),
+    "drip": (dripping, "nothing within 2 s (--timeout)"),
     "cut off": (lambda s3: cut_page(s3, framed=False), "cannot list"),
     "truncated": (lambda s3: cut_page(s3, framed=True), "cannot list"),
     "html": (
@@ -133,7 +133,7 @@ def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
         return fault(s3)
 
     s3.fault = once
-    timeout = ["--timeout=3"] * (name == "drip")  # enough for what is answered
+    timeout = ["--timeout=2"] * (name == "drip")  # enough for what is answered
     completes(run(*FLAGS, *timeout), whole)
     if name not in S3_LASTING:
         return

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from conftest import PROGRAM, Run, Start
+from conftest import NIGHT, PROGRAM, Run, Start
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -72,13 +72,13 @@ class Terminal:
                 return content.decode()
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 160])
+@pytest.mark.parametrize("columns", [60, 160, *[80, 100] * NIGHT])
 def test_the_table_fits_the_terminal(
     columns: int, docdb: DocDB, s3: S3, services: dict[str, str], tmp_path: Path
 ) -> None:
     long = "behavior_774659_2025-06-07_14-31-15_processed_2025-06-08_03-22-41"
-    docdb.put(*(record(f"{long}_{n:03}", subject={"subject_id": f"{n}"}) for n in range(60)))
-    s3.put(BUCKET, [f"{long}_{n:03}/{long}_{k}.nwb" for n in range(60) for k in range(3)])
+    docdb.put(*(record(f"{long}_{n:03}", subject={"subject_id": f"{n}"}) for n in range(30)))
+    s3.put(BUCKET, [f"{long}_{n:03}/{long}.nwb" for n in range(30)])
     terminal = Terminal(columns)
     flags = ["--query={}", "--file_extension=nwb", "--dry_run=1", "--max_jobs=30",
              f"--output_directory={tmp_path / 'out'}", "--group_by=subject.subject_id"]  # fmt: skip
@@ -99,8 +99,8 @@ def test_the_table_fits_the_terminal(
 def test_the_line_of_progress_is_cleared_before_anything_is_logged(
     start: Start, docdb: DocDB, s3: S3
 ) -> None:
-    docdb.put(*(record(f"{n:04}") for n in range(300)), record("odd", location="nowhere"))
-    s3.put(BUCKET, [f"{n:04}/x.nwb" for n in range(300)])
+    docdb.put(*(record(f"{n:04}") for n in range(100)), record("odd", location="nowhere"))
+    s3.put(BUCKET, [f"{n:04}/x.nwb" for n in range(100)])
     s3.fault = lambda _: time.sleep(0.05)
     terminal = Terminal(100)
     process = start("--query={}", "--file_extension=nwb", stderr=terminal.other)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Result, Run, Start, fails
+from conftest import NIGHT, Result, Run, Start, fails
 from faults import FLAGS, all_of_many, answer, completes, is_listing, many, world  # noqa: F401  (a fixture)
 from standins import S3, DocDB
 
@@ -88,7 +89,8 @@ def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
     return struck
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+# By day, one page is as good as another one, behind which nothing is written yet.
+@pytest.mark.parametrize("moment", list(MOMENTS) if NIGHT else list(MOMENTS)[2:])
 def test_a_kill_at_any_moment_leaves_all_or_nothing(
     moment: str, struck: Struck, run: Run, all_of_many: dict[str, bytes]
 ) -> None:
@@ -124,23 +126,26 @@ def test_a_kill_before_all_folders_are_replaced_leaves_the_old_ones(
     assert {path.name for path in refused.output.iterdir()} == {PLAN, "0", "1", "2"}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+STRIKES = list(zip(MOMENTS, cycle([signal.SIGTERM, signal.SIGINT])))
+if NIGHT:
+    STRIKES = list(product(MOMENTS, [signal.SIGTERM, signal.SIGINT]))
+
+
+@pytest.mark.parametrize(("moment", "number"), STRIKES)
 def test_a_signal_at_any_moment_ends_the_run_at_once(
-    number: signal.Signals, status: int, moment: str, struck: Struck, all_of_many: dict[str, bytes]
+    moment: str, number: signal.Signals, struck: Struck, all_of_many: dict[str, bytes]
 ) -> None:
     result = struck(moment, number)
     if moment in DONE:
         completes(result, all_of_many)
         assert {path.name for path in result.output.iterdir()} == {PLAN, *map(str, range(50))}
     else:
-        fails(result, f"stopped by {number.name}", status=status)
+        fails(result, f"stopped by {number.name}", status=128 + number)
         assert not any(result.output.glob(".*"))
 
 
 @pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("service", ["docdb", "s3"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("service", "number"), [("docdb", signal.SIGTERM), ("s3", signal.SIGINT)])
 def test_a_signal_ends_a_run_that_waits_for_a_service(
     service: str, number: signal.Signals, start: Start, docdb: DocDB, s3: S3,
     tmp_path: Path,
