@@ -9,13 +9,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
 
-from conftest import Run, Visit, a_task, fuzz
+from conftest import NIGHT, Run, Visit, a_task, fuzz
 from dispatch.plan import columns
 from dispatch.plan import page as plan_page
 from dispatch.plan.commands import exact_command_of, portable_command_of
@@ -505,24 +506,25 @@ def test_forced_colours_hide_no_button(open_page: Any, tmp_path: Path) -> None:
 
 
 STATES = ("", "#modality=ecephys&from=2025-02-01", "#modality=ecephys&from=2030-01-01")
+WIDTHS = (400, 800, 1400)
 
 
-@pytest.mark.parametrize("width", [400, 800, 1400])
 @pytest.mark.parametrize("look", ["light", "dark", "forced"])
-def test_axe_finds_no_violation(open_page: Any, tmp_path: Path, look: str, width: int) -> None:
+def test_axe_finds_no_violation(open_page: Any, tmp_path: Path, look: str) -> None:
     api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (pip)")
-    options: Record = {"viewport": {"width": width, "height": 900}}
-    options |= {"forced_colors": "active"} if look == "forced" else {"color_scheme": look}
-    write(make_plan(), REQUEST, tmp_path)
-    for state in STATES:
-        page = open_page(tmp_path, **options)
-        page.goto(page.url + state)
+    colours = {"forced_colors": "active"} if look == "forced" else {"color_scheme": look}
+    write(make_plan(*((300, 40, 120, 900) if NIGHT else (60, 20, 60, 90))), REQUEST, tmp_path)
+    page = open_page(tmp_path, **colours)
+    for place, (state, width) in enumerate(product(STATES, WIDTHS)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(page.url.partition("#")[0] + state)
         page.reload()
         page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true })")
-        found = api.Axe().run(page).response["violations"]
-        told = [(each["id"], each["nodes"][0]["html"][:200]) for each in found]
-        assert not told, (state, told)
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        if NIGHT or place % 4 == 0:  # each state, each in another width
+            found = api.Axe().run(page).response["violations"]
+            told = [(each["id"], each["nodes"][0]["html"][:200]) for each in found]
+            assert not told, (state, width, told)
 
 
 def test_the_numbers_of_a_choice_are_those_of_a_reference(open_page: Any, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -102,7 +103,10 @@ INTERRUPTED = """
 import os, signal, sys, threading
 import run_capsule
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt():
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
 try:
     run_capsule.main(sys.argv[1:])
 except KeyboardInterrupt:
@@ -114,8 +118,15 @@ def test_an_interrupt_leaves_nothing_and_the_process_goes_on(
     services: dict[str, str], docdb: DocDB, tmp_path: Path
 ) -> None:
     docdb.put(record("a"))
-    docdb.faults.append(lambda _: time.sleep(5))
+    asked = threading.Event()
+    docdb.faults.append(lambda _: asked.set())  # and no answer
     output = tmp_path / "jobs"
-    done = in_a_process(INTERRUPTED, "--query={}", f"--output_directory={output}", env=services)
-    assert done.stdout == "goes on\n", done.stderr
+    flags = ["--query={}", "--timeout=2", f"--output_directory={output}"]
+    command = [sys.executable, "-c", INTERRUPTED, *flags]
+    with subprocess.Popen(
+        command, cwd=PROGRAM.parent, env=services, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
+    ) as process:
+        assert asked.wait(60)
+        stdout, stderr = process.communicate("now\n", timeout=60)
+    assert stdout == "goes on\n", stderr
     assert not output.exists() or os.listdir(output) == []

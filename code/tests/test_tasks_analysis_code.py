@@ -11,6 +11,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,7 +38,7 @@ from analysis import (  # noqa: F401  (a fixture)
     model_of,
     world,
 )
-from conftest import Run, Task, documents, fails
+from conftest import NIGHT, Run, Task, documents, fails
 from dispatch.tasks.analysis_code import OF_THE_LIBRARY
 from faults import DOCDB_FAULTS, UNANSWERED
 from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
@@ -136,9 +137,14 @@ RUNS = {
 }
 
 
+GIVEN = [(None, None), (FIXED, None), (None, SETS), (FIXED, SETS)]
+SHAPES = list(product(RUNS, GIVEN))
+if not NIGHT:  # all that may be given with the files, and all of it with each other shape
+    SHAPES = [(name, given) for name, given in SHAPES if name == "files" or given == GIVEN[-1]]
+
+
 @pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("given", [(None, None), (FIXED, None), (None, SETS), (FIXED, SETS)])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("name", "given"), SHAPES)
 def test_every_shape_of_task_says_what_the_library_would(
     name: str, given: Any, run: Run, pipeline: Pipeline, library: Any, tmp_path: Path
 ) -> None:
@@ -424,18 +430,21 @@ def test_a_fault_of_code_ocean_that_passes_is_outlived_and_one_that_stays_ends_t
     name: str, run: Run, pipeline: Pipeline
 ) -> None:
     fault, words = CODE_OCEAN_FAULTS[name]
-    constants = {"LONGEST_PAUSE": 0.1}
-    pipeline.code_ocean.faults.extend([fault] * 2)
-    timeout = ["--timeout=3"] * (name in UNANSWERED)  # enough for what is answered
+    constants, faults, tries = {"LONGEST_PAUSE": 0.1}, 2, 5
+    if name in UNANSWERED:
+        constants["TRIES"] = tries = 3
+        faults = 1
+    pipeline.code_ocean.faults.extend([fault] * faults)
+    timeout = ["--timeout=2"] * (name in UNANSWERED)  # enough for what is answered
     passing = run(*FILES, *timeout, env=pipeline.environment, constants=constants)
     assert passing.status == 0, passing.log
-    assert passing.log.count("retrying in") == 2
+    assert passing.log.count("retrying in") == faults
     assert all("analysis_code" in task for task in passing.tasks())
     pipeline.code_ocean.always = fault
     timeout = ["--timeout=1"] * (name in UNANSWERED)
     flags = [*FILES, *timeout, "--overwrite=1"]
     lasting = run(*flags, env=pipeline.environment, constants=constants)
-    assert "(5 attempts in " in lasting.error
+    assert f"({tries} attempts in " in lasting.error
     assert lasting.status == 1
     assert "no usable answer from Code Ocean at localhost:" in lasting.error
     assert words in lasting.error

@@ -6,12 +6,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from environments import make_environment
 
 from conftest import ROOT, Result, Run, Task
 from pipelines import FIXED, Pipeline
@@ -49,23 +49,11 @@ Workers = dict[str, Path]
 
 def make_worker(schema: str, folder: Path) -> Path:
     """Return the Python of a new environment with what a worker reads its tasks with."""
-    python = folder / "bin" / "python"
-    uv = [sys.executable, "-m", "uv", "--quiet"]
-    install = [*uv, "pip", "install", "--python", str(python)]
-    env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
-    if "PIP_INDEX_URL" in env:  # uv asks where pip does
-        env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
-    for command in (
-        [*uv, "venv", "--python", sys.executable, str(folder)],
-        [*install, f"aind-data-schema=={schema}"],
-        # what else it needs talks to services, and reads no task
-        [*install, "--no-deps", f"analysis-pipeline-utils=={CONSUMERS[schema]}"],
-    ):
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        if done.returncode:
-            why = done.stderr.strip().rpartition("\n")[2][-200:]
-            pytest.skip(f"no environment with aind-data-schema {schema}: {why}")
-    return python
+    # what else the library needs talks to services, and reads no task
+    library = f"analysis-pipeline-utils=={CONSUMERS[schema]}"
+    if why := make_environment(folder, f"aind-data-schema=={schema}", alone=library):
+        pytest.skip(f"no environment with aind-data-schema {schema}: {why}")
+    return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

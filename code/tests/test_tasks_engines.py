@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from environments import make_environment
 
 from conftest import NIGHT, ROOT, documents
 from standins import BUCKET, S3, DocDB, record
@@ -132,12 +133,8 @@ def snakemake(tmp_path_factory: pytest.TempPathFactory) -> str:
     if there:
         return there
     folder = tmp_path_factory.mktemp("snakemake")
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(folder / "bin" / "pip"), "install", "-q", "snakemake"],
-    ):
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("snakemake cannot be installed")
+    if why := make_environment(folder, "snakemake"):
+        pytest.skip(f"snakemake cannot be installed: {why}")
     return str(folder / "bin" / "snakemake")
 
 
@@ -193,13 +190,14 @@ def slurm(tmp_path: Path) -> Iterator[str]:
             with open(folder / f"{name}.out", "w") as log:
                 command = [str(find(name)), *flags]
                 running.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
-            time.sleep(1)
+            if name == "munged":
+                wait_until((folder / "munge.socket").exists)
         end = time.monotonic() + 60
         while "idle" not in ask(env, "sinfo", "-h", "-o", "%t"):
             if time.monotonic() > end or any(one.poll() is not None for one in running):
                 logs = [path.read_text()[-1_000:] for path in folder.glob("*.[lo][ou][gt]")]
                 pytest.skip(f"Slurm does not start here: {logs}")
-            time.sleep(0.5)
+            time.sleep(0.1)
         yield str(conf)
     finally:
         for one in reversed(running):
@@ -213,6 +211,13 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something, ten seconds at most."""
+    end = time.monotonic() + 10
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def ask(env: dict[str, str], *command: str) -> str:
     """Return what a command of Slurm says."""
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False).stdout
@@ -223,7 +228,7 @@ def wait_for(conf: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     while ask({"PATH": os.environ["PATH"], "SLURM_CONF": conf}, "squeue", "-h"):
         assert time.monotonic() < end
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def test_slurm_runs_each_folder_and_again_what_failed(
