@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from turns import in_turn
 
 from chosen import Record, names, put_on_disk, write_snapshot
 from conftest import PROGRAM, Run
+from dispatch.assets.asset_list import read_asset_list
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -20,9 +22,12 @@ def abc(docdb: DocDB) -> None:
 
 
 @pytest.mark.usefixtures("abc")
-@pytest.mark.parametrize("column", ["asset_name", "name", "Asset_Name"])
-def test_assets_are_listed_by_their_names(column: str, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "data" / "data_asset_input.csv").write_text(f"n;{column}\n1;c\n2;nobody\n3;a\n")
+def test_assets_are_listed_by_their_names(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for column in ("asset_name", "name", "Asset_Name"):
+        table = f"n;{column}\n1;c\n2;nobody\n3;a\n"
+        (data / "data_asset_input.csv").write_text(table)
+        assert read_asset_list(data).kinds == dict.fromkeys(["c", "nobody", "a"], "name")
     result = run("--use_data_asset_csv=1")
     assert names(result) == ["c", "a"]
     assert "skipped, no record has this name: nobody" in result.log
@@ -82,16 +87,15 @@ def test_what_names_end_in_is_said_where_no_file_is_found(
         assert asked <= (len(s3.listings()) - asked) + 3  # asked only then, of a few
 
 
-@pytest.mark.parametrize("where", ["database", "snapshot"])
 @pytest.mark.parametrize(
-    ("query", "said"),
-    [
+    ("query", "said", "where"),
+    in_turn([
         ({"name": "*77465*"}, '{"$regex":"77465"}'),
         ({"name": "behavior_77465%"}, '{"$regex":"^behavior_77465"}'),
         ({"name": "%77465"}, '{"$regex":"77465"}'),
         ({"data_description.modality": "behavior"},
          'data_description.modality.abbreviation "behavior" matches 2 records'),
-    ],
+    ], ["database", "snapshot"]),
 )  # fmt: skip
 def test_a_filter_that_is_slightly_off_is_put_right(
     where: str, query: Record, said: str, run: Run, docdb: DocDB, tmp_path: Path

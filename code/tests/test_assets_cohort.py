@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from turns import in_turn
 
 from cohorts import Record
 from conftest import Result, Run
@@ -49,8 +50,7 @@ COHORTS: list[tuple[list[str], Record]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("flags", "query"), COHORTS)
-@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize(("flags", "query", "live"), in_turn(COHORTS, [True, False]))
 def test_flags_choose_what_the_same_query_written_by_hand_chooses(
     flags: list[str], query: Record, live: bool, run: Run, docdb: DocDB, real_records: list[Record],
     tmp_path: Path,

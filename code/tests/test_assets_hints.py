@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from turns import in_turn
 
 from conftest import Result, Run
 from standins import DocDB, Fault, record
@@ -23,7 +24,10 @@ def project(r: Record) -> Any:
     return r["data_description"].get("project_name")
 
 
-@pytest.fixture(params=["gateway", "snapshot"])
+WAYS = ("gateway", "snapshot")
+
+
+@pytest.fixture(params=WAYS)
 def ask(
     request: pytest.FixtureRequest, run: Run, docdb: DocDB, real_records: list[Record],
     tmp_path: Path,
@@ -50,8 +54,8 @@ def test_a_value_that_no_record_has_gets_the_nearest(ask: Run, real_records: lis
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
-    [
+    ("flags", "words", "ask"),
+    in_turn([
         (["--modality=Behaviour"], 'no record has modality "Behaviour"; near it: "behavior" ('),
         (["--query={'subject.subject_id': 755252}"],
          f'the values of {SUBJECT} are strings: "755252" matches 2 records'),
@@ -70,7 +74,8 @@ def test_a_value_that_no_record_has_gets_the_nearest(ask: Run, real_records: lis
         (["--query={'name': 'qwertyuiop'}"], 'no record has name "qwertyuiop"; nothing there'),
         (["--query={'qwertyuiop': 'x'}"], "no record has the field qwertyuiop; nothing there"),
         (["--query={'$and': [{'name': {'$in': ['x', 'y']}}]}"], 'no record has name "y"'),
-    ],
+    ], WAYS),
+    indirect=["ask"],
 )  # fmt: skip
 def test_a_filter_that_matches_nothing_says_what_would(
     flags: list[str], words: str, ask: Run
@@ -103,18 +108,17 @@ def test_what_matches_alone_gets_no_hint(ask: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "flags"),
-    [
+    ("field", "flags", "ask"),
+    in_turn([
         ("subject_id", ["--subject_id=755252,799999,834691"]),
         (SUBJECT, ["--query={'subject.subject_id': {'$in': ['755252', '799999', '834691']}}"]),
         (SUBJECT, ["--query={'$and': [{'subject.subject_id': {'$in': ['755252', '799999']}}]}"]),
         ("subject_id", ["--query={'$and': [{'subject_id': {'$in': ['755252', '799999']}}]}"]),
-        (
-            "subject_id",
-            ["--subject_id=755252,799999", "--query={'subject.subject_id': {'$ne': 0}}"],
-        ),
-    ],
-)
+        ("subject_id",
+         ["--subject_id=755252,799999", "--query={'subject.subject_id': {'$ne': 0}}"]),
+    ], WAYS),
+    indirect=["ask"],
+)  # fmt: skip
 def test_values_of_which_no_record_has_any_are_skipped_by_name(
     field: str, flags: list[str], ask: Run
 ) -> None:
@@ -157,8 +161,8 @@ def test_members_that_are_there_in_any_shape_are_not_skipped(run: Run, docdb: Do
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
-    [
+    ("flags", "words", "ask"),
+    in_turn([
         (["--group_by=subject.id", "--drop_null_groups=0"],
          f"--group_by: no record that matches has the field subject.id; near it: {SUBJECT}"),
         (["--filter_latest=creatd", f"--filter_by={SUBJECT}"],
@@ -168,7 +172,8 @@ def test_members_that_are_there_in_any_shape_are_not_skipped(run: Run, docdb: Do
         ([f"--group_by={SUBJECT}", "--unwind_list_fields=data_description.modalitys"],
          "--unwind_list_fields: no record that matches has the field data_description.modalitys;"
          " near it: data_description.modalit"),
-    ],
+    ], WAYS),
+    indirect=["ask"],
 )  # fmt: skip
 def test_a_field_that_no_record_has_is_bad_input(flags: list[str], words: str, ask: Run) -> None:
     result = ask("--query={}", *flags)

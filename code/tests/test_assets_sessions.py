@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from turns import in_turn
 
 from conftest import Result, Run, fuzz
 from dispatch.assets.assets import Asset, read_asset
@@ -33,7 +34,10 @@ MERGED = about("merged", data_level="derived", source_data=[TWO, f"{ONE}_nwb_202
 UNTOLD = about("pilot", data_level="raw")
 
 
-@pytest.fixture(params=["gateway", "snapshot"])
+WAYS = ("gateway", "snapshot")
+
+
+@pytest.fixture(params=WAYS)
 def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Any:
     """Return a function that runs the program on records."""
 
@@ -121,7 +125,9 @@ def test_a_column_of_a_table_tells_the_session(run: Run, tmp_path: Path) -> None
     assert [task["asset_name"] for task in grouped.tasks()] == [["a", "c"], ["b"]]
 
 
-@pytest.mark.parametrize("flag", ["--session_has", "--session_lacks"])
+@pytest.mark.parametrize(
+    ("flag", "ask"), in_turn(["--session_has", "--session_lacks"], WAYS), indirect=["ask"]
+)
 def test_the_filter_of_a_session_flag_is_read_as_a_query_is(
     flag: str, ask: Any, tmp_path: Path
 ) -> None:

@@ -10,8 +10,9 @@ import pytest
 from finding import Find, ask_at
 from hypothesis import strategies as st
 from orders import ORDERS, Lister, lister, lister_server  # noqa: F401  (fixtures)
+from turns import in_turn
 
-from conftest import NIGHT, Result, Run, fuzz
+from conftest import Result, Run, fuzz
 from dispatch.assets.assets import Asset
 from dispatch.files.listing import Listing
 from dispatch.files.parts import Turns
@@ -75,10 +76,7 @@ def bucket_of(one: set[str], two: set[str]) -> dict[str, int]:
     return {key: 1 + n for n, key in enumerate(keys)}
 
 
-WAYS = [(order, starts) for order in ORDERS for starts in ("own", "s3")]
-
-
-@pytest.mark.parametrize(("order", "starts"), WAYS if NIGHT else WAYS[::4] + WAYS[3::4])
+@pytest.mark.parametrize(("order", "starts"), in_turn(ORDERS, ["own", "s3"]))
 def test_a_server_that_is_not_known_is_listed_by_its_tokens_whatever_its_order(
     order: str, starts: str, lister: Lister, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
+from turns import in_turn
 
 from conftest import PROGRAM, Run, fuzz
 from dispatch.given.filters import parse_filter
@@ -20,8 +21,8 @@ OLD = [python for python in OLD if not python.parts[-3].startswith(("3.6", "3.5"
 
 
 @pytest.mark.parametrize(
-    ("query", "words"),
-    [
+    ("query", "words", "way"),
+    in_turn([
         ('[{"$match": {"name": "a"}}]', "give what stands behind $match"),
         ("[{'$match': {'name': 'a'}}, {'$limit': 3}]", "give what stands behind $match"),
         ('{"$match": {"name": "a"}}', "give what stands behind $match"),
@@ -37,9 +38,8 @@ OLD = [python for python in OLD if not python.parts[-3].startswith(("3.6", "3.5"
         ("{'a': 'x'\n 'b': 'y'}", "a comma is missing between two strings, before 'b'"),
         ("{'a': ['x' 'y']}", "a comma is missing between two strings, before 'y'"),
         ("{'a': ['x'\n'y']}", "a comma is missing between two strings, before 'y'"),
-    ],
-)
-@pytest.mark.parametrize("way", ["flag", "file"])
+    ], ["flag", "file"]),
+)  # fmt: skip
 def test_what_a_filter_is_not_is_told(
     way: str, query: str, words: str, run: Run, tmp_path: Path
 ) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from turns import in_turn
 
 from conftest import NIGHT, Result, Run, Start, fails
 from faults import FLAGS, all_of_many, answer, completes, is_listing, many, world  # noqa: F401  (a fixture)
@@ -126,12 +126,7 @@ def test_a_kill_before_all_folders_are_replaced_leaves_the_old_ones(
     assert {path.name for path in refused.output.iterdir()} == {PLAN, "0", "1", "2"}
 
 
-STRIKES = list(zip(MOMENTS, cycle([signal.SIGTERM, signal.SIGINT])))
-if NIGHT:
-    STRIKES = list(product(MOMENTS, [signal.SIGTERM, signal.SIGINT]))
-
-
-@pytest.mark.parametrize(("moment", "number"), STRIKES)
+@pytest.mark.parametrize(("moment", "number"), in_turn(MOMENTS, [signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_at_any_moment_ends_the_run_at_once(
     moment: str, number: signal.Signals, struck: Struck, all_of_many: dict[str, bytes]
 ) -> None:
