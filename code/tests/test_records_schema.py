@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from turns import in_turn
 
 from conftest import REAL_RECORDS, Result, Run, fuzz
 from dispatch.records.schema import LEVELS, MODALITIES, MODALITY, NAMES, TIMES
@@ -72,7 +73,10 @@ UNTOLD: dict[str, Record] = {
 }
 
 
-@pytest.fixture(params=["gateway", "snapshot"])
+WAYS = ("gateway", "snapshot")
+
+
+@pytest.fixture(params=WAYS)
 def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Ask:
     """Return a function that runs the program on records, and gives the names that it chose."""
 
@@ -90,7 +94,7 @@ def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Ask:
     return ask
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(("version", "ask"), in_turn(["v1", "v2"], WAYS), indirect=["ask"])
 def test_a_modality_is_found_in_every_shape(version: str, ask: Ask) -> None:
     records = [{**record(name), **shape} for name, (shape, _) in SHAPES.items()]
     records += [{**record(name), **shape} for name, shape in UNTOLD.items()]
