@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from turns import in_turn
 
-from conftest import REAL_RECORDS, Result, Run, fuzz
+from conftest import NIGHT, REAL_RECORDS, Result, Run, fuzz
 from dispatch.records.schema import LEVELS, MODALITIES, MODALITY, NAMES, TIMES
 from dispatch.records.vocabulary import in_full, untold
 from reference import matches
@@ -208,6 +208,7 @@ def real(name: str) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("ask", WAYS if NIGHT else WAYS[1:], indirect=True)
 def test_real_records_of_all_generations_are_found(ask: Ask) -> None:
     both = real("docdb_records_v1.jsonl") + real("docdb_records.jsonl")
     records = list({one["_id"]: one for one in both}.values())
