@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
+import botocore.session
 import pytest
 
 from dispatch.assets.assets import Asset
@@ -14,6 +16,8 @@ from dispatch.terminal.messages import FailedRun
 from dispatch.terminal.progress import Progress
 from standins import BUCKET, KEY_ID, S3, SECRET
 
+# What AWS's services are like is read from files once, which takes a tenth of a second.
+ONE_LOADER = (botocore.session, "create_loader", cache(botocore.session.create_loader))
 Find = Callable[..., dict[str, int | None]]
 
 
@@ -26,6 +30,7 @@ def ask_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_DEFAULT_REGION": "us-west-2",
     }.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(*ONE_LOADER)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from servers import World, asset_name
 from dispatch.stores.s3 import read_page
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - where files cost next to nothing
-FEW, MANY = 1_000, 6_000  # assets of 20 objects, with one file each
+FEW, MANY = 1_000, 5_000  # assets of 20 objects, with one file each
 # What one more may cost: so many times what it takes to read a page of 20 objects, and so many
 # bytes; behind it, what it does.
 MOST = {

@@ -69,15 +69,14 @@ def write_tree(folder: Path, sizes: dict[str, int]) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("where", ["s3", "file"])
 def test_files_and_what_lies_beside_them_are_those_of_brute_force(
-    where: str, s3: S3, listing: Listing, tmp_path: Path
+    s3: S3, listing: Listing, tmp_path: Path
 ) -> None:
     number = 0
 
     def check(
         sizes: dict[str, int], extensions: tuple[str, ...], sidecars: tuple[str, ...],
-        min_size: int, include: list[str], exclude: list[str], weigh: bool, page: int,
+        min_size: int, include: list[str], exclude: list[str], weigh: bool, page: int, where: str,
     ) -> None:  # fmt: skip
         nonlocal number
         number += 1
@@ -120,7 +119,7 @@ def test_files_and_what_lies_beside_them_are_those_of_brute_force(
     fuzz(
         check, share=0.1, sizes=trees, extensions=lists, sidecars=lists,
         min_size=st.sampled_from([0, 0, 1, 10, 40]), include=patterns, exclude=patterns,
-        weigh=st.booleans(), page=st.integers(1, 4),
+        weigh=st.booleans(), page=st.integers(1, 4), where=st.sampled_from(["s3", "file"]),
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_a_connection_that_was_given_up_is_closed(
         reset(handler)
 
     docdb.faults.extend([watch, wait, look])
-    completes(run(*FLAGS, "--timeout=3"), whole)
+    completes(run(*FLAGS, "--timeout=2"), whole)
     assert by_then == [True]
 
 

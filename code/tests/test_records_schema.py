@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from turns import in_turn
 
-from conftest import REAL_RECORDS, Result, Run, fuzz
+from conftest import NIGHT, REAL_RECORDS, Result, Run, fuzz
 from dispatch.records.schema import LEVELS, MODALITIES, MODALITY, NAMES, TIMES
 from dispatch.records.vocabulary import in_full, untold
 from reference import matches
@@ -72,7 +73,10 @@ UNTOLD: dict[str, Record] = {
 }
 
 
-@pytest.fixture(params=["gateway", "snapshot"])
+WAYS = ("gateway", "snapshot")
+
+
+@pytest.fixture(params=WAYS)
 def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Ask:
     """Return a function that runs the program on records, and gives the names that it chose."""
 
@@ -90,7 +94,7 @@ def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Ask:
     return ask
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(("version", "ask"), in_turn(["v1", "v2"], WAYS), indirect=["ask"])
 def test_a_modality_is_found_in_every_shape(version: str, ask: Ask) -> None:
     records = [{**record(name), **shape} for name, (shape, _) in SHAPES.items()]
     records += [{**record(name), **shape} for name, shape in UNTOLD.items()]
@@ -204,6 +208,7 @@ def real(name: str) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("ask", WAYS if NIGHT else WAYS[1:], indirect=True)
 def test_real_records_of_all_generations_are_found(ask: Ask) -> None:
     both = real("docdb_records_v1.jsonl") + real("docdb_records.jsonl")
     records = list({one["_id"]: one for one in both}.values())

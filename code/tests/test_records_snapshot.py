@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from conftest import Run, fuzz
+from conftest import NIGHT, Run, fuzz
 from dispatch.assets.asset_list import AssetList, find_listed
 from dispatch.records.snapshot import Snapshot
 from dispatch.terminal.messages import BadInput
@@ -325,26 +325,24 @@ def test_a_filter_that_a_snapshot_refuses_is_bad_input(
 
 
 def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path: Path) -> None:
-    records = [record(f"{n:05}") for n in range(30_000)]
+    number = 30_000 if NIGHT else 9_000
+    records = [record(f"{n:05}") for n in range(number)]
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
-    ids = [f"co-{n:05}" for n in range(29_999, 9_999, -1)]
+    ids = [f"co-{n:05}" for n in range(number - 1, number // 3 - 1, -1)]
     rows = "".join(f"{asset_id}\n" for asset_id in ids)
     (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\n" + rows)
     result = run(
         "--use_data_asset_csv=1", "--docdb_snapshot=records.jsonl", "--max_tasks=3", "--max_jobs=3"
     )
     assert result.status == 0, result.log
-    assert [task["asset_id"] for task in result.tasks()] == [
-        ["co-29999"],
-        ["co-29998"],
-        ["co-29997"],
-    ]
-    assert "20,000 records matched, 0 skipped" in result.error
+    assert [task["asset_id"] for task in result.tasks()] == [[one] for one in ids[:3]]
+    assert f"{len(ids):,} records matched, 0 skipped" in result.error
     snapshot = Snapshot(records, tmp_path)
     started = time.thread_time()  # of this thread alone, whatever else the machine does
     [page] = find_listed(snapshot, AssetList(dict.fromkeys(ids, "id")), ["_id"])
-    assert len(page) == 20_000
-    assert time.thread_time() - started < 10  # 1 s; 50 where every record meets every id
+    assert len(page) == len(ids)
+    # 1 s, and by day 0.2; 50 and 4.5 where every record meets every id
+    assert time.thread_time() - started < (10 if NIGHT else 2)
 
 
 # ------------------------------------------------------------------ random filters, random records

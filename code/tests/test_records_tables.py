@@ -115,7 +115,7 @@ s3://{0}/m2_a,8,Other,"a, b"
 """
 
 
-KINDS = ["csv", "tsv", "xlsx", "semicolons.csv", "txt", "json", "jsonl"]
+KINDS = ["jsonl", "csv", "tsv", "xlsx", "semicolons.csv", "txt", "json"]
 
 
 @pytest.mark.usefixtures("sessions")

@@ -29,6 +29,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from finding import ONE_LOADER
+from turns import in_turn
 
 from conftest import Result, Run
 from standins import ERROR, KEY_ID, SECRET, DocDB, record
@@ -183,7 +185,7 @@ class World:
         self.catcher.arrived.clear()
         given = self.environment(**more)
         env = {name: value for name, value in given.items() if value is not None}
-        with patch.dict(os.environ, env, clear=True):
+        with patch.dict(os.environ, env, clear=True), patch.object(*ONE_LOADER):
             session = boto3.session.Session()
             unsigned = Config(signature_version=UNSIGNED)
             config = None if session.get_credentials() else unsigned
@@ -260,9 +262,16 @@ def test_what_arrives_is_what_boto3_would_send(name: str, world: World) -> None:
     assert bool(expected.scope) == (name != "unsigned")
 
 
-@pytest.mark.parametrize("user", ["", "me:se/cr@t!"])
-@pytest.mark.parametrize("endpoint", [None, ENDPOINT])
-@pytest.mark.parametrize("scheme", ["http://", ""])
+# Each two of a user, an endpoint and a scheme, or of none of them, come together.
+@pytest.mark.parametrize(
+    ("user", "endpoint", "scheme"),
+    [
+        ("", None, "http://"),
+        ("", ENDPOINT, ""),
+        ("me:se/cr@t!", None, ""),
+        ("me:se/cr@t!", ENDPOINT, "http://"),
+    ],
+)
 def test_a_proxy_is_gone_through_as_boto3_does(
     user: str, endpoint: str | None, scheme: str, world: World
 ) -> None:
@@ -307,8 +316,7 @@ REDIRECTS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("name", REDIRECTS)
-@pytest.mark.parametrize("endpoint", [None, ENDPOINT])
+@pytest.mark.parametrize(("name", "endpoint"), in_turn(REDIRECTS, [None, ENDPOINT]))
 def test_another_region_is_followed_as_boto3_does(
     name: str, endpoint: str | None, world: World
 ) -> None:
@@ -496,7 +504,7 @@ def test_pages_that_do_not_get_on_are_an_error_that_names_the_asset(world: World
         "is not below 'x/'": lambda _: (200, {}, page_of(["other/x/z.nwb"], "t")),
         "is not about 'x/'": lambda _: (200, {}, page_of([], "t", "other/")),
     }
-    few = {"EMPTY_PAGES": 20, "LIST_TRIES": 2, "LARGEST_PAGE": 100_000}
+    few = {"EMPTY_PAGES": 5, "LIST_TRIES": 2, "LARGEST_PAGE": 100_000}
     for words, answer in answers.items():
         world.catcher.answer = answer
         world.docdb.records["v1"].clear()

@@ -261,6 +261,7 @@ def test_a_proxy_that_never_connects_ends_the_run(
     between = open_line(proxy(lambda _: status, 9))
     result = list_at(
         "https://localhost:9",
+        constants={"LIST_TRIES": 2},
         LOG_LEVEL="DEBUG",
         HTTPS_PROXY=f"http://me:secret@127.0.0.1:{between.port}",
     )

@@ -86,7 +86,7 @@ def test_new_keys_are_asked_for_once_for_all(
     run: Run, many: list[str], tmp_path: Path, s3: S3
 ) -> None:
     text = TWICE.format(
-        folder=str(tmp_path), good=1, then="time.sleep(1)", keys=keys_for(minutes=5)
+        folder=str(tmp_path), good=1, then="time.sleep(0.3)", keys=keys_for(minutes=5)
     )
     env = program(text, tmp_path)
     result = run(*FLAGS, env=env)
@@ -115,7 +115,7 @@ def test_new_keys_that_do_not_come_end_the_run(
     then: str, words: str, run: Run, tmp_path: Path
 ) -> None:
     text = TWICE.format(folder=str(tmp_path), good=2, then=then, keys=keys_for(minutes=5))
-    constants = {"LIST_TRIES": 2, "RENEWAL_PAUSE": 0}
+    constants = {"LIST_TRIES": 1, "RENEWAL_PAUSE": 0}
     result = run(*FLAGS, "--timeout=2", env=program(text, tmp_path), constants=constants)
     assert result.status == 1
     assert f"no new AWS credentials: {words}" in result.error
