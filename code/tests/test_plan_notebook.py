@@ -23,7 +23,7 @@ import pytest
 
 import generated
 import plans
-from conftest import ROOT, Result, Run
+from conftest import ROOT, Result, Run, some
 from dispatch.settings import Settings
 from plans import BadInput, FailedRun, Plan, load_plan, make_plan
 from standins import BUCKET, S3, DocDB, record
@@ -125,13 +125,12 @@ def test_some_tasks_are_dispatched_and_later_the_others(tmp_path: Path) -> None:
 
 
 VALUES: list[tuple[dict[str, Any], list[str]]] = [
-    ({"query": {"name": {"$ne": "a"}}}, ['--query={"name": {"$ne": "a"}}']),
+    ({"query": {"name": {"$ne": "a"}}, "split_files": False, "max_tasks": 3},
+     ['--query={"name": {"$ne": "a"}}', "--split_files=0", "--max_tasks=3"]),
     ({"query": {}, "subject_id": ["0"]}, ["--query={}", "--subject_id=0"]),
     ({"subject_id": pd.Series(["0", "1"])}, ["--subject_id=0,1"]),
     ({"subject_id": 1}, ["--subject_id=1"]),
     ({"asset": ("c", "a")}, ["--asset=c,a"]),
-    ({"query": {}, "split_files": False, "max_tasks": 3},
-     ["--query={}", "--split_files=0", "--max_tasks=3"]),
     ({"query": Path("some.json"), "include": ["0*"], "strict": None},
      ["--query=some.json", "--include=0*"]),
     ({"query": "{}", "input_directory": Path("data"), "no_sign_request": False}, ["--query={}"]),
@@ -315,8 +314,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("what", ["make", "dispatch"])
-@pytest.mark.parametrize("group", [False, True], ids=["kernel alone", "its group"])
+@pytest.mark.parametrize(("what", "group"), some(
+    [("make", False), ("make", True), ("dispatch", False), ("dispatch", True)], 2
+))  # fmt: skip
 def test_an_interrupted_cell_stops_the_process_and_leaves_nothing(
     what: str, group: bool, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:
