@@ -53,6 +53,17 @@ def world(docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, [f"{name}/{number}.nwb" for name in "abcd" for number in range(2)])
 
 
+@pytest.fixture
+def in_forks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the program run in forks, where the flags count and what comes of them."""
+
+    def run_program(flags: list[str]) -> None:
+        result = run(*flags)
+        assert result.status == 0, result.log
+
+    monkeypatch.setattr(plans, "run_program", run_program)
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Return the tasks in worker folders, by path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.json")}
@@ -103,7 +114,7 @@ def test_a_plan_is_looked_at_kept_and_dispatched(tmp_path: Path, run: Run) -> No
     assert len(again) == 8
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("world", "in_forks")
 def test_some_tasks_are_dispatched_and_later_the_others(tmp_path: Path) -> None:
     plan = make_plan(query="{}", **NWB)
     chosen = plan.tasks[plan.tasks["asset_name"].map(lambda names: names == ["b"])]
@@ -137,7 +148,7 @@ VALUES: list[tuple[dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("world", "in_forks")
 @pytest.mark.parametrize(("keywords", "flags"), VALUES)
 def test_values_are_written_as_python_has_them(
     keywords: dict[str, Any], flags: list[str], run: Run, tmp_path: Path
@@ -149,6 +160,7 @@ def test_values_are_written_as_python_has_them(
     assert len(plan)
 
 
+@pytest.mark.usefixtures("in_forks")
 def test_a_day_is_a_date(docdb: DocDB, s3: S3) -> None:
     for day in ("2025-03-01", "2025-03-02"):
         docdb.put(record(day, session={"session_start_time": f"{day}T10:00:00-07:00"}))
