@@ -23,7 +23,7 @@ import pytest
 
 import generated
 import plans
-from conftest import ROOT, Result, Run
+from conftest import ROOT, Result, Run, some
 from dispatch.settings import Settings
 from plans import BadInput, FailedRun, Plan, load_plan, make_plan
 from standins import BUCKET, S3, DocDB, record
@@ -51,6 +51,17 @@ def world(docdb: DocDB, s3: S3) -> None:
         docdb.put(record(name, subject={"subject_id": str(number % 2)}, created=f"2025-0{number}"))
     docdb.put(record("empty"))
     s3.put(BUCKET, [f"{name}/{number}.nwb" for name in "abcd" for number in range(2)])
+
+
+@pytest.fixture
+def in_forks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the program run in forks, where the flags count and what comes of them."""
+
+    def run_program(flags: list[str]) -> None:
+        result = run(*flags)
+        assert result.status == 0, result.log
+
+    monkeypatch.setattr(plans, "run_program", run_program)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -103,7 +114,7 @@ def test_a_plan_is_looked_at_kept_and_dispatched(tmp_path: Path, run: Run) -> No
     assert len(again) == 8
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("world", "in_forks")
 def test_some_tasks_are_dispatched_and_later_the_others(tmp_path: Path) -> None:
     plan = make_plan(query="{}", **NWB)
     chosen = plan.tasks[plan.tasks["asset_name"].map(lambda names: names == ["b"])]
@@ -125,20 +136,19 @@ def test_some_tasks_are_dispatched_and_later_the_others(tmp_path: Path) -> None:
 
 
 VALUES: list[tuple[dict[str, Any], list[str]]] = [
-    ({"query": {"name": {"$ne": "a"}}}, ['--query={"name": {"$ne": "a"}}']),
+    ({"query": {"name": {"$ne": "a"}}, "split_files": False, "max_tasks": 3},
+     ['--query={"name": {"$ne": "a"}}', "--split_files=0", "--max_tasks=3"]),
     ({"query": {}, "subject_id": ["0"]}, ["--query={}", "--subject_id=0"]),
     ({"subject_id": pd.Series(["0", "1"])}, ["--subject_id=0,1"]),
     ({"subject_id": 1}, ["--subject_id=1"]),
     ({"asset": ("c", "a")}, ["--asset=c,a"]),
-    ({"query": {}, "split_files": False, "max_tasks": 3},
-     ["--query={}", "--split_files=0", "--max_tasks=3"]),
     ({"query": Path("some.json"), "include": ["0*"], "strict": None},
      ["--query=some.json", "--include=0*"]),
     ({"query": "{}", "input_directory": Path("data"), "no_sign_request": False}, ["--query={}"]),
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("world", "in_forks")
 @pytest.mark.parametrize(("keywords", "flags"), VALUES)
 def test_values_are_written_as_python_has_them(
     keywords: dict[str, Any], flags: list[str], run: Run, tmp_path: Path
@@ -150,6 +160,7 @@ def test_values_are_written_as_python_has_them(
     assert len(plan)
 
 
+@pytest.mark.usefixtures("in_forks")
 def test_a_day_is_a_date(docdb: DocDB, s3: S3) -> None:
     for day in ("2025-03-01", "2025-03-02"):
         docdb.put(record(day, session={"session_start_time": f"{day}T10:00:00-07:00"}))
@@ -315,8 +326,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("what", ["make", "dispatch"])
-@pytest.mark.parametrize("group", [False, True], ids=["kernel alone", "its group"])
+@pytest.mark.parametrize(("what", "group"), some(
+    [("make", False), ("make", True), ("dispatch", False), ("dispatch", True)], 2
+))  # fmt: skip
 def test_an_interrupted_cell_stops_the_process_and_leaves_nothing(
     what: str, group: bool, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from conftest import Result, Start, fails
+from conftest import NIGHT, Result, Start, fails, some
 from faults import many  # noqa: F401  (a fixture)
 from standins import DocDB, record
 
@@ -37,8 +38,10 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("made", MADE)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.mark.parametrize(("number", "made"), some(product(SIGNALS, MADE), 4))
 def test_a_signal_right_after_something_is_made_leaves_nothing_of_it(
     number: signal.Signals, made: str, start: Start, docdb: DocDB, tmp_path: Path
 ) -> None:
@@ -89,7 +92,7 @@ def test_what_threads_write_while_a_signal_ends_the_run_is_removed(
 ) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(SLOW)
-    for turn in range(3):
+    for turn in range(3 if NIGHT else 1):
         output = tmp_path / f"results{turn}"
         env = {"PYTHONPATH": str(tmp_path / "hook")}
         process = start("--query={}", "--max_jobs=1000", output=output, env=env)
