@@ -76,7 +76,7 @@ def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStra
 
         @seed(time.time_ns())
         @settings(
-            max_examples=50,
+            max_examples=50 if NIGHT else 10,
             database=None,
             phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),

@@ -33,7 +33,7 @@ CODE = Path(__file__).resolve().parents[1]
 IMPORTS = (
     *("awscrt.http", "aind_data_access_api.document_db", "aind_data_schema.core.processing"),
     *("analysis_pipeline_utils.metadata", "analysis_pipeline_utils.analysis_dispatch_model"),
-    *("boto3", "codeocean", "jinja2", "mgqpy", "requests", "tqdm"),
+    *("boto3", "codeocean", "jinja2", "mgqpy", "openpyxl", "pandas", "requests", "tqdm"),
 )
 
 LONGEST = 300  # seconds, of a run

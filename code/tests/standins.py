@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -325,6 +326,9 @@ class S3:
 
         self.handler = Quiet
         self.moto = DomainDispatcherApplication(create_backend_app)
+        # a third of each answer: moto compares the host with patterns of all services
+        find = cache(self.moto.get_backend_for_host)
+        self.moto.get_backend_for_host = find  # type: ignore[method-assign]
         self.server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=Quiet)
         self.url = f"http://127.0.0.1:{self.server.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
