@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what has been imported out of the collector's way, which looked at it again and again."""
+    """Keep what is imported out of the way of the collector, which looked at it each time."""
     gc.freeze()
 
 
