@@ -29,7 +29,6 @@ STORE = "results-bucket"
 FLAGS = ("--query={}", "--file_extension=nwb")
 ANALYSIS = """
 from pathlib import Path
-from subprocess import PIPE
 from aind_data_schema.base import GenericModel
 from analysis_pipeline_utils.utils_analysis_wrapper import run_analysis_jobs
 
