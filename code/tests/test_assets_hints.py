@@ -71,6 +71,7 @@ def test_a_value_that_no_record_has_gets_the_nearest(ask: Run, real_records: lis
          "no record has the field subjekt; near it: subject"),
         (["--query={'$nor': [{'name': {'$exists': True}}], 'nam': 'a'}"],
          "no record has the field nam; near it"),
+        (["--query={'name': ['x'], 'nam': 'a'}"], 'alone, {"name":["x"]} matches 0 records'),
         (["--query={'name': 'qwertyuiop'}"], 'no record has name "qwertyuiop"; nothing there'),
         (["--query={'qwertyuiop': 'x'}"], "no record has the field qwertyuiop; nothing there"),
         (["--query={'$and': [{'name': {'$in': ['x', 'y']}}]}"], 'no record has name "y"'),
