@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 
 from chosen import put_on_disk
 from conftest import Run, fuzz
+from dispatch.assets.assets import Skip
 from dispatch.files.selection import Selection
+from dispatch.files.skips import report_skipped
+from dispatch.terminal.messages import FailedRun
 from standins import BUCKET, S3, DocDB, record
+
+
+def test_the_first_of_what_is_skipped_is_named_with_its_reason_where_nothing_may_be() -> None:
+    skips = [Skip("asked", "0", asked=True), Skip("small", "a"), Skip("large", "b")]
+    report_skipped(skips, strict=False)
+    report_skipped(skips[:1], strict=True)
+    with pytest.raises(FailedRun, match=r"^--strict 1: 2 would be skipped, first a: small$"):
+        report_skipped(skips, strict=True)
 
 
 def taken_as_aws_does(path: str, include: list[str], exclude: list[str]) -> bool:

@@ -372,7 +372,7 @@ def a_condition(dice: random.Random, name: str, depth: int = 1) -> Any:
         options = {"$options": "i"} if dice.random() < 0.2 else {}
         return {"$regex": dice.choice(PATTERNS[name]), **options}
     if kind == "$exists":
-        return {"$exists": dice.choice([True, False])}
+        return {"$exists": dice.choice([True, False, 1, 0])}
     return {kind: several() if kind in ("$in", "$nin", "$all") else dice.choice(some)}
 
 
