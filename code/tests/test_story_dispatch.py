@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+import run_capsule
 from conftest import NIGHT, PROGRAM, Result, Run, documents
+from dispatch.assets.assets import Asset
 from reference import expected_files
 from standins import BUCKET, S3, DocDB, record
 from worlds import QUERIES, Record, expected_task, ids_of, world  # noqa: F401  (a fixture)
@@ -132,6 +134,16 @@ def test_an_edited_group_assets_makes_one_task_per_group(
     alone = ('--query={"name": "b"}', "--file_extension=nwb", "--overwrite=1")
     [one_asset] = run(*alone, program=edited).tasks()
     assert one_asset["file_location"] == two["file_location"]
+
+
+def test_a_group_without_assets_makes_no_task_and_leaves_the_others_split() -> None:
+    settings = run_capsule.parse_settings(["--query={}", "--file_extension=nwb"])
+    groups = [[Asset(f"s3://{BUCKET}/{name}", "", name, name, {})] for name in "ab"]
+    files: dict[str, dict[str, int | None]] = {}
+    for [asset] in groups:
+        files[asset.location] = {f"{asset.location}/{n}.nwb": n for n in range(2)}
+    tasks = run_capsule.make_tasks([*groups, []], files, settings, [])
+    assert [task.files for task in tasks] == [[url] for urls in files.values() for url in urls]
 
 
 def test_debug_shows_a_traceback_and_still_ends_with_the_error(run: Run) -> None:
