@@ -253,10 +253,14 @@ def test_groups_that_hold_the_same_files_are_named(
     s3.put(BUCKET, ["a/x.nwb", "b/x.nwb"])
     flags = ["--query={}", "--file_extension=nwb", "--group_by=batches"]
     flags += ["--unwind_list_fields=batches", "--analysis_code=code.json"]
+    (tmp_path / "data" / "analysis_parameters.json").write_text(
+        '{"distributed_parameters": [{"window": 1}]}'
+    )
     result = run(*flags)
     assert result.status == 0, result.log
     assert len(result.tasks()) == 3
-    assert "2 tasks have one result name" in result.log
+    [twins] = [line for line in result.log.splitlines() if "2 tasks have one result name" in line]
+    assert twins.count('{"window":1}, its result is ') == 2
     assert "records describe" not in result.log
 
 
