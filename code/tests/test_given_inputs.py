@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from conftest import PROGRAM, Run
+from dispatch.given.inputs import read_query
+from dispatch.terminal.messages import BadInput
 from flags_helpers import world  # noqa: F401  (a fixture)
 from standins import record
 
@@ -127,3 +130,12 @@ def test_the_log_says_that_there_are_no_parameters(run: Run, tmp_path: Path) -> 
     (tmp_path / "data" / "sub").mkdir()
     (tmp_path / "data" / "sub" / "analysis_parameters.json").write_text("{}")
     assert "no analysis_parameters.json" not in run("--query={}", "--overwrite=1").log
+
+
+def test_what_looks_like_a_condition_is_told_as_a_filter_unless_it_is_a_file(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(BadInput, match=re.escape('such as {"subject_id":"755252"}, not')):
+        read_query("subject_id=755252", tmp_path)
+    (tmp_path / "subject_id=755252").write_text('{"name": "a"}')
+    assert read_query("subject_id=755252", tmp_path) == {"name": "a"}
