@@ -34,7 +34,8 @@ def test_what_another_thread_is_about_to_say_is_not_said_after_the_last_line(
     # it has passed the switch of the log, and waits to write
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(messages.OneLineFormatter("%(message)s"))
-    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    of_others = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler, of_others])
     record = logging.LogRecord("dispatch", logging.INFO, "", 0, "too late", None, None)
     try:
         messages.end_log()
@@ -42,3 +43,4 @@ def test_what_another_thread_is_about_to_say_is_not_said_after_the_last_line(
     finally:
         logging.disable(logging.NOTSET)
     assert "too late" not in capfd.readouterr().err
+    assert of_others.stream is sys.stderr
