@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from chosen import names
 from conftest import Run, fuzz, some
 from dispatch.records.record_files import read_records
+from dispatch.records.tables import read_table
 from dispatch.terminal.messages import BadInput
 from standins import BUCKET, S3
 
@@ -243,6 +244,13 @@ def test_an_excel_file_by_another_name_and_a_folder_are_told(run: Run, tmp_path:
         assert result.status == 2
         assert f"--records: '{place[:50]}" in result.error
         assert "is a folder, not a file" in result.error
+
+
+@pytest.mark.parametrize("content", ["PK,location\n1,/data/a\n", "number,location\n1,/data/xl/a\n"])
+def test_a_text_that_has_words_of_an_excel_file_is_a_text(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(content)
+    assert read_table(path, ("location",)).columns == content.split("\n")[0].split(",")
 
 
 def test_a_broken_excel_file_is_told(tmp_path: Path) -> None:
