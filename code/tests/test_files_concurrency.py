@@ -98,6 +98,7 @@ def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3
     lock = Lock()
     first_are_here, more_are_here = Event(), Event()
     asked = in_hand = 0
+    came: list[bool] = []  # what was waited for
 
     def hold(environ: Any, start_response: Any) -> list[bytes]:
         nonlocal asked, in_hand
@@ -108,14 +109,14 @@ def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3
             first_are_here.set()
         if in_hand > first:
             more_are_here.set()
-        assert (first_are_here if is_first else more_are_here).wait(60)
+        came.append((first_are_here if is_first else more_are_here).wait(60))
         page = s3.list_objects(environ, start_response)
         with lock:
             in_hand -= 1
         return [page]
 
     all_are_found(hold, many, run, s3)
-    assert more_are_here.is_set()
+    assert all(came)
 
 
 def test_after_slow_down_no_more_requests_are_made_at_once(many: int, run: Run, s3: S3) -> None:

@@ -698,9 +698,11 @@ def committed_files() -> list[Path]:
     return [ROOT / name for name in listed.split("\0") if name]
 
 
-def test_nothing_in_the_documents_names_this_machine() -> None:
+def test_nothing_that_is_committed_names_this_machine_or_is_left_by_a_merge() -> None:
     for path in committed_files():
-        assert str(ROOT).encode() not in path.read_bytes(), path
+        content = path.read_bytes()
+        assert str(ROOT).encode() not in content, path
+        assert not re.search(rb"^(<{7}|>{7}) ", content, re.MULTILINE), path
 
 
 def test_all_that_is_committed_is_text_but_for_the_picture_and_the_example() -> None:
