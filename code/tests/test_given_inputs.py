@@ -139,3 +139,14 @@ def test_what_looks_like_a_condition_is_told_as_a_filter_unless_it_is_a_file(
         read_query("subject_id=755252", tmp_path)
     (tmp_path / "subject_id=755252").write_text('{"name": "a"}')
     assert read_query("subject_id=755252", tmp_path) == {"name": "a"}
+
+
+@pytest.mark.parametrize("name", ["~\0", "~nobody\0/x", "\0"])
+def test_a_name_that_no_file_can_have_is_no_file(name: str, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no file"):
+        read_query(name, tmp_path)
+    (tmp_path / "s.jsonl").write_text(json.dumps(record("a") | {"location": name}))
+    result = run("--records=s.jsonl", "--query={}", "--file_extension=nwb")
+    assert result.error == (
+        "error: nothing to dispatch: 1 record matched, 1 skipped (no .nwb file: 1)"
+    ), result.log

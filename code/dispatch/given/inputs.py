@@ -34,7 +34,7 @@ def named_file(option: str, name: str, folder: Path) -> Path:
     path = find_file(name, folder)
     if path:
         return path
-    for place in (os.path.expanduser(name), os.path.join(folder, name)):
+    for place in (at_home(name), os.path.join(folder, name)):
         if os.path.isdir(place):
             raise BadInput(f"{option}: {excerpt(name)} is a folder, not a file")
     where = f"{excerpt(name)}, here, in {folder} or one folder down"
@@ -43,7 +43,7 @@ def named_file(option: str, name: str, folder: Path) -> Path:
 
 def named_path(option: str, name: str, folder: Path) -> Path:
     """Return the path of the file or folder that a flag names; raise BadInput."""
-    path = os.path.expanduser(name)
+    path = at_home(name)
     for place in (path, os.path.join(folder, path)):
         if os.path.isdir(place):
             return Path(place)
@@ -52,9 +52,15 @@ def named_path(option: str, name: str, folder: Path) -> Path:
 
 def find_file(name: str, folder: Path) -> Path | None:
     """Return the path of a file that is named relative to the working folder, or an input file."""
-    with suppress(ValueError):  # a string that can be no name, since NUL is in it, say
-        name = os.path.expanduser(name)
+    name = at_home(name)
     return Path(name) if is_file(name) else find_input(name, folder)
+
+
+def at_home(name: str) -> str:
+    """Return a path with a home folder in place of ~ or ~name at its start."""
+    with suppress(ValueError):  # a string that can be no name, since NUL is in it, say
+        return os.path.expanduser(name)
+    return name
 
 
 def find_input(name: str, folder: Path) -> Path | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dispatch.given.inputs import at_home
 from dispatch.stores.local_files import LocalFiles, local_path
 from dispatch.stores.locations import Store, scheme_of
 from dispatch.stores.s3 import S3
@@ -66,7 +67,7 @@ def url_of(location: str, folder: Path | None) -> str:
     elif "://" in location or not location.strip():
         return location.rstrip("/")
     else:
-        path = os.path.join(folder, os.path.expanduser(location))
+        path = os.path.join(folder, at_home(location))
     if not path.startswith("/"):
         return location.rstrip("/")
     return Path(os.path.abspath(path)).as_uri().rstrip("/")
