@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dispatch.given.inputs import at_home
 from dispatch.plan.comparison import Comparison
 from dispatch.plan.file import PLAN, find_plan, is_plan_file, read_plan, task_of
 from dispatch.tasks.output import DISPATCHED_PLAN, NUMBER, count_workers
@@ -53,7 +54,7 @@ def paths_named(name: str) -> list[Path]:
 
     What is named itself must be there, and have tasks; a pattern may match nothing yet.
     """
-    option, plain = "--skip_dispatched", os.path.expanduser(name)
+    option, plain = "--skip_dispatched", at_home(name)
     if os.path.isdir(plain):
         return [Path(plain)]
     if os.path.isfile(plain):

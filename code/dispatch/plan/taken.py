@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dispatch.assets.assets import Entry, Skip
 from dispatch.files.skips import report_skipped
-from dispatch.given.inputs import find_file, named_file, named_path
+from dispatch.given.inputs import at_home, find_file, named_file, named_path
 from dispatch.given.lists import UUID, to_names
 from dispatch.given.values import Record
 from dispatch.plan.file import find_plan, kept_plan, read_plan, task_of
@@ -25,7 +25,7 @@ def plan_named(option: str, name: str | None, folder: Path) -> Path | None:
     """Return the path of the plan, or of the folder, that a flag names, if any; raise BadInput."""
     if not name:
         return None
-    kept = kept_plan(Path(name).expanduser())
+    kept = kept_plan(Path(at_home(name)))
     return kept or named_path(option, name, folder)
 
 

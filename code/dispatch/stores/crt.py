@@ -85,9 +85,7 @@ class Runtime:
         )
         if credentials:
             config = self.signing_config(place, credentials)
-            signing = self.auth.aws_sign_request(request, config)
-            if not signing.done() or signing.exception():  # keys at hand sign at once
-                await self.news.outcome(signing, place)
+            await self.news.outcome(self.auth.aws_sign_request(request, config), place)
         if place in self.plain:
             return await self.get_plainly(place, request)
         connection = self.idle_connection(place) or await self.connect(place)
