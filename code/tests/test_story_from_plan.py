@@ -429,3 +429,7 @@ def test_a_dry_run_of_a_plan_gives_the_same_plan(run: Run, planned: Callable[...
     table = result.output / "dispatch_plan.csv"
     assert table.read_bytes() == plan.with_name(table.name).read_bytes()
     assert "tasks 2, workers 2, assets 4, files 13 (1.00kB), records 5, skipped 1" in result.stdout
+
+
+def test_a_plan_in_a_home_that_is_not_there_is_no_file(run: Run) -> None:
+    fails(run("--from_plan=~nobodyhere/plan.jsonl"), "there is no file '~nobodyhere", status=2)
