@@ -59,7 +59,7 @@ settings.load_profile("patient")
 NIGHT = "NIGHT" in os.environ  # what is long by nature is whole at night, and short by day
 
 # How long the tests that draw their own inputs go on, together with others of their kind.
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "3600" if NIGHT else "20"))
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "3600" if NIGHT else "6"))
 
 Case = TypeVar("Case")
 

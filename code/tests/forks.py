@@ -136,13 +136,16 @@ def serve(listener: socket.socket) -> None:
     for name in IMPORTS:
         importlib.import_module(name)
     import boto3
+    import botocore.hooks
     import botocore.session
 
-    # what AWS's services are like is read from files once
+    # what AWS's services are like is read from files once, and botocore looks at its functions once
     botocore.session.create_loader = cache(botocore.session.create_loader)
+    botocore.hooks.accepts_kwargs = cache(botocore.hooks.accepts_kwargs)
     boto3.session.Session("none", "none").client("s3", "us-west-2")
     sys.path[0] = str(CODE)
     importlib.import_module("run_capsule")
+    sys.modules["dispatch.tasks.tasks"].task_model()
     for name, module in sys.modules.items():
         if name == "run_capsule" or name.startswith("dispatch."):
             OWN.append(module)
