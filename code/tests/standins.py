@@ -26,7 +26,9 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import trustme
+from botocore.utils import parse_to_aware_datetime
 from mgqpy import Query
+from moto.core import serialize
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -326,6 +328,10 @@ class S3:
 
         self.handler = Quiet
         self.moto = DomainDispatcherApplication(create_backend_app)
+        # a tenth of each page: moto reads the times that it has written
+        serialize.parse_to_aware_datetime = (  # type: ignore[attr-defined]
+            cache(parse_to_aware_datetime)
+        )
         # a third of each answer: moto compares the host with patterns of all services
         find = cache(self.moto.get_backend_for_host)
         self.moto.get_backend_for_host = find  # type: ignore[method-assign]
