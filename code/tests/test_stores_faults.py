@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from conftest import Run, fails
 from faults import (  # noqa: F401  (a fixture)
     FLAGS,
+    NAMES,
     Application,
     answer,
     completes,
@@ -118,37 +120,36 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
 S3_LASTING = ("503", "drip", "truncated", "html")
 
 
-@pytest.mark.parametrize("name", S3_FAULTS)
-def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
-    name: str, run: Run, s3: S3, whole: dict[str, bytes]
+def test_faults_of_s3_that_pass_are_outlived_and_one_that_stays_ends_the_run(
+    run: Run, s3: S3, whole: dict[str, bytes]
 ) -> None:
-    fault, words = S3_FAULTS[name]
-    seen: set[str] = set()
+    faults: dict[str, list[Application]] = {}  # of each asset, one after the other
+    for name, (fault, _) in zip(cycle(NAMES), S3_FAULTS.values(), strict=False):
+        faults.setdefault(f"{name}/", []).append(fault(s3))
 
-    def once(request: Request) -> Application | None:  # for each asset
-        prefix = request.query.get("prefix", "")
-        if not is_listing(request) or prefix in seen:
-            return None
-        seen.add(prefix)
-        return fault(s3)
+    def pass_by(request: Request) -> Application | None:
+        left = faults.get(request.query.get("prefix", "")) if is_listing(request) else None
+        return left.pop(0) if left else None
 
-    s3.fault = once
-    timeout = ["--timeout=2"] * (name == "drip")  # enough for what is answered
-    completes(run(*FLAGS, *timeout), whole)
-    if name not in S3_LASTING:
-        return
+    s3.fault = pass_by
+    completes(run(*FLAGS, "--timeout=2"), whole)
+    assert not any(faults.values())
+    for name in S3_LASTING:
+        fault, words = S3_FAULTS[name]
+        stay(s3, fault(s3))
+        tries = 1 if name == "drip" else 2
+        constants = {"LIST_TRIES": tries, "LONGEST_SLOW_DOWN": 0}
+        lasting = run(*FLAGS, "--timeout=2", "--overwrite=1", constants=constants)
+        assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == tries
+        assert lasting.files() == whole  # of before: nothing else is written
+        fails(replace(lasting, output=lasting.output / "none"), words)
+        assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
+
+
+def stay(s3: S3, fault: Application) -> None:
+    """Answer with a fault whatever asks for one of the assets."""
     s3.requests.clear()
-    s3.fault = lambda request: (
-        fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
-    )
-    tries = 1 if name == "drip" else 2
-    constants = {"LIST_TRIES": tries, "LONGEST_SLOW_DOWN": 0}
-    lasting = run(*FLAGS, *timeout, "--overwrite=1", constants=constants)
-    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == tries
-    assert lasting.files() == whole
-    shutil.rmtree(lasting.output)
-    fails(lasting, words)
-    assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
+    s3.fault = lambda request: fault if request.query.get("prefix", "").startswith("07") else None
 
 
 @pytest.mark.usefixtures("world")
@@ -174,31 +175,22 @@ NO_LISTINGS: dict[str, tuple[Callable[[S3], Application], str]] = {
 }
 
 
-LARGE = {  # of pages of 100 keys
-    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(250)]),
-    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(150)), "big/b.nwb", "big/c.nwb"]),
-    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(50)]),
-    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(150)]),
-    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(150)]),
+LARGE = {  # of pages of 20 keys
+    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(50)]),
+    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(30)), "big/b.nwb", "big/c.nwb"]),
+    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(10)]),
+    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(30)]),
+    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(30)]),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "answered"),
-    [
-        *((name, "html") for name in LARGE if name != "pages"),
-        *(("pages", one) for one in NO_LISTINGS),
-    ],
-)
-def test_what_is_no_listing_never_ends_one(
-    name: str, answered: str, run: Run, docdb: DocDB, s3: S3
-) -> None:
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_no_listing_never_ends_one(name: str, run: Run, docdb: DocDB, s3: S3) -> None:
     extension, keys = LARGE[name]
-    fault, words = NO_LISTINGS[answered]
     docdb.put(record("big"), record("small"))
     s3.put(BUCKET, [*keys, f"small/x.{extension}"])
-    s3.page = 100
-    constants = {"KEYS_PER_FOLDER": 25, "LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
+    s3.page = 20
+    constants = {"KEYS_PER_FOLDER": 5, "LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
     flags = ["--query={}", f"--file_extension={extension}", "--split_files=0"]
     flags += ["--balance_by=size"] if name == "weighed" else []
     whole = run(*flags, constants=constants).files()
@@ -213,15 +205,17 @@ def test_what_is_no_listing_never_ends_one(
         seen += 1
         if seen > 20:  # which no run gets to
             return answer(403, "AccessDenied")
-        return fault(s3) if seen > 1 else None
+        return spoilt if seen > 1 else None
 
     s3.fault = later
-    result = run(*flags, "--overwrite=1", constants=constants)
-    assert result.files() == whole
-    assert result.status == 1, result.log
-    assert "cannot list s3://example-bucket/big of asset big" in result.error
-    assert words in result.error
-    assert seen > 1
+    for fault, words in [*NO_LISTINGS.values()] if name == "pages" else [NO_LISTINGS["html"]]:
+        seen, spoilt = 0, fault(s3)
+        result = run(*flags, "--overwrite=1", constants=constants)
+        assert result.files() == whole
+        assert result.status == 1, result.log
+        assert "cannot list s3://example-bucket/big of asset big" in result.error
+        assert words in result.error
+        assert seen > 1
 
 
 def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
@@ -282,8 +276,8 @@ def credentials_that_end_soon(folder: Path, token: str) -> Path:
 def test_credentials_that_expire_in_the_middle_are_renewed(
     run: Run, s3: S3, docdb: DocDB, tmp_path: Path
 ) -> None:
-    docdb.put(*(record(f"more-{n:03}") for n in range(100)))
-    s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(100)])
+    docdb.put(*(record(f"more-{n:03}") for n in range(40)))
+    s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(40)])
     whole = run(*FLAGS, output=tmp_path / "whole").files()
     # each call gives credentials of its own
     source = credentials_that_end_soon(tmp_path, "its number is")
@@ -293,7 +287,7 @@ def test_credentials_that_expire_in_the_middle_are_renewed(
 
     def expired(request: Request) -> Application | None:
         tokens.append(request.token)
-        if len(tokens) in (20, 60, 61, 62):  # what was given out so far is over
+        if len(tokens) in (12, 30, 31, 32):  # what was given out so far is over
             over.update(tokens)
         return answer(400, "ExpiredToken") if request.token in over else None
 
