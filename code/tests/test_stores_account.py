@@ -168,14 +168,13 @@ class World:
     catcher: Catcher
     home: Path
     base: dict[str, str | None]
+    constants: dict[str, float] = field(default_factory=dict)  # of the program
 
     def environment(self, **more: str | None) -> dict[str, str | None]:
         """Return the environment that leads to the catcher, with what a test adds."""
         return {**self.base, **more}
 
-    def program(
-        self, *words: str, constants: dict[str, float] | None = None, **more: Any
-    ) -> Result:
+    def program(self, *words: str, **more: str | None) -> Result:
         """Run the program with flags on an asset in each bucket, in an environment."""
         flags = ["--query={}", "--file_extension=nwb", "--overwrite=1"]
         self.docdb.records["v1"].clear()
@@ -185,7 +184,7 @@ class World:
             else:
                 self.docdb.put(record("x", bucket=word, _id=word))
         self.catcher.arrived.clear()
-        return self.run(*flags, env=self.environment(**more), constants=constants)
+        return self.run(*flags, env=self.environment(**more), constants=self.constants)
 
     def boto3(self, *buckets: str, **more: str | None) -> list[Arrived]:
         """List buckets with boto3; return what arrives."""
@@ -484,10 +483,10 @@ def test_answers_that_lead_nowhere_are_an_error_that_names_the_asset(world: Worl
         "is not below 'x/'": lambda _: page_of(["other/x/z.nwb"], "t"),
         "is not about 'x/'": lambda _: page_of([], "t", "other/"),
     }
-    few: dict[str, float] = {"EMPTY_PAGES": 5, "LIST_TRIES": 2, "LARGEST_PAGE": 100_000}
+    world.constants = {"EMPTY_PAGES": 5, "LIST_TRIES": 2, "LARGEST_PAGE": 100_000}
     for words, answer in answers.items():
         world.catcher.answer = answer
-        result = world.program("a-bucket", AWS_DEFAULT_REGION="us-west-2", constants=few)
+        result = world.program("a-bucket", AWS_DEFAULT_REGION="us-west-2")
         ends(result, "cannot list s3://a-bucket/x of asset x: ", words)
 
 
@@ -499,8 +498,8 @@ def test_an_answer_that_does_not_come_is_given_up(world: World) -> None:
 
     world.catcher.answer = wait
     started = time.monotonic()
-    west = {"AWS_DEFAULT_REGION": "us-west-2"}
-    result = world.program("a-bucket", "--timeout=1", constants={"LIST_TRIES": 2}, **west)
+    world.constants = {"LIST_TRIES": 2}
+    result = world.program("a-bucket", "--timeout=1", AWS_DEFAULT_REGION="us-west-2")
     slow.set()
     assert result.status == 1
     assert time.monotonic() - started < 15

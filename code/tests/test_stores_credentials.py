@@ -71,14 +71,14 @@ def test_keys_that_still_serve_are_not_waited_for(
 ) -> None:
     good = 2  # botocore calls for them twice at first
     text = TWICE.format(
-        folder=str(tmp_path), good=good, then="time.sleep(60)", keys=keys_for(minutes=14)
+        folder=str(tmp_path), good=good, then="time.sleep(99)", keys=keys_for(minutes=14)
     )
     env = program(text, tmp_path)
     started = time.monotonic()
-    result = run(*FLAGS, "--timeout=20", env=env, constants={"RENEWAL_PAUSE": 0})
+    result = run(*FLAGS, "--timeout=60", env=env, constants={"RENEWAL_PAUSE": 0})
     assert result.status == 0, result.log
     assert len(result.tasks()) == len(many)
-    assert time.monotonic() - started < 15  # nor is the end of the program
+    assert time.monotonic() - started < 50  # nor is the end of the program
     assert (tmp_path / "calls").stat().st_size > good  # the keys were asked for anew
 
 

@@ -120,7 +120,7 @@ S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
 S3_LASTING = ("503", "drip", "truncated", "html")
 
 
-def test_faults_of_s3_that_pass_are_outlived_and_one_that_stays_ends_the_run(
+def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
     run: Run, s3: S3, whole: dict[str, bytes]
 ) -> None:
     faults: dict[str, list[Application]] = {}  # of each asset, one after the other
