@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from finding import Find, find  # noqa: F401  (a fixture)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import NIGHT, Run, fuzz
+from conftest import Run, fuzz
 from dispatch.files.listing import KEYS_PER_FOLDER
 from dispatch.given.lists import to_suffixes
 from dispatch.stores.closed import FileNames
@@ -26,11 +27,7 @@ names = st.one_of(
     ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), max_size=6),
 )
-
-
 paths = st.lists(names, min_size=1, max_size=4).map("/".join)
-
-
 extensions = st.sampled_from([".nwb", ".zarr", ".nwb.zarr", "b", "0", ".zarr0", "é"])
 
 
@@ -53,15 +50,11 @@ def small_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
 siblings = st.sampled_from(
     ["x", "x!", "x-.nwb", "x.nwb", "x.zarr", "x0", "d", "d.nwb!", "\U0010ffff", "y\U0010ffff.nwb"]
 )
-
-
 keys_of_trees = st.builds(
     lambda parts, marker: "/".join(parts) + marker,
     st.lists(siblings | siblings | names, min_size=1, max_size=5),
     st.sampled_from(["", "", "/"]),
 )
-
-
 trees = st.sets(paths, max_size=40) | st.sets(keys_of_trees, max_size=40)
 
 
@@ -121,21 +114,6 @@ def test_siblings_of_a_marker_at_which_an_asset_is_split_weigh_once(s3: S3, find
     assert len({request.query["prefix"] for request in s3.listings()}) > 1
 
 
-@pytest.mark.usefixtures("small_pages")
-def test_an_odd_key_does_not_keep_a_huge_asset_from_being_split(s3: S3, find: Find) -> None:
-    keys = [f"asset/i/{n:02}/{m:04}.tif" for n in range(12) for m in range(20)]
-    odd = ["/b.tif", "i/03//odd.tif", "i/04/../up.tif", "i/05/bell\x07.tif"]
-    odd += ["/b.nwb", "i/03//odd.nwb", "i/04/0014/../x.nwb", "i/05/z.nwb", "i/06.nwb/1"]
-    keys += [f"asset/{key}" for key in odd]
-    s3.put(BUCKET, keys)
-    for extension in (".tif", ".nwb"):
-        s3.requests.clear()
-        assert set(find("asset", extension)) == expected_files(keys, "asset", extension)
-        assert len({request.query["prefix"] for request in s3.listings()}) > 8
-    found = list(find("asset", ".nwb"))
-    assert found == ["/b.nwb", "i/03//odd.nwb", "i/04/0014/../x.nwb", "i/05/z.nwb", "i/06.nwb"]
-
-
 def test_odd_keys_and_locations_are_listed_as_they_are(s3: S3, find: Find) -> None:
     keys = {
         "a/x//y.nwb", "a/./z.nwb", "a/../w.nwb", "a/tab\there.nwb", "a/bell\x07.nwb/0",
@@ -151,111 +129,63 @@ def test_odd_keys_and_locations_are_listed_as_they_are(s3: S3, find: Find) -> No
     assert set(find("a/../b", ".nwb")) == {"y.nwb"}
 
 
-@pytest.mark.usefixtures("small_pages")
-def test_pages_of_a_store_are_jumped_over(s3: S3, find: Find) -> None:
-    stores = [f"asset/ecephys/{name}.zarr" for name in "abc"]
-    chunks = [f"{store}/traces/{n}" for store in stores for n in range(50)]
-    s3.put(BUCKET, [*chunks, "asset/ecephys/z.nwb"])
-    for extension, files in ((".nwb", {"ecephys/z.nwb"}), (".zarr", {s[6:] for s in stores})):
-        s3.requests.clear()
-        assert set(find("asset", extension)) == files
-        assert len(s3.listings()) == 4  # where plain listing takes 8
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_many_stores_are_found_in_a_request_for_each(s3: S3, find: Find) -> None:
-    stores = [f"asset/ecephys/{n:02}.zarr" for n in range(20)]
-    s3.put(BUCKET, [f"{store}/traces/{n}" for store in stores for n in range(20)])
-    s3.requests.clear()
-    assert set(find("asset", ".zarr")) == {store[6:] for store in stores}
-    # a row of pages, a request a level, the stores ahead, of which each may be an empty folder
-    assert len(s3.listings()) <= 4 + 2 + 16
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, find: Find) -> None:
-    keys = [f"asset/a.zarr/{n:04}" for n in range(24)]
-    behind = ["asset/a.zarr.nwb", "asset/a.zarr0", "asset/a.zarr0.nwb", "asset/a.zarr0/b.nwb"]
-    s3.put(BUCKET, [*keys, *behind])
-    for extension in (".nwb", ".zarr0", "0", ".zarr"):
-        found = set(find("asset", extension))
-        assert found == expected_files([*keys, *behind], "asset", extension)
-
-
-def test_a_store_whose_keys_begin_with_the_last_character_is_left_behind(
-    s3: S3, find: Find
-) -> None:
-    s3.page = 2
-    keys = [f"asset/a.zarr/\U0010ffff{n}" for n in range(5)] + ["asset/b.nwb"]
-    s3.put(BUCKET, keys)
-    assert set(find("asset", ".nwb")) == {"b.nwb"}
-    assert len(s3.listings()) == 3
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_a_huge_asset_is_split_by_folder(s3: S3, find: Find) -> None:
-    keys = [f"asset/images/{n:03}/{m:04}.tif" for n in range(20) for m in range(20)]
-    more = ["asset/zebra/1.tif", "asset/subject.json"]
-    s3.put(BUCKET, [*keys, *more])
-    s3.requests.clear()
-    assert len(find("asset", ".tif")) == 401
-    listings = s3.listings()
-    # a row of pages, a request a level, the folders ahead, what follows the last page
-    assert len(listings) <= 4 + 2 + 17 + 1
-    assert len({request.query["prefix"] for request in listings}) > 16
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_tiny_folders_are_listed_in_pages(s3: S3, find: Find) -> None:
-    s3.put(BUCKET, [f"asset/tiles/{n:04}/{m}.json" for n in range(100) for m in range(2)])
-    s3.requests.clear()
-    assert len(find("asset", "1.json")) == 100
-    assert len(s3.listings()) <= 11  # where plain listing takes 10
-
-
-# The benchmark's workloads, scaled down: assets, what each holds, the extension, LIST requests. By
-# day, pages and what fills them are a fiftieth as large.
-PART = 1 if NIGHT else 50
-PAGE = 1_000 // PART
-WORKLOADS: dict[str, tuple[int, list[str], str, int]] = {
-    "sessions": (20, ["s.nwb", *(f"videos/{n}.mp4" for n in range(PAGE - 1))], "nwb", 20),
-    "zarr stores": (
-        2,
-        [f"e/{p}.zarr/0/{n}" for p in range(3) for n in range(3 * PAGE // 2)],
-        "zarr",
-        2 * 4,
+HUGE = [f"i/{n:02}/{m:04}.tif" for n in range(12) for m in range(20)]
+ODD = ["/b.tif", "i/03//odd.tif", "i/04/../up.tif", "i/05/bell\x07.tif", "/b.nwb", "i/03//odd.nwb",
+       "i/04/0014/../x.nwb", "i/05/z.nwb", "i/06.nwb/1"]  # fmt: skip
+BEHIND = ["a.zarr.nwb", "a.zarr0", "a.zarr0.nwb", "a.zarr0/b.nwb"]
+# What an asset holds; the endings, each with the requests that it takes to find it: pages in a row,
+# one a level, the folders ahead, what follows the last page.
+TREES: dict[str, tuple[list[str], dict[str, int]]] = {
+    "stores": (
+        [*(f"e/{p}.zarr/t/{n}" for p in "abc" for n in range(50)), "e/z.nwb"],
+        {".nwb": 4, ".zarr": 4},  # where plain listing takes 8
+    ),
+    "many stores": (
+        [f"e/{n:02}.zarr/t/{m}" for n in range(20) for m in range(20)],
+        {".zarr": 4 + 2 + 16},  # of which each may be an empty folder
+    ),
+    "right behind a store": (
+        [*(f"a.zarr/{n:04}" for n in range(24)), *BEHIND],
+        {".nwb": 2, ".zarr0": 2, "0": 2, ".zarr": 2},
+    ),
+    "behind the last character": (
+        [*(f"a.zarr/\U0010ffff{n:02}" for n in range(50)), "b.nwb"],
+        {".nwb": 3},
+    ),
+    "folders": (
+        [*(f"i/{n:03}/{m:04}.tif" for n in range(20) for m in range(20)), "s.json", "z/1.tif"],
+        {".tif": 4 + 2 + 17 + 1, "9.tif": 24},
     ),
     "tiny folders": (
-        1,
-        [f"t/{n:04}/{m}.json" for n in range(5 * PAGE) for m in range(2)],
-        "1.json",
-        10 + 1,
+        [f"t/{n:04}/{m}.json" for n in range(100) for m in range(2)],
+        {"1.json": 11},  # where plain listing takes 10
     ),
-    "images": (
-        1,
-        [f"i/{n:03}/{m:04}.tif" for n in range(8) for m in range(PAGE)],
-        "9.tif",
-        4 + 2 + 4 + 1,
-    ),
-    "small": (100, ["s.nwb"], "nwb", 100),
+    "odd names in folders": ([*HUGE, *ODD], {".tif": 17, ".nwb": 18}),
 }
 
 
-@pytest.mark.parametrize("workload", WORKLOADS)
-def test_a_workload_takes_so_many_requests(workload: str, run: Run, docdb: DocDB, s3: S3) -> None:
-    assets, keys, extension, lists = WORKLOADS[workload]
-    s3.page = PAGE
-    s3.put(BUCKET, [f"asset{n}/{key}" for n in range(assets) for key in keys])
-    docdb.put(*(record(f"asset{n}") for n in range(assets)))
-    result = run(
-        "--query={}", f"--file_extension={extension}", "--split_files=0",
-        env={"AWS_DEFAULT_REGION": "us-west-2"},
-        constants={"KEYS_PER_FOLDER": KEYS_PER_FOLDER // PART},
-    )  # fmt: skip
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_takes_so_many_requests(name: str, s3: S3, find: Find) -> None:
+    paths, endings = TREES[name]
+    keys = [f"asset/{path}" for path in paths]
+    s3.put(BUCKET, keys)
+    for ending, requests in endings.items():
+        s3.requests.clear()
+        assert set(find("asset", ending)) == expected_files(keys, "asset", ending)
+        assert len(s3.listings()) == requests
+
+
+def test_each_small_asset_takes_one_request(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.page = 20
+    s3.put(BUCKET, [f"asset{n}/{key}" for n in range(100) for key in ("s.nwb", "videos/1.mp4")])
+    s3.put(BUCKET, [f"full/{n}.nwb" for n in range(20)])
+    docdb.put(record("full"), *(record(f"asset{n}") for n in range(100)))
+    result = run("--query={}", "--file_extension=nwb", "--split_files=0")
     assert result.status == 0, result.log
-    expected = len(expected_files([f"a/{key}" for key in keys], "a", to_suffixes(extension)))
-    assert {len(task["file_location"]) for task in result.tasks()} == {expected}
-    assert len(s3.listings()) == lists
+    files = Counter(len(task["file_location"]) for task in result.tasks())
+    assert files == {1: 100, 20: 1}
+    assert len(s3.listings()) == 101
     assert len(docdb.requests) == 2  # the second one finds no more
     assert not any(request.method == "HEAD" for request in s3.requests)
 

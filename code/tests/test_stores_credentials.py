@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from chosen import write_snapshot
 from conftest import Run, Start, fails
-from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
+from faults import Application, answer
+from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, Request, record
 from surroundings import FLAGS, world  # noqa: F401  (fixtures)
 
 NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
@@ -121,6 +123,35 @@ def test_new_keys_that_do_not_come_end_the_run(
     assert result.status == 1
     assert f"no new AWS credentials: {words}" in result.error
     assert "hush" not in result.log
+
+
+def test_keys_that_expire_in_the_middle_are_renewed(
+    run: Run, many: list[str], s3: S3, tmp_path: Path
+) -> None:
+    # each call gives keys of its own, which end so soon that they are renewed each time
+    keys = f"{keys_for(minutes=5)!r}.replace('a-session', str(os.getpid()))"
+    tokens: list[str] = []
+    over: set[str] = set()
+
+    def expired(request: Request) -> Application | None:
+        tokens.append(request.token)
+        if len(tokens) in (12, 30, 31, 32):  # what was given out so far is over
+            over.update(tokens)
+        return answer(400, "ExpiredToken") if request.token in over else None
+
+    s3.fault = expired
+    env = program(f"import os\nprint({keys})", tmp_path)
+    result = run(*FLAGS, "--max_connections=2", env=env, constants={"RENEWAL_PAUSE": 0})
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == len(many)
+    assert all(tokens)
+    assert len(set(tokens) - over) > 1
+
+
+def test_keys_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
+    flags = (*FLAGS, write_snapshot(tmp_path, [record("a")]), "--timeout=1")
+    env = program("import time\ntime.sleep(60)", tmp_path)
+    fails(run(*flags, env=env, constants={"TRIES": 1}), "AWS: no credentials in 1 s")
 
 
 # ------------------------------------------------------------------------------ what does not serve
