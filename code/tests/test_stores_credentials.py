@@ -46,17 +46,18 @@ def keys_for(minutes: float) -> str:
     return json.dumps({"Version": 1, **keys, "Expiration": end.isoformat()})
 
 
-# Gives keys, then does something else each time that it is called again.
-TWICE = """
+def twice(folder: Path, good: int, then: str, minutes: float = 5) -> dict[str, str | None]:
+    """Return an environment in which a program gives keys so often, then does something first."""
+    script = f"""
 import os, sys, time
-from pathlib import Path
-count = Path({folder!r}) / "calls"
-with count.open("a") as file:
-    file.write("x")
-if count.stat().st_size > {good}:
+with open({str(folder / "calls")!r}, "a") as calls:
+    print(end="x", file=calls)
+    number = calls.tell()
+if number > {good}:
     {then}
-print({keys!r})
+print({keys_for(minutes)!r})
 """
+    return program(script, folder)
 
 
 @pytest.fixture
@@ -72,10 +73,7 @@ def test_keys_that_still_serve_are_not_waited_for(
     run: Run, many: list[str], tmp_path: Path
 ) -> None:
     good = 2  # botocore calls for them twice at first
-    text = TWICE.format(
-        folder=str(tmp_path), good=good, then="time.sleep(99)", keys=keys_for(minutes=14)
-    )
-    env = program(text, tmp_path)
+    env = twice(tmp_path, good, "time.sleep(99)", minutes=14)
     started = time.monotonic()
     result = run(*FLAGS, "--timeout=60", env=env, constants={"RENEWAL_PAUSE": 0})
     assert result.status == 0, result.log
@@ -87,11 +85,7 @@ def test_keys_that_still_serve_are_not_waited_for(
 def test_new_keys_are_asked_for_once_for_all(
     run: Run, many: list[str], tmp_path: Path, s3: S3
 ) -> None:
-    text = TWICE.format(
-        folder=str(tmp_path), good=1, then="time.sleep(0.3)", keys=keys_for(minutes=5)
-    )
-    env = program(text, tmp_path)
-    result = run(*FLAGS, env=env)
+    result = run(*FLAGS, env=twice(tmp_path, 1, "time.sleep(0.3)"))
     assert result.status == 0, result.log
     assert len(result.tasks()) == len(many)
     assert (tmp_path / "calls").stat().st_size <= 2
@@ -117,11 +111,9 @@ def test_new_keys_are_asked_for_once_for_all(
 def test_new_keys_that_do_not_come_end_the_run(
     then: str, words: str, run: Run, tmp_path: Path
 ) -> None:
-    text = TWICE.format(folder=str(tmp_path), good=2, then=then, keys=keys_for(minutes=5))
     constants = {"LIST_TRIES": 1, "RENEWAL_PAUSE": 0}
-    result = run(*FLAGS, "--timeout=2", env=program(text, tmp_path), constants=constants)
-    assert result.status == 1
-    assert f"no new AWS credentials: {words}" in result.error
+    result = run(*FLAGS, "--timeout=2", env=twice(tmp_path, 2, then), constants=constants)
+    fails(result, f"no new AWS credentials: {words}")
     assert "hush" not in result.log
 
 
@@ -148,7 +140,7 @@ def test_keys_that_expire_in_the_middle_are_renewed(
     assert len(set(tokens) - over) > 1
 
 
-def test_keys_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
+def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
     flags = (*FLAGS, write_snapshot(tmp_path, [record("a")]), "--timeout=1")
     env = program("import time\ntime.sleep(60)", tmp_path)
     fails(run(*flags, env=env, constants={"TRIES": 1}), "AWS: no credentials in 1 s")
@@ -194,10 +186,7 @@ def test_a_configuration_that_does_not_serve_is_told_as_what_it_is(
     text, words = CONFIGS[name]
     env = {**profile(f"[default]\n{text}\n", tmp_path), "AWS_DEFAULT_REGION": None}
     result = run(*FLAGS, env=env, constants={"LIST_TRIES": 2})
-    assert result.status == 1
-    assert result.error.startswith("error: AWS: ")
-    for word in words:
-        assert word in result.error
+    fails(result, "error: AWS: ", *words)
     assert "AWS_ERROR" not in result.log
     assert "log in again" not in result.error
 
@@ -329,11 +318,7 @@ def serve(answer: Any) -> str:
         def do_GET(self) -> None:
             answer(self)
 
-        def do_POST(self) -> None:
-            answer(self)
-
-        def do_PUT(self) -> None:
-            answer(self)
+        do_POST = do_PUT = do_GET  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,30 +13,14 @@ from finding import Find, find  # noqa: F401  (a fixture)
 from hypothesis import strategies as st
 
 from conftest import NIGHT, Run, fuzz
-from standins import BUCKET, ERROR, KEY_ID, S3, DocDB, Request, record
+from faults import Application, answer, send
+from standins import BUCKET, KEY_ID, S3, DocDB, Request, record
 
 EXPRESS = "lab--usw2-az1--x-s3"
 FLAGS = ("--query={}", "--file_extension=nwb", "--overwrite=1")
 SESSION = """<CreateSessionResult><Credentials><SessionToken>session-{number}</SessionToken>
 <SecretAccessKey>secret-{number}</SecretAccessKey><AccessKeyId>id-{number}</AccessKeyId>
 <Expiration>{end}</Expiration></Credentials></CreateSessionResult>"""
-
-Application = Callable[[Any, Any], Any]
-
-
-def say(content: bytes, status: str = "200 OK") -> Application:
-    """Return an application that answers with this."""
-
-    def application(_: Any, start_response: Any) -> list[bytes]:
-        start_response(status, [("Content-Length", str(len(content)))])
-        return [content]
-
-    return application
-
-
-def refuse(code: str, status: str = "403 Forbidden") -> Application:
-    """Return an application that answers with an error as S3 words it."""
-    return say(ERROR.format(code, code).encode(), status)
 
 
 class Directory:
@@ -48,8 +31,6 @@ class Directory:
         self.sessions: list[str] = []  # tokens
         self.over: set[str] = set()  # sessions
         self.seconds = 300.0  # until a session ends
-        self.began = Counter[str]()  # pages, by what they were asked for with
-        self.asked = Counter[tuple[str, str]]()  # methods and what a request is about
 
     def answer(self, request: Request) -> Application | None:
         """Return what answers a request for the bucket, None for another one."""
@@ -58,21 +39,20 @@ class Directory:
         assert "/us-west-2/s3express/aws4_request" in request.signature, request.signature
         if "session" in request.query:
             assert f"Credential={KEY_ID}/" in request.signature
-            self.asked["session", ""] += 1
             return self.begin_session()
         number = re.search("Credential=id-([0-9]+)/", request.signature)
         if not number or f"session-{number[1]}" in self.over:
-            return refuse("ExpiredToken", "400 Bad Request")
+            return answer(400, "ExpiredToken")
         for name in ("start-after", "delimiter"):
             assert name not in request.query, request.query
-        return say(self.list(request.query))
+        return send(self.list(request.query))
 
     def begin_session(self) -> Application:
         """Return what answers with keys of one more session."""
         number = len(self.sessions)
         self.sessions.append(f"session-{number}")
         end = datetime.now(UTC) + timedelta(seconds=self.seconds)
-        return say(SESSION.format(number=number, end=end.strftime("%Y-%m-%dT%H:%M:%SZ")).encode())
+        return send(SESSION.format(number=number, end=end.strftime("%Y-%m-%dT%H:%M:%SZ")).encode())
 
     def list(self, query: dict[str, str]) -> bytes:
         """Return a page."""
@@ -138,14 +118,14 @@ def test_a_session_that_ends_is_followed_by_another_one(run: Run, docdb: DocDB, 
     directory = Directory([f"{name}/x.nwb" for name in names])
     number = 0
 
-    def answer(request: Request) -> Application | None:
+    def end_some(request: Request) -> Application | None:
         nonlocal number
         number += "prefix" in request.query
         if number in (10, 20):
             directory.over.update(directory.sessions)  # sooner than was said
         return directory.answer(request)
 
-    s3.fault = answer
+    s3.fault = end_some
     result = run(*FLAGS, "--max_connections=2")
     assert result.status == 0, result.log
     assert len(files_of(result)) == 30
@@ -177,11 +157,11 @@ def endless(_: Any, start_response: Any) -> Iterator[bytes]:
 NO_ANSWERS: dict[str, tuple[Application, str]] = {
     "drip": (drip, "nothing within 1 s (--timeout)"),
     "endless": (endless, "an answer of more than 16,000,000 bytes"),
-    "html": (say(b"<html>log in</html>"), "not a "),
-    "nothing": (say(b""), "not a "),
-    "refused": (refuse("AccessDenied"), "AccessDenied"),
-    "500": (refuse("InternalError", "500 Internal"), "InternalError"),
-    "no bucket": (refuse("NoSuchBucket", "404 Not Found"), f"no S3 bucket '{EXPRESS}'"),
+    "html": (send(b"<html>log in</html>"), "not a "),
+    "nothing": (send(b""), "not a "),
+    "refused": (answer(403, "AccessDenied"), "AccessDenied"),
+    "500": (answer(500, "InternalError"), "InternalError"),
+    "no bucket": (answer(404, "NoSuchBucket"), f"no S3 bucket '{EXPRESS}'"),
 }
 
 
@@ -214,12 +194,9 @@ def test_a_redirect_without_a_region_is_not_waited_for_without_an_end(
 ) -> None:
     docdb.put(record("a", "far"))
 
-    def answer(environ: Any, start_response: Any) -> Any:
-        if environ["REQUEST_METHOD"] == "HEAD":
-            return dripping_headers(environ, start_response)
-        return refuse("PermanentRedirect", "301 Moved")(environ, start_response)
-
-    s3.fault = lambda _: answer
+    s3.fault = lambda request: (
+        drip_headers if request.method == "HEAD" else answer(301, "PermanentRedirect")
+    )
     started = time.monotonic()
     result = run(*FLAGS, "--timeout=1", constants={"LIST_TRIES": 1})
     assert time.monotonic() - started < 12
@@ -227,7 +204,7 @@ def test_a_redirect_without_a_region_is_not_waited_for_without_an_end(
     assert "cannot list s3://far/a of asset a: nothing within 1 s (--timeout)" in result.error
 
 
-def dripping_headers(environ: Any, _: Any) -> Any:
+def drip_headers(environ: Any, _: Any) -> Any:
     """Begin an answer whose headers do not end."""
     connection = environ["werkzeug.socket"]
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
