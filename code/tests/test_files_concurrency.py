@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock
@@ -23,40 +23,6 @@ from dispatch.files.concurrency import (
 )
 from faults import answer, is_listing
 from standins import BUCKET, S3, DocDB, Request, record
-
-
-@dataclass
-class Hand:
-    """Answers of S3 that are held back, and how many of them are in hand."""
-
-    s3: S3
-    lock: Lock = field(default_factory=Lock)
-    now: int = 0
-    most: int = 0
-
-    def take(self) -> int:
-        """Take one more in hand, and return how many there are."""
-        with self.lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-            return self.now
-
-    def answer(self, environ: Any, start_response: Any) -> list[bytes]:
-        """Answer with a page, after which there is one less in hand."""
-        page = self.s3.list_objects(environ, start_response)
-        self.drop()
-        return [page]
-
-    def drop(self) -> None:
-        """Have one less in hand."""
-        with self.lock:
-            self.now -= 1
-
-
-@pytest.fixture
-def hand(s3: S3) -> Hand:
-    return Hand(s3)
-
 
 # How many connections are wanted, how many files may be open, how many requests come of that.
 LIMITS = [
@@ -77,126 +43,133 @@ def test_so_many_requests_may_be_made_at_once(
     assert Concurrency(wanted).limit == expected
 
 
-# By day, none of these needs a process of its own, which alone has few open files.
-@pytest.mark.parametrize(
-    ("wanted", "open_files", "expected"), LIMITS if NIGHT else [(7, 0, 7), (0, 40, 1)]
-)
-def test_so_many_requests_are_made_at_once_and_no_more(
-    wanted: int, open_files: int, expected: int, run: Run, docdb: DocDB, s3: S3, hand: Hand
-) -> None:
-    number = expected + 20
-    s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(number)])
-    docdb.put(*(record(f"{n:03}") for n in range(number)))
-    enough = Event()
-    most = 0
-
-    def hold(environ: Any, start_response: Any) -> list[bytes]:
-        nonlocal most
-        in_hand = hand.take()
-        if not enough.is_set():  # quick answers let more be made
-            most = max(most, in_hand)
-        if in_hand >= expected and not enough.is_set():
-            time.sleep(0.2)  # for more, if there are
-            enough.set()
-        assert enough.wait(60)
-        return hand.answer(environ, start_response)
-
-    s3.fault = lambda request: hold if is_listing(request) else None
-    env = {"AWS_DEFAULT_REGION": "us-west-2"}
-    flags = ("--query={}", "--file_extension=nwb", f"--max_connections={wanted or ''}")
-    prefix = {"prefix": f"ulimit -Sn {open_files}; exec "} if open_files else {}
-    result = run(*flags, env=env, **prefix)
-    assert result.status == 0, result.log
-    assert f"{number} files, {number} tasks" in result.error
-    assert most == expected
-    assert len(s3.listings()) == number
-
-
-FEW = {"FIRST_CONNECTIONS": 16}
-NUMBER = 100  # of small assets
+NUMBER = 400 if NIGHT else 100  # of small assets
+Before = Callable[[int, str], bool]
 
 
 @pytest.fixture
-def all_are_found(run: Run, docdb: DocDB, s3: S3) -> Callable[..., None]:
-    """Return a function that looks whether a run has all files of many small assets.
+def most_in_hand(run: Run, docdb: DocDB, s3: S3) -> Callable[..., int]:
+    """Return a function that lists many small assets, and returns how many requests came at once.
 
-    It is given what answers in place of S3, by a request to list, and constants of the program.
+    Before each answer, it calls what it is given with the number of requests in hand and a prefix,
+    and refuses where that is true.
     """
-    s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(NUMBER)])
-    docdb.put(*(record(f"{n:03}") for n in range(NUMBER)))
+    names = [f"{n:03}" for n in range(NUMBER)]
+    s3.put(BUCKET, [f"{name}/a.nwb" for name in names])
+    docdb.put(*map(record, names))
+    lock = Lock()
+    in_hand = most = 0
 
-    def look(answer_to: Callable[[Request], Any], constants: dict[str, float]) -> None:
-        s3.fault = lambda request: answer_to(request) if is_listing(request) else None
-        result = run("--query={}", "--file_extension=nwb", constants=constants)
+    def look(before: Before, *flags: str, **options: Any) -> int:
+        def hold(request: Request, environ: Any, start_response: Any) -> Any:
+            nonlocal in_hand, most
+            with lock:
+                in_hand += 1
+                now, most = in_hand, max(most, in_hand)
+            if before(now, request.query["prefix"]):
+                page = answer(503, "SlowDown")(environ, start_response)
+            else:
+                page = [s3.list_objects(environ, start_response)]
+            with lock:
+                in_hand -= 1
+            return page
+
+        s3.fault = lambda request: partial(hold, request) if is_listing(request) else None
+        result = run("--query={}", "--file_extension=nwb", *flags, **options)
         assert result.status == 0, result.log
         assert f"{NUMBER} files, {NUMBER} tasks" in result.error
+        return most
 
     return look
 
 
-AllAreFound = Callable[..., None]
+MostInHand = Callable[..., int]
 
 
-def test_quick_answers_let_more_requests_be_made_at_once(
-    all_are_found: AllAreFound, hand: Hand
+@pytest.mark.parametrize(
+    ("wanted", "open_files", "expected"), LIMITS if NIGHT else [(7, 0, 7), (0, 40, 1)]
+)
+def test_so_many_requests_are_made_at_once_and_no_more(
+    wanted: int, open_files: int, expected: int, most_in_hand: MostInHand, s3: S3
 ) -> None:
+    enough = Event()
+    numbers = []
+
+    def before(in_hand: int, _: str) -> bool:
+        if not enough.is_set():  # quick answers let more be made
+            numbers.append(in_hand)
+        if in_hand >= expected and not enough.is_set():
+            time.sleep(0.2)  # for more, if there are
+            enough.set()
+        return not enough.wait(60)
+
+    # a process of its own alone can have few open files
+    prefix = {"prefix": f"ulimit -Sn {open_files}; exec "} if open_files else {}
+    most_in_hand(before, f"--max_connections={wanted or ''}", **prefix)
+    assert max(numbers) == expected
+    assert len(s3.listings()) == NUMBER
+
+
+FEW = {"FIRST_CONNECTIONS": 16}
+
+
+def test_quick_answers_let_more_requests_be_made_at_once(most_in_hand: MostInHand) -> None:
     first_are_here, more_are_here = Event(), Event()
-    came: list[bool] = []  # what was waited for
     numbers = count(1)
 
-    def hold(environ: Any, start_response: Any) -> list[bytes]:
-        in_hand, number = hand.take(), next(numbers)
+    def before(in_hand: int, _: str) -> bool:
+        number = next(numbers)
         if number >= 16:
             first_are_here.set()
         if in_hand > 16:
             more_are_here.set()
-        came.append((first_are_here if number <= 16 else more_are_here).wait(60))
-        return hand.answer(environ, start_response)
+        return not (first_are_here if number <= 16 else more_are_here).wait(60)
 
-    all_are_found(lambda _: hold, FEW)
-    assert all(came)
+    most_in_hand(before, constants=FEW)
+    assert next(numbers) == NUMBER + 1  # none of which was refused
 
 
-def test_after_slow_down_no_more_requests_are_made_at_once(
-    all_are_found: AllAreFound, hand: Hand
-) -> None:
+def test_after_slow_down_no_more_requests_are_made_at_once(most_in_hand: MostInHand) -> None:
     asked_again = Event()
-    slowed_down = ""
+    slowed_down: list[str] = []
+    numbers = count()
 
-    def hold(environ: Any, start_response: Any) -> Any:
-        nonlocal slowed_down
-        hand.take()
-        with hand.lock:
-            is_first, slowed_down = not slowed_down, slowed_down or environ["QUERY_STRING"]
-        if is_first:
-            hand.drop()
-            return answer(503, "SlowDown")(environ, start_response)
-        if environ["QUERY_STRING"] == slowed_down:
+    def before(_: int, prefix: str) -> bool:
+        if next(numbers) == 0:
+            slowed_down.append(prefix)
+            return True
+        if prefix in slowed_down:
             asked_again.set()
         assert asked_again.wait(60)
         time.sleep(0.02)  # so that many are in hand
-        return hand.answer(environ, start_response)
+        return False
 
-    all_are_found(lambda _: hold, FEW)
-    assert hand.most <= 16
+    assert most_in_hand(before, constants=FEW) <= 16
 
 
-def test_where_s3_refuses_fewer_requests_are_made_at_once(
-    all_are_found: AllAreFound, hand: Hand
-) -> None:
-    refused = 0
+def test_where_s3_refuses_fewer_requests_are_made_at_once(most_in_hand: MostInHand) -> None:
+    refused = []
 
-    def hold(environ: Any, start_response: Any) -> Any:
-        nonlocal refused
-        if hand.take() > 16:
-            hand.drop()
-            refused += 1
-            return answer(503, "SlowDown")(environ, start_response)
+    def before(in_hand: int, prefix: str) -> bool:
+        if in_hand > 16:
+            refused.append(prefix)
+            return True
         time.sleep(0.02)
-        return hand.answer(environ, start_response)
+        return False
 
-    all_are_found(lambda _: hold, {})
-    assert refused < 2 * NUMBER  # three times as many where each only pauses
+    most_in_hand(before)
+    assert len(refused) < 2 * NUMBER  # three times as many where each only pauses
+
+
+def test_slow_down_is_outlived_for_longer_than_other_faults(most_in_hand: MostInHand) -> None:
+    refused = Counter[str]()
+
+    def before(_: int, prefix: str) -> bool:
+        refused[prefix] += prefix in ("007/", "008/")
+        return 1 <= refused[prefix] <= 6
+
+    most_in_hand(before, constants={"LIST_TRIES": 3})
+    assert refused["007/"] == refused["008/"] == 7
 
 
 def test_refusals_lower_the_number_of_requests_and_answers_raise_it_again() -> None:
@@ -221,18 +194,6 @@ def test_refusals_leave_no_run_without_requests(most: int) -> None:
     for refusals in range(1, 100):
         concurrency.adapt("s3", 0.05, refusals)
         assert concurrency.limit == most
-
-
-def test_slow_down_is_outlived_for_longer_than_other_faults(all_are_found: AllAreFound) -> None:
-    refused = Counter[str]()
-
-    def refuse(request: Request) -> Any:
-        prefix = request.query["prefix"]
-        refused[prefix] += prefix in ("007/", "008/")
-        return answer(503, "SlowDown") if 1 <= refused[prefix] <= 6 else None
-
-    all_are_found(refuse, {"LIST_TRIES": 3})
-    assert refused["007/"] == refused["008/"] == 7
 
 
 THREADS = """
