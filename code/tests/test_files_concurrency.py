@@ -147,20 +147,6 @@ def test_after_slow_down_no_more_requests_are_made_at_once(most_in_hand: MostInH
     assert most_in_hand(before, constants=FEW) <= 16
 
 
-def test_where_s3_refuses_fewer_requests_are_made_at_once(most_in_hand: MostInHand) -> None:
-    refused = []
-
-    def before(in_hand: int, prefix: str) -> bool:
-        if in_hand > 16:
-            refused.append(prefix)
-            return True
-        time.sleep(0.02)
-        return False
-
-    most_in_hand(before)
-    assert len(refused) < 2 * NUMBER  # three times as many where each only pauses
-
-
 def test_slow_down_is_outlived_for_longer_than_other_faults(most_in_hand: MostInHand) -> None:
     refused = Counter[str]()
 
