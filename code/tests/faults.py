@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,16 @@ def send(content: bytes) -> Application:
         return [content]
 
     return application
+
+
+def page_of(keys: Iterable[str], token: str, prefix: str) -> bytes:
+    """Return a page of objects of a byte each; where it has a token, there are more."""
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    return (
+        f"<ListBucketResult><Prefix>{prefix}</Prefix>{contents}{more}"
+        f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated></ListBucketResult>"
+    ).encode()
 
 
 def answer(status: int, code: str, more: dict[str, str] | None = None) -> Application:

@@ -35,6 +35,7 @@ from finding import ONE_LOADER
 from turns import in_turn
 
 from conftest import Result, Run, some
+from faults import page_of
 from standins import ERROR, KEY_ID, SECRET, DocDB, record
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -443,13 +444,8 @@ def test_a_login_that_is_over_says_to_log_in_or_how_to_do_without(world: World) 
 # ------------------------------------------------------------------------------------- answers
 
 
-def page_of(keys: list[str], token: str, prefix: str = "x/") -> Answer:
-    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
-    page = (
-        f"<ListBucketResult><Prefix>{prefix}</Prefix><IsTruncated>true</IsTruncated>{contents}"
-        f"<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
-    )
-    return 200, {}, page.encode()
+def page(keys: list[str], token: str, prefix: str = "x/") -> Answer:
+    return 200, {}, page_of(keys, token, prefix)
 
 
 def test_answers_that_lead_nowhere_are_an_error_that_names_the_asset(world: World) -> None:
@@ -457,12 +453,12 @@ def test_answers_that_lead_nowhere_are_an_error_that_names_the_asset(world: Worl
     elsewhere = fault(301, "PermanentRedirect", {"x-amz-bucket-region": "!!"})
     answers: dict[str, Callable[[Arrived], Answer]] = {
         "PermanentRedirect": lambda _: elsewhere,
-        "empty pages in a row": lambda _: page_of([], f"t{next(numbers)}"),
-        "a page that comes again": lambda _: page_of([], "same"),
-        "more than": lambda _: page_of([], "t" * 200_000),
-        "that comes again": lambda _: page_of(["x/a"], f"t{next(numbers)}"),
-        "is not below 'x/'": lambda _: page_of(["other/x/z.nwb"], "t"),
-        "is not about 'x/'": lambda _: page_of([], "t", "other/"),
+        "empty pages in a row": lambda _: page([], f"t{next(numbers)}"),
+        "a page that comes again": lambda _: page([], "same"),
+        "more than": lambda _: page([], "t" * 200_000),
+        "that comes again": lambda _: page(["x/a"], f"t{next(numbers)}"),
+        "is not below 'x/'": lambda _: page(["other/x/z.nwb"], "t"),
+        "is not about 'x/'": lambda _: page([], "t", "other/"),
     }
     world.constants = {"EMPTY_PAGES": 5, "LIST_TRIES": 2, "LARGEST_PAGE": 100_000}
     for words, answer in answers.items():

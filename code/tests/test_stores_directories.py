@@ -13,7 +13,7 @@ from finding import Find, find  # noqa: F401  (a fixture)
 from hypothesis import strategies as st
 
 from conftest import NIGHT, Run, fuzz
-from faults import Application, answer, send
+from faults import Application, answer, page_of, send
 from standins import BUCKET, KEY_ID, S3, DocDB, Request, record
 
 EXPRESS = "lab--usw2-az1--x-s3"
@@ -28,8 +28,8 @@ class Directory:
 
     def __init__(self, keys: list[str], page: int = 1_000) -> None:
         self.keys, self.page = keys, page
-        self.sessions: list[str] = []  # tokens
-        self.over: set[str] = set()  # sessions
+        self.sessions = 0  # that have begun
+        self.over = 0  # of them, the first ones
         self.seconds = 300.0  # until a session ends
 
     def answer(self, request: Request) -> Application | None:
@@ -41,7 +41,7 @@ class Directory:
             assert f"Credential={KEY_ID}/" in request.signature
             return self.begin_session()
         number = re.search("Credential=id-([0-9]+)/", request.signature)
-        if not number or f"session-{number[1]}" in self.over:
+        if not number or int(number[1]) < self.over:
             return answer(400, "ExpiredToken")
         for name in ("start-after", "delimiter"):
             assert name not in request.query, request.query
@@ -49,10 +49,10 @@ class Directory:
 
     def begin_session(self) -> Application:
         """Return what answers with keys of one more session."""
-        number = len(self.sessions)
-        self.sessions.append(f"session-{number}")
         end = datetime.now(UTC) + timedelta(seconds=self.seconds)
-        return send(SESSION.format(number=number, end=end.strftime("%Y-%m-%dT%H:%M:%SZ")).encode())
+        words = SESSION.format(number=self.sessions, end=end.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        self.sessions += 1
+        return send(words.encode())
 
     def list(self, query: dict[str, str]) -> bytes:
         """Return a page."""
@@ -60,17 +60,8 @@ class Directory:
         keys = [key for key in self.keys if key.startswith(prefix)]
         first = int(query.get("continuation-token", "0"))
         behind = first + self.page
-        contents = "".join(
-            f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys[first:behind]
-        )
-        goes_on = "false"
-        if behind < len(keys):
-            contents += f"<NextContinuationToken>{behind}</NextContinuationToken>"
-            goes_on = "true"
-        return (
-            f"<ListBucketResult><Prefix>{prefix}</Prefix>{contents}"
-            f"<IsTruncated>{goes_on}</IsTruncated></ListBucketResult>"
-        ).encode()
+        token = str(behind) if behind < len(keys) else ""
+        return page_of(keys[first:behind], token, prefix)
 
 
 def files_of(result: Any) -> list[str]:
@@ -93,7 +84,7 @@ def test_assets_in_directory_buckets_and_others_are_all_found(
         result = run(*FLAGS)
         assert result.status == 0, result.log
         assert files_of(result) == sorted(expected)
-        assert len(directory.sessions) == turn + 1
+        assert directory.sessions == turn + 1
 
 
 def test_a_directory_bucket_is_listed_by_its_tokens_whatever_its_order(find: Find, s3: S3) -> None:
@@ -122,21 +113,20 @@ def test_a_session_that_ends_is_followed_by_another_one(run: Run, docdb: DocDB, 
         nonlocal number
         number += "prefix" in request.query
         if number in (10, 20):
-            directory.over.update(directory.sessions)  # sooner than was said
+            directory.over = directory.sessions  # sooner than was said
         return directory.answer(request)
 
     s3.fault = end_some
     result = run(*FLAGS, "--max_connections=2")
     assert result.status == 0, result.log
     assert len(files_of(result)) == 30
-    assert len(directory.sessions) == 3
-    directory.sessions.clear()
-    directory.over.clear()
+    assert directory.sessions == 3
+    directory.sessions = directory.over = 0
     directory.seconds = 5
     number = 100
     result = run(*FLAGS, "--max_connections=2")
     assert len(files_of(result)) == 30
-    assert 3 <= len(directory.sessions) <= 30
+    assert 3 <= directory.sessions <= 30
 
 
 def drip(_: Any, start_response: Any) -> Iterator[bytes]:

@@ -13,7 +13,8 @@ from dispatch.stores.kinds import Kind
 from dispatch.stores.locations import Page
 from standins import DocDB, record
 
-MEMORY = {"session/a.nwb": 1, "session/b/c.nwb": 2, "session/b/d.txt": 3, "other/e.txt": 4}
+MEMORY = {"session/a.nwb": 1, "session/b/c.nwb": 2, "session/b/d.txt": 3, "other/e.txt": 4,
+          "other/f.txt": 5}  # fmt: skip
 
 
 class Memory:
@@ -81,4 +82,4 @@ def test_a_third_kind_of_location_is_a_class_and_a_line(
         assert f"skipped, {reason}: {name}" in caplog.text
     assert "skipped, no .nwb file: other" in caplog.text
     assert run_capsule.main([*flags, "--file_extension=zip"]) == 1
-    assert "names in the first 2 assets end in .txt (2), .nwb (2)" in caplog.text
+    assert "names in the first 2 assets end in .txt (3), .nwb (2)" in caplog.text
