@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import socket
 import time
@@ -210,33 +209,9 @@ def test_what_is_no_listing_never_ends_one(name: str, run: Run, docdb: DocDB, s3
         assert seen > 1
 
 
-def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
-    draw = random.Random(1)  # noqa: S311
-    s3.fault = lambda _: answer(503, "SlowDown") if draw.random() < 0.2 else None
-    completes(run(*FLAGS), whole)
-
-
-@pytest.mark.usefixtures("world")
-def test_one_asset_that_is_refused_ends_the_run(run: Run, s3: S3) -> None:
-    s3.refused["07/"] = (403, "AccessDenied")
-    result = run(*FLAGS)
-    fails(result, f"s3://{BUCKET}/07 of asset 07: AccessDenied")
-    assert "check the AWS credentials" in result.error
-    assert sum(map(is_of_one, s3.listings())) == 1
-    assert not result.output.exists()
-
-
 @pytest.mark.usefixtures("world")
 def test_a_bucket_that_is_not_there_ends_the_run(run: Run, docdb: DocDB) -> None:
     docdb.put(record("lost", bucket="no-such-bucket"))
     result = run(*FLAGS)
     fails(result, "there is no S3 bucket 'no-such-bucket'")
     assert not result.output.exists()
-
-
-def test_a_bucket_that_answers_from_elsewhere_is_followed(
-    run: Run, s3: S3, whole: dict[str, bytes]
-) -> None:
-    moved = answer(301, "PermanentRedirect", {"x-amz-bucket-region": "us-west-2"})
-    s3.fault = lambda request: None if "/us-west-2/s3/" in request.signature else moved
-    completes(run(*FLAGS, env={"AWS_DEFAULT_REGION": "eu-central-1"}), whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import Run, fails
 from dispatch.stores.s3 import read_page
-from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, record
+from standins import S3, DocDB, record
 
 
 def test_pages_of_records_come_over_one_connection(run: Run, docdb: DocDB) -> None:
@@ -38,38 +37,6 @@ def test_each_bucket_is_asked_in_its_own_region(run: Run, docdb: DocDB, s3: S3) 
         "s3://europe-bucket/y/tab\t.nwb",
     }
     assert all(request.signature for request in s3.listings())
-
-
-def test_without_credentials_requests_are_unsigned(run: Run, docdb: DocDB, s3: S3) -> None:
-    s3.put("open-bucket", ["x/a.nwb", "y/tab\t.nwb"], public=True)
-    docdb.put(record("x", "open-bucket"), record("y", "open-bucket"))
-    no_credentials = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
-    result = run("--query", "{}", "--file_extension", ".nwb", env=no_credentials)
-    assert result.status == 0, result.log
-    assert len(result.tasks()) == 2
-    assert "unsigned" in result.log
-    assert not any(request.signature for request in s3.requests)
-
-
-def test_a_profile_and_the_endpoint_for_s3_are_used(
-    run: Run, docdb: DocDB, s3: S3, services: dict[str, str]
-) -> None:
-    s3.put(BUCKET, ["x/a.nwb"])
-    docdb.put(record("x"))
-    home = Path(services["HOME"]) / ".aws"
-    home.mkdir()
-    (home / "credentials").write_text(
-        f"[lab]\naws_access_key_id={KEY_ID}\naws_secret_access_key={SECRET}\n"
-    )
-    (home / "config").write_text(f"[profile lab]\nregion=us-west-2\nendpoint_url={s3.url}\n")
-    profile = {"AWS_PROFILE": "lab", "AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
-    nowhere = "http://127.0.0.1:9"
-    for env in (
-        {"AWS_ENDPOINT_URL": None},
-        {"AWS_ENDPOINT_URL": nowhere, "AWS_ENDPOINT_URL_S3": s3.url},
-    ):
-        result = run("--query={}", "--file_extension=.nwb", "--overwrite=1", env={**profile, **env})
-        assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/x/a.nwb"]]
 
 
 @pytest.mark.parametrize(
