@@ -109,8 +109,7 @@ def test_files_and_what_lies_beside_them_are_those_of_brute_force(
         sets, lacking = expected_sets(below, "top", extensions, sidecars, takes)
         together = listing.together.get(location)
         assert [list(map(below_top, one)) for one in together or [[url] for url in files]] == sets
-        skipped = {below_top(skip.name) for skip in listing.skips.get(location, [])}
-        assert skipped == lacking
+        assert {below_top(one.name) for one in listing.skips.get(location, [])} == lacking
         if together:
             assert list(files) == list(dict.fromkeys(chain(*together)))
 

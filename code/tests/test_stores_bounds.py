@@ -35,7 +35,7 @@ def test_answers_that_are_cut_leave_no_memory_behind(run: Run, docdb: DocDB, s3:
 
         return answer
 
-    flags = (*FLAGS, "--split_files=0", "--max_connections=16")
+    flags = (*FLAGS, "--split_files=0", "--max_connections=4")
     plain = run(*flags)
     s3.fault = cut
     result = run(*flags, "--overwrite=1")
