@@ -160,6 +160,10 @@ TREES: dict[str, tuple[list[str], dict[str, int]]] = {
         [f"t/{n:04}/{m}.json" for n in range(100) for m in range(2)],
         {"1.json": 11},  # where plain listing takes 10
     ),
+    "folders just large enough": (
+        [f"t/{n:03}/{m}.json" for n in range(40) for m in range(5)],
+        {".json": 32},
+    ),
     "odd names in folders": ([*HUGE, *ODD], {".tif": 17, ".nwb": 18}),
 }
 
