@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,7 @@ from conftest import Result, Run
 from standins import BUCKET, ERROR, S3, DocDB, Fault, Request, record
 
 Application = Callable[..., Any]
-
-
 FLAGS = ("--query={}", "--file_extension=nwb")
-
-
 NAMES = [f"{n:02}" for n in range(12)]
 
 
@@ -109,12 +105,34 @@ DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
 UNANSWERED = ("drip", "hang")
 
 
-def answer(status: int, code: str) -> Application:
-    """Return an application that answers with an error as S3 words it."""
+def send(content: bytes) -> Application:
+    """Return an application that answers with this."""
+
+    def application(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(content)))])
+        return [content]
+
+    return application
+
+
+def page_of(keys: Iterable[str], token: str, prefix: str) -> bytes:
+    """Return a page of objects of a byte each; where it has a token, there are more."""
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    return (
+        f"<ListBucketResult><Prefix>{prefix}</Prefix>{contents}{more}"
+        f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated></ListBucketResult>"
+    ).encode()
+
+
+def answer(status: int, code: str, more: dict[str, str] | None = None) -> Application:
+    """Return an application that answers with an error as S3 words it, and more headers."""
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
         content = ERROR.format(code, f"{code} it is").encode()
-        start_response(f"{status} {code}", [("Content-Length", str(len(content)))])
+        start_response(
+            f"{status} {code}", [("Content-Length", str(len(content))), *(more or {}).items()]
+        )
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
 
     return application

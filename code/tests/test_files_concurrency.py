@@ -6,20 +6,22 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
 import pytest
 
-from conftest import Run, some
+from conftest import NIGHT, Run, some
 from dispatch.files.concurrency import (
     FEWEST_CONNECTIONS,
     FIRST_CONNECTIONS,
     OTHER_FILES,
     Concurrency,
 )
-from faults import answer
+from faults import answer, is_listing
 from standins import BUCKET, S3, DocDB, Request, record
 
 # How many connections are wanted, how many files may be open, how many requests come of that.
@@ -41,132 +43,119 @@ def test_so_many_requests_may_be_made_at_once(
     assert Concurrency(wanted).limit == expected
 
 
-@pytest.mark.parametrize(("wanted", "open_files", "expected"), some(LIMITS, 2))
-def test_so_many_requests_are_made_at_once_and_no_more(
-    wanted: int, open_files: int, expected: int, run: Run, docdb: DocDB, s3: S3
-) -> None:
-    number = expected + 20
-    s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(number)])
-    docdb.put(*(record(f"{n:03}") for n in range(number)))
-    lock = Lock()
-    enough = Event()
-    in_hand = most = 0
-
-    def hold(environ: Any, start_response: Any) -> list[bytes]:
-        nonlocal in_hand, most
-        with lock:
-            in_hand += 1
-            if not enough.is_set():  # quick answers let more be made
-                most = max(most, in_hand)
-        if in_hand >= expected and not enough.is_set():
-            time.sleep(0.2)  # for more, if there are
-            enough.set()
-        assert enough.wait(60)
-        page = s3.list_objects(environ, start_response)
-        with lock:
-            in_hand -= 1
-        return [page]
-
-    s3.fault = lambda request: hold if "list-type" in request.query else None
-    env = {"AWS_DEFAULT_REGION": "us-west-2"}
-    flags = ("--query={}", "--file_extension=nwb", f"--max_connections={wanted or ''}")
-    result = run(*flags, env=env, prefix=f"ulimit -Sn {open_files}; exec ")
-    assert result.status == 0, result.log
-    assert f"{number} files, {number} tasks" in result.error
-    assert most == expected
-    assert len(s3.listings()) == number
+NUMBER = 400 if NIGHT else 100  # of small assets
+Before = Callable[[int, str], bool]
 
 
 @pytest.fixture
-def many(docdb: DocDB, s3: S3) -> int:
-    """Put many small assets, and return their number."""
-    s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(300)])
-    docdb.put(*(record(f"{n:03}") for n in range(300)))
-    return 300
+def most_in_hand(run: Run, docdb: DocDB, s3: S3) -> Callable[..., int]:
+    """Return a function that lists many small assets, and returns how many requests came at once.
 
-
-def all_are_found(hold: Callable[..., Any], many: int, run: Run, s3: S3) -> None:
-    """Let a function answer what is asked of S3, and look whether a run has all files."""
-    s3.fault = lambda request: hold if "list-type" in request.query else None
-    result = run("--query={}", "--file_extension=nwb", env={"AWS_DEFAULT_REGION": "us-west-2"})
-    assert result.status == 0, result.log
-    assert f"{many} files, {many} tasks" in result.error
-
-
-def test_quick_answers_let_more_requests_be_made_at_once(many: int, run: Run, s3: S3) -> None:
-    first = FIRST_CONNECTIONS
+    Before each answer, it calls what it is given with the number of requests in hand and a prefix,
+    and refuses where that is true.
+    """
+    names = [f"{n:03}" for n in range(NUMBER)]
+    s3.put(BUCKET, [f"{name}/a.nwb" for name in names])
+    docdb.put(*map(record, names))
     lock = Lock()
-    first_are_here, more_are_here = Event(), Event()
-    asked = in_hand = 0
-    came: list[bool] = []  # what was waited for
-
-    def hold(environ: Any, start_response: Any) -> list[bytes]:
-        nonlocal asked, in_hand
-        with lock:
-            asked, in_hand = asked + 1, in_hand + 1
-            is_first = asked <= first
-        if asked >= first:
-            first_are_here.set()
-        if in_hand > first:
-            more_are_here.set()
-        came.append((first_are_here if is_first else more_are_here).wait(60))
-        page = s3.list_objects(environ, start_response)
-        with lock:
-            in_hand -= 1
-        return [page]
-
-    all_are_found(hold, many, run, s3)
-    assert all(came)
-
-
-def test_after_slow_down_no_more_requests_are_made_at_once(many: int, run: Run, s3: S3) -> None:
-    first = FIRST_CONNECTIONS
-    lock = Lock()
-    asked_again = Event()
-    slowed_down = ""
     in_hand = most = 0
 
-    def hold(environ: Any, start_response: Any) -> Any:
-        nonlocal in_hand, most, slowed_down
-        with lock:
-            in_hand += 1
-            most = max(most, in_hand)
-            is_first, slowed_down = not slowed_down, slowed_down or environ["QUERY_STRING"]
-        if is_first:
-            in_hand -= 1
-            return answer(503, "SlowDown")(environ, start_response)
-        if environ["QUERY_STRING"] == slowed_down:
+    def look(before: Before, *flags: str, **options: Any) -> int:
+        def hold(request: Request, environ: Any, start_response: Any) -> Any:
+            nonlocal in_hand, most
+            with lock:
+                in_hand += 1
+                now, most = in_hand, max(most, in_hand)
+            if before(now, request.query["prefix"]):
+                page = answer(503, "SlowDown")(environ, start_response)
+            else:
+                page = [s3.list_objects(environ, start_response)]
+            with lock:
+                in_hand -= 1
+            return page
+
+        s3.fault = lambda request: partial(hold, request) if is_listing(request) else None
+        result = run("--query={}", "--file_extension=nwb", *flags, **options)
+        assert result.status == 0, result.log
+        assert f"{NUMBER} files, {NUMBER} tasks" in result.error
+        return most
+
+    return look
+
+
+MostInHand = Callable[..., int]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "open_files", "expected"), LIMITS if NIGHT else [(7, 0, 7), (0, 40, 1)]
+)
+def test_so_many_requests_are_made_at_once_and_no_more(
+    wanted: int, open_files: int, expected: int, most_in_hand: MostInHand, s3: S3
+) -> None:
+    enough = Event()
+    numbers = []
+
+    def before(in_hand: int, _: str) -> bool:
+        if not enough.is_set():  # quick answers let more be made
+            numbers.append(in_hand)
+        if in_hand >= expected and not enough.is_set():
+            time.sleep(0.2)  # for more, if there are
+            enough.set()
+        return not enough.wait(60)
+
+    # a process of its own alone can have few open files
+    prefix = {"prefix": f"ulimit -Sn {open_files}; exec "} if open_files else {}
+    most_in_hand(before, f"--max_connections={wanted or ''}", **prefix)
+    assert max(numbers) == expected
+    assert len(s3.listings()) == NUMBER
+
+
+FEW = {"FIRST_CONNECTIONS": 16}
+
+
+def test_quick_answers_let_more_requests_be_made_at_once(most_in_hand: MostInHand) -> None:
+    first_are_here, more_are_here = Event(), Event()
+    numbers = count(1)
+
+    def before(in_hand: int, _: str) -> bool:
+        number = next(numbers)
+        if number >= 16:
+            first_are_here.set()
+        if in_hand > 16:
+            more_are_here.set()
+        return not (first_are_here if number <= 16 else more_are_here).wait(60)
+
+    most_in_hand(before, constants=FEW)
+    assert next(numbers) == NUMBER + 1  # none of which was refused
+
+
+def test_after_slow_down_no_more_requests_are_made_at_once(most_in_hand: MostInHand) -> None:
+    asked_again = Event()
+    slowed_down: list[str] = []
+    numbers = count()
+
+    def before(_: int, prefix: str) -> bool:
+        if next(numbers) == 0:
+            slowed_down.append(prefix)
+            return True
+        if prefix in slowed_down:
             asked_again.set()
         assert asked_again.wait(60)
         time.sleep(0.02)  # so that many are in hand
-        page = s3.list_objects(environ, start_response)
-        with lock:
-            in_hand -= 1
-        return [page]
+        return False
 
-    all_are_found(hold, many, run, s3)
-    assert most <= first
+    assert most_in_hand(before, constants=FEW) <= 16
 
 
-def test_where_s3_refuses_fewer_requests_are_made_at_once(many: int, run: Run, s3: S3) -> None:
-    lock = Lock()
-    in_hand = refused = 0
+def test_slow_down_is_outlived_for_longer_than_other_faults(most_in_hand: MostInHand) -> None:
+    refused = Counter[str]()
 
-    def hold(environ: Any, start_response: Any) -> Any:
-        nonlocal in_hand, refused
-        with lock:
-            if in_hand >= 16:
-                refused += 1
-                return answer(503, "SlowDown")(environ, start_response)
-            in_hand += 1
-        time.sleep(0.02)
-        page = s3.list_objects(environ, start_response)
-        with lock:
-            in_hand -= 1
-        return [page]
+    def before(_: int, prefix: str) -> bool:
+        refused[prefix] += prefix in ("007/", "008/")
+        return 1 <= refused[prefix] <= 6
 
-    all_are_found(hold, many, run, s3)
-    assert refused < 2 * many  # three times as many where each only pauses
+    most_in_hand(before, constants={"LIST_TRIES": 3})
+    assert refused["007/"] == refused["008/"] == 7
 
 
 def test_refusals_lower_the_number_of_requests_and_answers_raise_it_again() -> None:
@@ -193,21 +182,6 @@ def test_refusals_leave_no_run_without_requests(most: int) -> None:
         assert concurrency.limit == most
 
 
-def test_slow_down_is_outlived_for_longer_than_other_faults(many: int, run: Run, s3: S3) -> None:
-    refused = Counter[str]()
-
-    def refuse(request: Request) -> Any:
-        prefix = request.query.get("prefix", "")
-        refused[prefix] += prefix in ("007/", "008/")
-        return answer(503, "SlowDown") if 1 <= refused[prefix] <= 6 else None
-
-    s3.fault = refuse
-    result = run("--query={}", "--file_extension=nwb", constants={"LIST_TRIES": 3})
-    assert result.status == 0, result.log
-    assert f"{many} files, {many} tasks" in result.error
-    assert refused["007/"] == refused["008/"] == 7
-
-
 THREADS = """
 import threading
 
@@ -222,16 +196,11 @@ threading.Thread.start = count
 """
 
 
-@pytest.mark.parametrize(
-    ("flags", "most"),
-    [
-        (["--docdb_snapshot=records.json"], 0),
-        # DocDB, twice
-        ([], 2),
-        # and S3, the credentials, where to ask, and the model of a task
-        (["--file_extension=nwb"], 6),
-    ],
-)
+# DocDB, twice; and S3, the credentials, where to ask, and the model of a task
+MOST = [(["--docdb_snapshot=records.json"], 0), ([], 2), (["--file_extension=nwb"], 6)]
+
+
+@pytest.mark.parametrize(("flags", "most"), some(MOST, 2))
 def test_no_more_threads_are_started_than_have_something_to_do(
     flags: list[str], most: int, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:

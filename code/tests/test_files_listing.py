@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from finding import Find, find  # noqa: F401  (a fixture)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import NIGHT, Run, fuzz
+from conftest import Run, fuzz
 from dispatch.files.listing import KEYS_PER_FOLDER
 from dispatch.given.lists import to_suffixes
 from dispatch.stores.closed import FileNames
@@ -26,11 +27,7 @@ names = st.one_of(
     ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), max_size=6),
 )
-
-
 paths = st.lists(names, min_size=1, max_size=4).map("/".join)
-
-
 extensions = st.sampled_from([".nwb", ".zarr", ".nwb.zarr", "b", "0", ".zarr0", "é"])
 
 
@@ -44,24 +41,20 @@ def test_the_matcher_finds_what_brute_force_finds(keys: set[str], extension: str
 
 @pytest.fixture
 def small_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pages, and what depends on them, be a tenth as large."""
-    s3.page = 100
-    monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", KEYS_PER_FOLDER // 10)
+    """Let pages, and what depends on them, be a fiftieth as large."""
+    s3.page = 20
+    monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", KEYS_PER_FOLDER // 50)
 
 
 # Folders with their markers, and the siblings that sort around them: before "/" come "!", "-", ".".
 siblings = st.sampled_from(
     ["x", "x!", "x-.nwb", "x.nwb", "x.zarr", "x0", "d", "d.nwb!", "\U0010ffff", "y\U0010ffff.nwb"]
 )
-
-
 keys_of_trees = st.builds(
     lambda parts, marker: "/".join(parts) + marker,
     st.lists(siblings | siblings | names, min_size=1, max_size=5),
     st.sampled_from(["", "", "/"]),
 )
-
-
 trees = st.sets(paths, max_size=40) | st.sets(keys_of_trees, max_size=40)
 
 
@@ -90,29 +83,29 @@ def test_a_server_with_small_pages_gives_what_brute_force_finds(
             assert len(s3.listings()) <= max(1, math.ceil(len(keys) / page))
 
     fuzz(
-        check, share=0.1, keys=trees, extension=extensions, page=st.integers(1, 4),
+        check, share=0.06, keys=trees, extension=extensions, page=st.integers(1, 4),
         weigh=st.booleans(), limits=st.sampled_from([(1_000, 1), (1, 1), (1, 2), (2, 3)]),
     )  # fmt: skip
 
 
-def test_a_full_last_page_may_end_in_anything(s3: S3, find: Find) -> None:
-    s3.page = 100
-    for number in (99, 100, 200):
-        for last in ("video/", "video!", "\U0010ffff", "video/\U0010ffff.nwb"):
-            keys = [f"x/{n:04}.txt" for n in range(number - 2)] + ["x/video.nwb", f"x/{last}"]
-            s3.backend.buckets[BUCKET].keys.clear()
-            s3.put(BUCKET, keys)
-            s3.requests.clear()
-            assert set(find("x", ".nwb")) == expected_files(keys, "x", ".nwb")
-            assert len(s3.listings()) == math.ceil(number / 100)
+@pytest.mark.parametrize("number", [9, 10, 20])
+def test_a_full_last_page_may_end_in_anything(number: int, s3: S3, find: Find) -> None:
+    s3.page = 10
+    for last in ("video/", "video!", "\U0010ffff", "video/\U0010ffff.nwb"):
+        keys = [f"x/{n:04}.txt" for n in range(number - 2)] + ["x/video.nwb", f"x/{last}"]
+        s3.backend.buckets[BUCKET].keys.clear()
+        s3.put(BUCKET, keys)
+        s3.requests.clear()
+        assert set(find("x", ".nwb")) == expected_files(keys, "x", ".nwb")
+        assert len(s3.listings()) == math.ceil(number / 10)
 
 
 @pytest.mark.usefixtures("small_pages")
 def test_siblings_of_a_marker_at_which_an_asset_is_split_weigh_once(s3: S3, find: Find) -> None:
-    keys = [f"x/{folder}/{n:04}.nwb" for folder in "abc" for n in range(130)]
-    keys += [f"x/d/{n:03}.nwb" for n in range(7)] + ["x/d/x!.nwb", "x/d/x-.nwb", "x/d/x/"]
-    keys += [f"x/e/{n:04}.nwb" for n in range(60)]
-    assert sorted(keys)[399] == "x/d/x/"
+    keys = [f"x/{folder}/{n:04}.nwb" for folder in "abc" for n in range(24)]
+    keys += [f"x/d/{n:03}.nwb" for n in range(5)] + ["x/d/x!.nwb", "x/d/x-.nwb", "x/d/x/"]
+    keys += [f"x/e/{n:04}.nwb" for n in range(12)]
+    assert sorted(keys)[79] == "x/d/x/"  # the last one of a row of pages
     sizes = dict.fromkeys(keys, 1) | {"x/d/x!.nwb": 7, "x/d/x-.nwb": 9}
     s3.put(BUCKET, [])
     for key, size in sizes.items():
@@ -121,22 +114,7 @@ def test_siblings_of_a_marker_at_which_an_asset_is_split_weigh_once(s3: S3, find
     assert len({request.query["prefix"] for request in s3.listings()}) > 1
 
 
-@pytest.mark.usefixtures("small_pages")
-def test_an_odd_key_does_not_keep_a_huge_asset_from_being_split(s3: S3, find: Find) -> None:
-    keys = [f"asset/i/{n:02}/{m:04}.tif" for n in range(12) for m in range(100)]
-    odd = ["/b.tif", "i/03//odd.tif", "i/04/../up.tif", "i/05/bell\x07.tif"]
-    odd += ["/b.nwb", "i/03//odd.nwb", "i/04/0070/../x.nwb", "i/05/z.nwb", "i/06.nwb/1"]
-    keys += [f"asset/{key}" for key in odd]
-    s3.put(BUCKET, keys)
-    for extension in (".tif", ".nwb"):
-        s3.requests.clear()
-        assert set(find("asset", extension)) == expected_files(keys, "asset", extension)
-        assert len({request.query["prefix"] for request in s3.listings()}) > 8
-    found = list(find("asset", ".nwb"))
-    assert found == ["/b.nwb", "i/03//odd.nwb", "i/04/0070/../x.nwb", "i/05/z.nwb", "i/06.nwb"]
-
-
-def test_odd_keys_are_listed_as_they_are(s3: S3, find: Find) -> None:
+def test_odd_keys_and_locations_are_listed_as_they_are(s3: S3, find: Find) -> None:
     keys = {
         "a/x//y.nwb", "a/./z.nwb", "a/../w.nwb", "a/tab\there.nwb", "a/bell\x07.nwb/0",
         "a/fine.nwb", "a/marker.nwb/", "a/deep.zarr//no.nwb", "a//lead.nwb", "ab/other.nwb",
@@ -146,118 +124,72 @@ def test_odd_keys_are_listed_as_they_are(s3: S3, find: Find) -> None:
     assert found == expected_files(keys, "a", ".nwb")
     assert "marker.nwb" not in found
     assert len(found) == 7
-
-
-def test_a_location_with_odd_segments_is_listed(s3: S3, find: Find) -> None:
     s3.put(BUCKET, ["a//b/x.nwb", "a/../b/y.nwb"])
     assert set(find("a//b", ".nwb")) == {"x.nwb"}
     assert set(find("a/../b", ".nwb")) == {"y.nwb"}
 
 
-@pytest.mark.usefixtures("small_pages")
-def test_pages_of_a_store_are_jumped_over(s3: S3, find: Find) -> None:
-    stores = [f"asset/ecephys/{name}.zarr" for name in "abc"]
-    chunks = [f"{store}/traces/{n}" for store in stores for n in range(250)]
-    s3.put(BUCKET, [*chunks, "asset/ecephys/z.nwb"])
-    for extension, files in ((".nwb", {"ecephys/z.nwb"}), (".zarr", {s[6:] for s in stores})):
-        s3.requests.clear()
-        assert set(find("asset", extension)) == files
-        assert len(s3.listings()) == 4  # where plain listing takes 8
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_many_stores_are_found_in_a_request_for_each(s3: S3, find: Find) -> None:
-    stores = [f"asset/ecephys/{n:02}.zarr" for n in range(20)]
-    s3.put(BUCKET, [f"{store}/traces/{n}" for store in stores for n in range(100)])
-    s3.requests.clear()
-    assert set(find("asset", ".zarr")) == {store[6:] for store in stores}
-    # a row of pages, a request a level, the stores ahead, of which each may be an empty folder
-    assert len(s3.listings()) <= 4 + 2 + 16
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_what_lies_right_behind_a_store_is_not_jumped_over(s3: S3, find: Find) -> None:
-    keys = [f"asset/a.zarr/{n:04}" for n in range(120)]
-    behind = ["asset/a.zarr.nwb", "asset/a.zarr0", "asset/a.zarr0.nwb", "asset/a.zarr0/b.nwb"]
-    s3.put(BUCKET, [*keys, *behind])
-    for extension in (".nwb", ".zarr0", "0", ".zarr"):
-        found = set(find("asset", extension))
-        assert found == expected_files([*keys, *behind], "asset", extension)
-
-
-def test_a_store_whose_keys_begin_with_the_last_character_is_left_behind(
-    s3: S3, find: Find
-) -> None:
-    s3.page = 2
-    keys = [f"asset/a.zarr/\U0010ffff{n}" for n in range(5)] + ["asset/b.nwb"]
-    s3.put(BUCKET, keys)
-    assert set(find("asset", ".nwb")) == {"b.nwb"}
-    assert len(s3.listings()) == 3
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_a_huge_asset_is_split_by_folder(s3: S3, find: Find) -> None:
-    keys = [f"asset/images/{n:03}/{m:04}.tif" for n in range(20) for m in range(100)]
-    more = ["asset/zebra/1.tif", "asset/subject.json"]
-    s3.put(BUCKET, [*keys, *more])
-    s3.requests.clear()
-    assert len(find("asset", ".tif")) == 2_001
-    listings = s3.listings()
-    # a row of pages, a request a level, the folders ahead, what follows the last page
-    assert len(listings) <= 4 + 2 + 17 + 1
-    assert len({request.query["prefix"] for request in listings}) > 16
-
-
-@pytest.mark.usefixtures("small_pages")
-def test_tiny_folders_are_listed_in_pages(s3: S3, find: Find) -> None:
-    s3.put(BUCKET, [f"asset/tiles/{n:04}/{m}.json" for n in range(200) for m in range(5)])
-    s3.requests.clear()
-    assert len(find("asset", "4.json")) == 200
-    assert len(s3.listings()) <= 11  # where plain listing takes 10
-
-
-# The benchmark's workloads, scaled down: assets, what each holds, the extension, LIST requests. By
-# day, pages and what fills them are a tenth as large.
-TENTH = 1 if NIGHT else 10
-WORKLOADS: dict[str, tuple[int, list[str], str, int]] = {
-    "sessions": (20, ["s.nwb", *(f"videos/{n}.mp4" for n in range(90))], "nwb", 20),
-    "zarr stores": (
-        2,
-        [f"e/{p}.zarr/0/{n}" for p in range(3) for n in range(1500 // TENTH)],
-        "zarr",
-        2 * 4,
+HUGE = [f"i/{n:02}/{m:04}.tif" for n in range(12) for m in range(20)]
+ODD = ["/b.tif", "i/03//odd.tif", "i/04/../up.tif", "i/05/bell\x07.tif", "/b.nwb", "i/03//odd.nwb",
+       "i/04/0014/../x.nwb", "i/05/z.nwb", "i/06.nwb/1"]  # fmt: skip
+BEHIND = ["a.zarr.nwb", "a.zarr0", "a.zarr0.nwb", "a.zarr0/b.nwb"]
+# What an asset holds; the endings, each with the requests that it takes to find it: pages in a row,
+# one a level, the folders ahead, what follows the last page.
+TREES: dict[str, tuple[list[str], dict[str, int]]] = {
+    "stores": (
+        [*(f"e/{p}.zarr/t/{n}" for p in "abc" for n in range(50)), "e/z.nwb"],
+        {".nwb": 4, ".zarr": 4},  # where plain listing takes 8
+    ),
+    "many stores": (
+        [f"e/{n:02}.zarr/t/{m}" for n in range(20) for m in range(20)],
+        {".zarr": 4 + 2 + 16},  # of which each may be an empty folder
+    ),
+    "right behind a store": (
+        [*(f"a.zarr/{n:04}" for n in range(24)), *BEHIND],
+        {".nwb": 2, ".zarr0": 2, "0": 2, ".zarr": 2},
+    ),
+    "behind the last character": (
+        [*(f"a.zarr/\U0010ffff{n:02}" for n in range(50)), "b.nwb"],
+        {".nwb": 3},
+    ),
+    "folders": (
+        [*(f"i/{n:03}/{m:04}.tif" for n in range(20) for m in range(20)), "s.json", "z/1.tif"],
+        {".tif": 4 + 2 + 17 + 1, "9.tif": 24},
     ),
     "tiny folders": (
-        1,
-        [f"t/{n:04}/{m}.json" for n in range(2000 // TENTH) for m in range(5)],
-        "4.json",
-        10 + 1,
+        [f"t/{n:04}/{m}.json" for n in range(100) for m in range(2)],
+        {"1.json": 11},  # where plain listing takes 10
     ),
-    "images": (
-        1,
-        [f"i/{n:03}/{m:04}.tif" for n in range(8) for m in range(1000 // TENTH)],
-        "9.tif",
-        4 + 2 + 4 + 1,
+    "folders just large enough": (
+        [f"t/{n:03}/{m}.json" for n in range(40) for m in range(5)],
+        {".json": 32},
     ),
-    "small": (200, ["s.nwb", *(f"videos/{n}.mp4" for n in range(19 // TENTH))], "nwb", 200),
+    "odd names in folders": ([*HUGE, *ODD], {".tif": 17, ".nwb": 18}),
 }
 
 
-@pytest.mark.parametrize("workload", WORKLOADS)
-def test_a_workload_takes_so_many_requests(workload: str, run: Run, docdb: DocDB, s3: S3) -> None:
-    assets, keys, extension, lists = WORKLOADS[workload]
-    s3.page = 1_000 // TENTH
-    s3.put(BUCKET, [f"asset{n}/{key}" for n in range(assets) for key in keys])
-    docdb.put(*(record(f"asset{n}") for n in range(assets)))
-    result = run(
-        "--query={}", f"--file_extension={extension}", "--split_files=0",
-        env={"AWS_DEFAULT_REGION": "us-west-2"},
-        constants={"KEYS_PER_FOLDER": KEYS_PER_FOLDER // TENTH},
-    )  # fmt: skip
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_takes_so_many_requests(name: str, s3: S3, find: Find) -> None:
+    paths, endings = TREES[name]
+    keys = [f"asset/{path}" for path in paths]
+    s3.put(BUCKET, keys)
+    for ending, requests in endings.items():
+        s3.requests.clear()
+        assert set(find("asset", ending)) == expected_files(keys, "asset", ending)
+        assert len(s3.listings()) == requests
+
+
+def test_each_small_asset_takes_one_request(run: Run, docdb: DocDB, s3: S3) -> None:
+    s3.page = 20
+    s3.put(BUCKET, [f"asset{n}/{key}" for n in range(100) for key in ("s.nwb", "videos/1.mp4")])
+    s3.put(BUCKET, [f"full/{n}.nwb" for n in range(20)])
+    docdb.put(record("full"), *(record(f"asset{n}") for n in range(100)))
+    result = run("--query={}", "--file_extension=nwb", "--split_files=0")
     assert result.status == 0, result.log
-    expected = len(expected_files([f"a/{key}" for key in keys], "a", to_suffixes(extension)))
-    assert {len(task["file_location"]) for task in result.tasks()} == {expected}
-    assert len(s3.listings()) == lists
+    files = Counter(len(task["file_location"]) for task in result.tasks())
+    assert files == {1: 100, 20: 1}
+    assert len(s3.listings()) == 101
     assert len(docdb.requests) == 2  # the second one finds no more
     assert not any(request.method == "HEAD" for request in s3.requests)
 
@@ -265,25 +197,25 @@ def test_a_workload_takes_so_many_requests(workload: str, run: Run, docdb: DocDB
 def test_the_parts_of_a_huge_asset_queue_behind_the_other_assets(
     run: Run, docdb: DocDB, s3: S3
 ) -> None:
-    s3.page = 100
-    s3.put(BUCKET, [f"asset0/i/{n:03}/{m:04}.tif" for n in range(8) for m in range(100)])
+    s3.page = 20
+    s3.put(BUCKET, [f"asset0/i/{n:03}/{m:04}.tif" for n in range(8) for m in range(20)])
     s3.put(BUCKET, [f"asset{n}/0.tif" for n in range(1, 9)])
     docdb.put(*(record(f"asset{n}") for n in range(9)))
     flags = ("--query", "{}", "--file_extension=tif", "--max_connections=1")
-    result = run(*flags, constants={"KEYS_PER_FOLDER": 25})
+    result = run(*flags, constants={"KEYS_PER_FOLDER": 5})
     assert result.status == 0, result.log
-    assert "9 records matched, 0 skipped, 808 files, 808 tasks" in result.error
+    assert "9 records matched, 0 skipped, 168 files, 168 tasks" in result.error
     order = [request.query["prefix"] for request in s3.listings()]
     last_small = max(order.index(f"asset{n}/") for n in range(1, 9))
     assert [order.index(f"asset0/i/{n:03}/") > last_small for n in range(4, 8)] == [True] * 4
 
 
 def test_an_asset_without_a_match_is_skipped_by_name(run: Run, docdb: DocDB, s3: S3) -> None:
-    s3.put(BUCKET, ["x/a.nwb", "y/a.txt", "y_other/b.nwb"])
+    s3.put(BUCKET, ["x/a.nwb", "x/a.NWB", "y/a.txt", "y_other/b.nwb"])
     docdb.put(record("x"), record("y"), record("nowhere"))
-    result = run("--query", "{}", "--file_extension", ".nwb")
+    result = run("--query", "{}", "--file_extension", "nwb")
     assert result.status == 0
-    assert [task["asset_name"] for task in result.tasks()] == [["x"]]
+    assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/x/a.nwb"]]
     assert "no .nwb file: y " in result.log
     assert "no .nwb file: nowhere " in result.log
     assert (
@@ -293,13 +225,6 @@ def test_an_asset_without_a_match_is_skipped_by_name(run: Run, docdb: DocDB, s3:
     assert strict.status == 1
     assert "--strict" in strict.error
     assert strict.files() == result.files()
-
-
-def test_the_case_of_the_extension_counts(run: Run, docdb: DocDB, s3: S3) -> None:
-    s3.put(BUCKET, ["x/a.NWB", "x/b.nwb"])
-    docdb.put(record("x"))
-    result = run("--query", "{}", "--file_extension", "nwb")
-    assert [task["file_location"] for task in result.tasks()] == [[f"s3://{BUCKET}/x/b.nwb"]]
 
 
 @pytest.mark.parametrize(

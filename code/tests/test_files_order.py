@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from finding import Find, ask_at
+from finding import ask_at
 from hypothesis import strategies as st
 from orders import ORDERS, Lister, lister, lister_server  # noqa: F401  (fixtures)
 from turns import in_turn
 
-from conftest import Result, Run, fuzz
+from conftest import Result, Run, fuzz, some
 from dispatch.assets.assets import Asset
 from dispatch.files.listing import Listing
 from dispatch.files.parts import Turns
@@ -28,121 +28,114 @@ names = st.sampled_from(
     ["x", "x-", "x.nwb", "x.nwb-old", "x.zarr", "x.zarr!", "x.zarr0", "X", "\uffff", "\U0001f9e0"]
 )
 trees = st.sets(st.lists(names, min_size=1, max_size=4).map("/".join), max_size=40)
-extensions = st.sampled_from([".nwb", ".zarr", "0", "x"])
+# What two assets hold, and how they are listed.
+DRAWN: dict[str, st.SearchStrategy[Any]] = {
+    "one": trees,
+    "two": trees,
+    "extension": st.sampled_from([".nwb", ".zarr", "0", "x"]),
+    "page": st.integers(1, 4),
+    "weigh": st.booleans(),
+}
+
+
+Listed = Callable[..., int]
 
 
 @pytest.fixture
-def find(lister: Lister, monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
-    """Return a function that lists assets, and returns their files below the bucket, with bytes."""
+def listed(lister: Lister, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listed]:
+    """Return a function that lists two assets, and looks whether brute force finds the same.
+
+    It returns how many more requests there were than both have pages.
+    """
     ask_at(lister.url, monkeypatch)
     store = aws.S3(timeout=60)
     progress = Progress()
     listing = Listing({"s3": store}, FileNames([".nwb"]), progress)
 
-    def find(
-        extension: str, prefixes: list[str], *, weigh: bool, vouched: bool | None = None
-    ) -> dict[str, int | None]:
+    def listed(
+        one: set[str], two: set[str], extension: str, page: int, weigh: bool,
+        vouched: bool | None = None,
+    ) -> int:  # fmt: skip
+        keys = sorted({f"one/{key}" for key in one} | {f"two/{key}" for key in two})
+        sizes = {key: 1 + n for n, key in enumerate([*keys, "one-/x.nwb"])}
+        lister.sizes, lister.page = sizes, page
+        lister.asked.clear()
         store.orders = Orders(vouched)
         listing.found.clear()
         listing.turns = Turns()
         listing.names, listing.weigh = FileNames([extension]), weigh
         progress.files = progress.listed = progress.assets = 0
-        listing.add([Asset(f"s3://{BUCKET}/{one}", "", one, "", {}) for one in prefixes])
-        files: dict[str, int | None] = {}
-        for at, found in listing.files().items():
-            assert list(found) == sorted(found), at
-            files |= {url.removeprefix(f"s3://{BUCKET}/"): size for url, size in found.items()}
-        assert (progress.files, progress.listed) == (len(files), len(prefixes))
-        return files
+        listing.add([Asset(f"s3://{BUCKET}/{top}", "", top, "", {}) for top in ("one", "two")])
+        files = listing.files()
+        for at, found in files.items():
+            top = at.rpartition("/")[2]
+            expected = expected_bytes(sizes, top, extension)
+            assert set(expected) == expected_files(sizes, top, extension)
+            assert [url.removeprefix(f"{at}/") for url in found] == sorted(expected)
+            if weigh:
+                assert found == {f"{at}/{file}": size for file, size in expected.items()}
+        assert len(files) == progress.listed == 2
+        assert progress.files == sum(map(len, files.values()))
+        pages = [max(1, math.ceil(len(keys) / page)) for keys in (one, two)]
+        return len(lister.asked) - sum(pages)
 
-    yield find
+    yield listed
     listing.close()
 
 
-def holds(
-    found: dict[str, int | None], sizes: dict[str, int], extension: str, *, weigh: bool
-) -> bool:
-    """Return whether the files of two assets are those that brute force finds."""
-    truth: dict[str, int] = {}
-    for top in ("one", "two"):
-        below = expected_bytes(sizes, top, extension)
-        assert set(below) == expected_files(sizes, top, extension)
-        truth |= {f"{top}/{file}": size for file, size in below.items()}
-    return found == truth if weigh else set(found) == set(truth)
-
-
-def bucket_of(one: set[str], two: set[str]) -> dict[str, int]:
-    keys = sorted({f"one/{key}" for key in one} | {f"two/{key}" for key in two} | {"one-/x.nwb"})
-    return {key: 1 + n for n, key in enumerate(keys)}
-
-
-@pytest.mark.parametrize(("order", "starts"), in_turn(ORDERS, ["own", "s3"]))
-def test_a_server_that_is_not_known_is_listed_by_its_tokens_whatever_its_order(
-    order: str, starts: str, lister: Lister, find: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whatever can be split be split behind the first page."""
     monkeypatch.setattr("dispatch.files.listing.PAGES_IN_A_ROW", 1)
     monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", 1)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(("order", "starts"), in_turn(ORDERS, ["own", "s3"]))
+def test_a_server_that_is_not_known_is_listed_by_its_tokens_whatever_its_order(
+    order: str, starts: str, lister: Lister, listed: Listed
+) -> None:
     lister.order = ORDERS[order]
     lister.starts = ORDERS[order if starts == "own" else starts]
 
-    def check(
-        one: set[str], two: set[str], extension: str, page: int, weigh: bool, name: str
-    ) -> None:
-        lister.sizes, lister.page = bucket_of(one, two), page
+    def check(name: str, **drawn: Any) -> None:
         lister.name = lambda _: name
-        lister.asked.clear()
-        found = find(extension, ["one", "two"], weigh=weigh)
-        assert holds(found, lister.sizes, extension, weigh=weigh)
+        assert listed(**drawn) == 0
         assert lister.jumps() == []
-        pages = max(1, math.ceil(len(one) / page)) + max(1, math.ceil(len(two) / page))
-        assert len(lister.asked) == pages
 
-    fuzz(
-        check, 0.02, one=trees, two=trees, extension=extensions, page=st.integers(1, 4),
-        weigh=st.booleans(), name=st.sampled_from(["", "SeaweedFS 4", "nginx", "XAmazonS3"]),
-    )  # fmt: skip
+    fuzz(check, 0.01, **DRAWN, name=st.sampled_from(["", "SeaweedFS 4", "nginx", "XAmazonS3"]))
 
 
 @pytest.mark.parametrize("vouched", [None, True])
 def test_a_server_that_keeps_the_order_is_never_asked_more_than_plainly(
-    vouched: bool | None, lister: Lister, find: Find
+    vouched: bool | None, lister: Lister, listed: Listed
 ) -> None:
     lister.name = lambda _: "" if vouched else "MinIO"
     jumped = 0
 
-    def check(one: set[str], two: set[str], extension: str, page: int, weigh: bool) -> None:
+    def check(**drawn: Any) -> None:
         nonlocal jumped
-        lister.sizes, lister.page = bucket_of(one, two), page
-        lister.asked.clear()
-        found = find(extension, ["one", "two"], weigh=weigh, vouched=vouched)
-        assert holds(found, lister.sizes, extension, weigh=weigh)
-        pages = max(1, math.ceil(len(one) / page)) + max(1, math.ceil(len(two) / page))
-        assert len(lister.asked) <= pages
+        assert listed(**drawn, vouched=vouched) <= 0
         jumped += len(lister.jumps())
 
-    fuzz(check, one=trees, two=trees, extension=extensions, page=st.integers(1, 4),
-         weigh=st.booleans())  # fmt: skip
+    fuzz(check, 0.025, **DRAWN)
     assert jumped
 
 
 @pytest.mark.parametrize("splits", [False, True])
 def test_a_server_that_is_wrongly_vouched_for_is_found_out(
-    splits: bool, lister: Lister, find: Find, monkeypatch: pytest.MonkeyPatch
+    splits: bool, lister: Lister, listed: Listed, request: pytest.FixtureRequest
 ) -> None:
     # It lists by folder, and begins after a key in its own order, as SeaweedFS does.
     if splits:
-        monkeypatch.setattr("dispatch.files.listing.PAGES_IN_A_ROW", 1)
-        monkeypatch.setattr("dispatch.files.listing.KEYS_PER_FOLDER", 1)
+        request.getfixturevalue("soon")
     lister.order = lister.starts = ORDERS["by folder"]
     lister.name = lambda _: "SeaweedFS"
 
-    def check(one: set[str], two: set[str], extension: str, page: int, weigh: bool) -> None:
-        lister.sizes, lister.page = bucket_of(one, two), page
-        found = find(extension, ["one", "two"], weigh=weigh, vouched=True)
-        assert holds(found, lister.sizes, extension, weigh=weigh)
+    def check(**drawn: Any) -> None:
+        listed(**drawn, vouched=True)
 
-    fuzz(check, one=trees, two=trees, extension=extensions, page=st.integers(1, 4),
-         weigh=st.booleans())  # fmt: skip
+    fuzz(check, 0.025, **DRAWN)
 
 
 # ---------------------------------------------------------------------------------- whole runs
@@ -171,7 +164,9 @@ def files_of(result: Result) -> list[str]:
     return [url.removeprefix(f"s3://{BUCKET}/") for url in files]
 
 
-@pytest.mark.parametrize("name", ["AmazonS3", "MinIO", "MinIO/RELEASE.2019", "", "SeaweedFS 4"])
+@pytest.mark.parametrize(
+    "name", some(["AmazonS3", "MinIO", "", "MinIO/RELEASE.2019", "SeaweedFS 4"], 3)
+)
 def test_what_was_jumped_in_is_listed_anew_where_the_order_turns_out_to_be_another(
     name: str, dispatch: Dispatch, lister: Lister
 ) -> None:
@@ -241,10 +236,15 @@ def test_a_server_that_is_not_known_is_told_once_and_can_be_vouched_for(
 ) -> None:
     lister.name = lambda _: "Unheard/1.0 key=AKIDEXAMPLE"
     lister.page = 10
+    lister.put(["one/b.nwb", *(f"one/a.zarr/{n:03}" for n in range(99))])
+    ten = dispatch("--file_extension=nwb")
+    assert files_of(ten) == ["one/b.nwb"]
+    assert "10 pages" not in ten.log
+    lister.asked.clear()
     lister.put([f"{top}/a.zarr/{n:03}" for top in ("one", "two") for n in range(101)])
-    lister.put(["one/b.nwb", "two/b.nwb"])
+    lister.put(["two/b.nwb"])
     host = lister.url.removeprefix("http://")
-    told = dispatch("--file_extension=nwb")
+    told = dispatch("--file_extension=nwb", "--overwrite=1")
     words = f"more than 10 pages, .*{host} (Unheard/1.0 key=...) is not known to list keys in S3's"
     lines = [line for line in told.log.splitlines() if words.partition(".*")[2] in line]
     assert len(lines) == 1
@@ -256,14 +256,6 @@ def test_a_server_that_is_not_known_is_told_once_and_can_be_vouched_for(
     assert files_of(vouched) == files_of(told) == ["one/b.nwb", "two/b.nwb"]
     assert "10 pages" not in vouched.log
     assert len(lister.asked) == 4
-
-
-def test_a_listing_of_ten_pages_says_nothing(dispatch: Dispatch, lister: Lister) -> None:
-    lister.name, lister.page = lambda _: "", 10
-    lister.put([f"one/{n:02}.nwb" for n in range(100)])
-    result = dispatch("--file_extension=nwb")
-    assert len(files_of(result)) == 100
-    assert "10 pages" not in result.log
 
 
 def test_no_order_can_be_asked_for(dispatch: Dispatch, lister: Lister) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import random
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -18,16 +16,20 @@ import pytest
 from conftest import Run, fails
 from faults import (  # noqa: F401  (a fixture)
     FLAGS,
+    NAMES,
     Application,
     answer,
     completes,
-    drip,
     drop,
     is_listing,
+    send,
     whole,
     world,
 )
-from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request, record
+from standins import BUCKET, ERROR, S3, DocDB, Request, record
+
+Fault = Callable[..., Any]  # an application that is also given S3
+Spoil = Callable[[bytes], bytes]
 
 
 def page_of(s3: S3, environ: Any) -> bytes:
@@ -35,120 +37,112 @@ def page_of(s3: S3, environ: Any) -> bytes:
     return b"".join(s3.moto(environ, lambda *_: None))
 
 
-def cut_page(s3: S3, *, framed: bool) -> Application:
-    """Return an application that sends half a page, as if it were whole or not."""
+def spoilt(spoil: Spoil) -> Fault:
+    """Return what answers with something else made of a page."""
 
-    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
-        content = page_of(s3, environ)
-        half = content[: len(content) // 2]
-        start_response("200 OK", [("Content-Length", str(len(half if framed else content)))])
-        yield half
-        if not framed:
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    def fault(s3: S3, environ: Any, start_response: Any) -> Any:
+        return send(spoil(page_of(s3, environ)))(environ, start_response)
 
-    return application
+    return fault
 
 
-def turned_page(s3: S3) -> Application:
-    """Return an application that sends a page with its keys from the last to the first."""
-
-    def application(environ: Any, start_response: Any) -> list[bytes]:
-        head, *entries = page_of(s3, environ).split(b"<Contents>")
-        last, end, tail = entries[-1].partition(b"</Contents>")
-        turned = [last + end, *entries[-2::-1]]
-        return send(b"<Contents>".join([head, *turned]) + tail)(environ, start_response)
-
-    return application
+def says(content: bytes) -> Fault:
+    """Return what answers with this."""
+    return spoilt(lambda _: content)
 
 
-def first_page(s3: S3) -> Application:
-    """Return an application that sends the first page, whichever is asked for."""
-
-    def application(environ: Any, start_response: Any) -> list[bytes]:
-        asked = environ["QUERY_STRING"].split("&")
-        first = [each for each in asked if each.partition("=")[0] not in BEHIND]
-        environ["QUERY_STRING"] = "&".join([*first, f"max-keys={s3.page}"])
-        return send(page_of(s3, environ))(environ, start_response)
-
-    return application
+def refuses(status: int, code: str) -> Fault:
+    """Return what answers with an error as S3 words it."""
+    return lambda _, *request: answer(status, code)(*request)
 
 
-BEHIND = ("start-after", "continuation-token")
+def cut_off(s3: S3, environ: Any, start_response: Any) -> Iterator[bytes]:
+    """Send half a page."""
+    content = page_of(s3, environ)
+    start_response("200 OK", [("Content-Length", str(len(content)))])
+    yield content[: len(content) // 2]
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
 
 
-def send(content: bytes) -> Callable[[Any, Any], list[bytes]]:
-    def application(_: Any, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Length", str(len(content)))])
-        return [content]
-
-    return application
-
-
-def dripping(s3: S3) -> Application:
-    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
-        content = page_of(s3, environ)
-        start_response("200 OK", [("Content-Length", str(len(content)))])
-        for n in range(40):
-            yield content[n : n + 1]
-            time.sleep(0.2)
-
-    return application
+def drip(s3: S3, environ: Any, start_response: Any) -> Iterator[bytes]:
+    """Send a byte of a page now and then."""
+    content = page_of(s3, environ)
+    start_response("200 OK", [("Content-Length", str(len(content)))])
+    for n in range(40):
+        yield content[n : n + 1]
+        time.sleep(0.2)
 
 
-S3_FAULTS: dict[str, tuple[Callable[[S3], Application], str]] = {
-    "503": (lambda _: answer(503, "SlowDown"), "SlowDown"),
-    "500": (lambda _: answer(500, "InternalError"), "InternalError"),
-    "408": (lambda _: answer(408, "Late"), "Late"),
-    "429": (lambda _: answer(429, "TooMany"), "TooMany"),
-    "400": (lambda _: answer(400, "RequestTimeout"), "RequestTimeout"),
-    "reset": (lambda _: drop, "cannot list"),
-    "drip": (dripping, "nothing within 2 s (--timeout)"),
-    "cut off": (lambda s3: cut_page(s3, framed=False), "cannot list"),
-    "truncated": (lambda s3: cut_page(s3, framed=True), "cannot list"),
-    "html": (
-        lambda _: send(b"<html><body>log in</body></html>"),
-        "what S3 answers is not a listing",
-    ),
-    "error with 200": (lambda _: send(ERROR.format("InternalError", "x").encode()), "cannot list"),
-    "nothing": (lambda _: send(b""), "cannot list"),
-    "turned": (turned_page, ""),  # which is no fault where it stays: another order
+def turn(page: bytes) -> bytes:
+    """Return a page with its keys from the last to the first."""
+    head, *entries = page.split(b"<Contents>")
+    last, end, tail = entries[-1].partition(b"</Contents>")
+    return b"<Contents>".join([head, last + end, *entries[-2::-1]]) + tail
+
+
+def begin_anew(s3: S3, environ: Any, start_response: Any) -> Any:
+    """Send the first page, whichever is asked for."""
+    asked = environ["QUERY_STRING"].split("&")
+    first = [each for each in asked if not each.startswith(("start-after", "continuation-token"))]
+    environ["QUERY_STRING"] = "&".join([*first, f"max-keys={s3.page}"])
+    return send(page_of(s3, environ))(environ, start_response)
+
+
+LOG_IN = says(b"<html><body>log in</body></html>")
+ERROR_WITH_200 = says(ERROR.format("InternalError", "x").encode())
+S3_FAULTS: dict[str, Fault] = {
+    "503": refuses(503, "SlowDown"),
+    "500": refuses(500, "InternalError"),
+    "408": refuses(408, "Late"),
+    "429": refuses(429, "TooMany"),
+    "400": refuses(400, "RequestTimeout"),
+    "reset": lambda _, *request: drop(*request),
+    "drip": drip,
+    "cut off": cut_off,
+    "truncated": spoilt(lambda page: page[: len(page) // 2]),
+    "html": LOG_IN,
+    "error with 200": ERROR_WITH_200,
+    "nothing": says(b""),
+    "turned": spoilt(turn),  # which is no fault where it stays: another order
+}
+S3_LASTING = {
+    "503": "SlowDown",
+    "drip": "nothing within 2 s (--timeout)",
+    "truncated": "what S3 answers is not a listing",
+    "html": "what S3 answers is not a listing",
 }
 
 
-S3_LASTING = ("503", "drip", "truncated", "html")
-
-
-@pytest.mark.parametrize("name", S3_FAULTS)
 def test_a_fault_of_s3_that_passes_is_outlived_and_one_that_stays_ends_the_run(
-    name: str, run: Run, s3: S3, whole: dict[str, bytes]
+    run: Run, s3: S3, whole: dict[str, bytes]
 ) -> None:
-    fault, words = S3_FAULTS[name]
-    seen: set[str] = set()
+    faults: dict[str, list[Fault]] = {}  # of each asset, one after the other
+    for name, fault in zip(cycle(NAMES), S3_FAULTS.values(), strict=False):
+        faults.setdefault(f"{name}/", []).append(fault)
 
-    def once(request: Request) -> Application | None:  # for each asset
-        prefix = request.query.get("prefix", "")
-        if not is_listing(request) or prefix in seen:
-            return None
-        seen.add(prefix)
-        return fault(s3)
+    def pass_by(request: Request) -> Application | None:
+        left = faults.get(request.query.get("prefix", "")) if is_listing(request) else None
+        return partial(left.pop(0), s3) if left else None
 
-    s3.fault = once
-    timeout = ["--timeout=2"] * (name == "drip")  # enough for what is answered
-    completes(run(*FLAGS, *timeout), whole)
-    if name not in S3_LASTING:
-        return
-    s3.requests.clear()
-    s3.fault = lambda request: (
-        fault(s3) if is_listing(request) and request.query["prefix"].startswith("07") else None
-    )
-    tries = 1 if name == "drip" else 2
-    constants = {"LIST_TRIES": tries, "LONGEST_SLOW_DOWN": 0}
-    lasting = run(*FLAGS, *timeout, "--overwrite=1", constants=constants)
-    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == tries
-    assert lasting.files() == whole
-    shutil.rmtree(lasting.output)
-    fails(lasting, words)
-    assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
+    s3.fault = pass_by
+    completes(run(*FLAGS, "--timeout=2"), whole)
+    assert not any(faults.values())
+    for name, words in S3_LASTING.items():
+        stays = partial(S3_FAULTS[name], s3)
+        s3.requests.clear()
+        s3.fault = lambda request, stays=stays: stays if is_of_one(request) else None
+        tries = 1 if name == "drip" else 2
+        constants = {"LIST_TRIES": tries, "LONGEST_SLOW_DOWN": 0}
+        lasting = run(*FLAGS, "--timeout=2", "--overwrite=1", constants=constants)
+        assert sum(map(is_of_one, s3.listings())) == tries
+        assert lasting.files() == whole  # of before: nothing else is written
+        fails(replace(lasting, output=lasting.output / "none"), words)
+        assert f"cannot list s3://{BUCKET}/07 of asset 07" in lasting.error
+
+
+def is_of_one(request: Request) -> bool:
+    """Return whether a request lists one of the assets, the eighth."""
+    return request.query.get("prefix") == "07/"
 
 
 @pytest.mark.usefixtures("world")
@@ -156,7 +150,7 @@ def test_s3_is_asked_a_few_times_with_pauses_that_do_not_grow_for_ever(run: Run,
     s3.refused["07/"] = (503, "ServiceUnavailable")
     result = run(*FLAGS, constants={"LONGEST_LIST_PAUSE": 0.01})
     assert result.status == 1
-    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 7
+    assert sum(map(is_of_one, s3.listings())) == 7
     pauses = re.findall("WARNING .*/07: ServiceUnavailable.*; retrying in (.*) s", result.log)
     assert pauses == ["0.0"] * 5  # the first one is nothing to worry about
 
@@ -164,41 +158,29 @@ def test_s3_is_asked_a_few_times_with_pauses_that_do_not_grow_for_ever(run: Run,
 UNTRUE = (
     b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated></ListBucketResult>"
 )
+NO_LISTINGS: list[tuple[Fault, str]] = [
+    (LOG_IN, "is not a listing"),
+    (ERROR_WITH_200, "is not a listing"),
+    (says(UNTRUE), "is not a listing"),
+    (begin_anew, "a page that comes again"),
+]
 
-
-NO_LISTINGS: dict[str, tuple[Callable[[S3], Application], str]] = {
-    "html": (lambda _: send(b"<html><body>log in</body></html>"), "is not a listing"),
-    "error": (lambda _: send(ERROR.format("InternalError", "x").encode()), "is not a listing"),
-    "no token": (lambda _: send(UNTRUE), "is not a listing"),
-    "the first page": (first_page, "a page that comes again"),
+LARGE = {  # of pages of 20 keys
+    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(50)]),
+    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(30)), "big/b.nwb", "big/c.nwb"]),
+    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(10)]),
+    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(30)]),
+    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(30)]),
 }
 
 
-LARGE = {  # of pages of 100 keys
-    "pages": ("nwb", [f"big/{n:04}.nwb" for n in range(250)]),
-    "jump": ("nwb", [*(f"big/a.zarr/{n:04}" for n in range(150)), "big/b.nwb", "big/c.nwb"]),
-    "split": ("nwb", [f"big/{folder}/{n:04}.nwb" for folder in "abcdefghijkl" for n in range(50)]),
-    "odd": ("nwb", [f"big//{n:04}.nwb" for n in range(150)]),
-    "weighed": ("zarr", [f"big/a.zarr/{n:04}" for n in range(150)]),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "answered"),
-    [
-        *((name, "html") for name in LARGE if name != "pages"),
-        *(("pages", one) for one in NO_LISTINGS),
-    ],
-)
-def test_what_is_no_listing_never_ends_one(
-    name: str, answered: str, run: Run, docdb: DocDB, s3: S3
-) -> None:
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_no_listing_never_ends_one(name: str, run: Run, docdb: DocDB, s3: S3) -> None:
     extension, keys = LARGE[name]
-    fault, words = NO_LISTINGS[answered]
     docdb.put(record("big"), record("small"))
     s3.put(BUCKET, [*keys, f"small/x.{extension}"])
-    s3.page = 100
-    constants = {"KEYS_PER_FOLDER": 25, "LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
+    s3.page = 20
+    constants = {"KEYS_PER_FOLDER": 5, "LIST_TRIES": 2, "LONGEST_SLOW_DOWN": 0}
     flags = ["--query={}", f"--file_extension={extension}", "--split_files=0"]
     flags += ["--balance_by=size"] if name == "weighed" else []
     whole = run(*flags, constants=constants).files()
@@ -213,31 +195,18 @@ def test_what_is_no_listing_never_ends_one(
         seen += 1
         if seen > 20:  # which no run gets to
             return answer(403, "AccessDenied")
-        return fault(s3) if seen > 1 else None
+        return fault_of_s3 if seen > 1 else None
 
     s3.fault = later
-    result = run(*flags, "--overwrite=1", constants=constants)
-    assert result.files() == whole
-    assert result.status == 1, result.log
-    assert "cannot list s3://example-bucket/big of asset big" in result.error
-    assert words in result.error
-    assert seen > 1
-
-
-def test_a_slow_s3_gives_the_same_output(run: Run, s3: S3, whole: dict[str, bytes]) -> None:
-    draw = random.Random(1)  # noqa: S311
-    s3.fault = lambda _: answer(503, "SlowDown") if draw.random() < 0.2 else None
-    completes(run(*FLAGS), whole)
-
-
-@pytest.mark.usefixtures("world")
-def test_one_asset_that_is_refused_ends_the_run(run: Run, s3: S3) -> None:
-    s3.refused["07/"] = (403, "AccessDenied")
-    result = run(*FLAGS)
-    fails(result, f"s3://{BUCKET}/07 of asset 07: AccessDenied")
-    assert "check the AWS credentials" in result.error
-    assert sum(request.query["prefix"] == "07/" for request in s3.listings()) == 1
-    assert not result.output.exists()
+    for fault, words in NO_LISTINGS if name == "pages" else NO_LISTINGS[:1]:
+        seen = 0
+        fault_of_s3 = partial(fault, s3)
+        result = run(*flags, "--overwrite=1", constants=constants)
+        assert result.files() == whole
+        assert result.status == 1, result.log
+        assert "cannot list s3://example-bucket/big of asset big" in result.error
+        assert words in result.error
+        assert seen > 1
 
 
 @pytest.mark.usefixtures("world")
@@ -246,79 +215,3 @@ def test_a_bucket_that_is_not_there_ends_the_run(run: Run, docdb: DocDB) -> None
     result = run(*FLAGS)
     fails(result, "there is no S3 bucket 'no-such-bucket'")
     assert not result.output.exists()
-
-
-def test_a_bucket_that_answers_from_elsewhere_is_followed(
-    run: Run, s3: S3, whole: dict[str, bytes]
-) -> None:
-    def moved(environ: Any, start_response: Any) -> list[bytes]:
-        content = ERROR.format("PermanentRedirect", "elsewhere").encode()
-        region = [("x-amz-bucket-region", "us-west-2"), ("Content-Length", str(len(content)))]
-        start_response("301 Moved Permanently", region)
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else content]
-
-    s3.fault = lambda request: None if "/us-west-2/s3/" in request.signature else moved
-    completes(run(*FLAGS, env={"AWS_DEFAULT_REGION": "eu-central-1"}), whole)
-
-
-def credentials_by(command: str, folder: Path) -> dict[str, str | None]:
-    """Return an environment in which this command gives the credentials."""
-    config = folder / "config"
-    config.write_text(f"[default]\ncredential_process = {command}\n")
-    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    return {**keys, "AWS_CONFIG_FILE": str(config)}
-
-
-def credentials_that_end_soon(folder: Path, token: str) -> Path:
-    """Return a file of credentials that are renewed each time, so soon do they end."""
-    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    given = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "SessionToken": token}
-    source = folder / "credentials"
-    source.write_text(json.dumps({"Version": 1, **given, "Expiration": soon}))
-    return source
-
-
-@pytest.mark.usefixtures("world")
-def test_credentials_that_expire_in_the_middle_are_renewed(
-    run: Run, s3: S3, docdb: DocDB, tmp_path: Path
-) -> None:
-    docdb.put(*(record(f"more-{n:03}") for n in range(100)))
-    s3.put(BUCKET, [f"more-{n:03}/1.nwb" for n in range(100)])
-    whole = run(*FLAGS, output=tmp_path / "whole").files()
-    # each call gives credentials of its own
-    source = credentials_that_end_soon(tmp_path, "its number is")
-    env = credentials_by(f"""sh -c 'sed "s/its number is/& $$/" {source}'""", tmp_path)
-    tokens: list[str] = []
-    over: set[str] = set()
-
-    def expired(request: Request) -> Application | None:
-        tokens.append(request.token)
-        if len(tokens) in (20, 60, 61, 62):  # what was given out so far is over
-            over.update(tokens)
-        return answer(400, "ExpiredToken") if request.token in over else None
-
-    s3.fault = expired
-    often = {"RENEWAL_PAUSE": 0}
-    result = run(*FLAGS, "--max_connections=2", env=env, constants=often)
-    assert result.status == 0, result.log
-    assert all(tokens)
-    assert len(set(tokens) - over) > 1
-    completes(result, whole)
-
-
-@pytest.mark.usefixtures("world")
-def test_credentials_that_never_come_end_the_run(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "records.json").write_text(json.dumps(record("a")))
-    flags = (*FLAGS, "--docdb_snapshot=records.json", "--timeout=1")
-    env = credentials_by("sleep 60", tmp_path)
-    fails(run(*flags, env=env, constants={"TRIES": 1}), "AWS: no credentials in 1 s")
-
-
-@pytest.mark.usefixtures("world")
-def test_credentials_that_are_never_renewed_end_the_run(run: Run, tmp_path: Path) -> None:
-    source = credentials_that_end_soon(tmp_path, "a")
-    calls = [f"mkdir {tmp_path / number}" for number in ("first", "second")]
-    env = credentials_by(f"sh -c '{' || '.join(calls)} || sleep 60; cat {source}'", tmp_path)
-    few = {"LIST_TRIES": 1, "RENEWAL_PAUSE": 0}
-    result = run(*FLAGS, "--timeout=1", env=env, constants=few)
-    fails(result, "nothing within 1 s (--timeout)")

@@ -13,7 +13,8 @@ from dispatch.stores.kinds import Kind
 from dispatch.stores.locations import Page
 from standins import DocDB, record
 
-MEMORY = {"session/a.nwb": 1, "session/b/c.nwb": 2, "session/b/d.txt": 3, "other/e.txt": 4}
+MEMORY = {"session/a.nwb": 1, "session/b/c.nwb": 2, "session/b/d.txt": 3, "other/e.txt": 4,
+          "other/f.txt": 5}  # fmt: skip
 
 
 class Memory:
@@ -69,8 +70,9 @@ def test_a_third_kind_of_location_is_a_class_and_a_line(
     }.items():
         docdb.put({**record(name), "location": location})
     output = tmp_path / "results"
-    flags = ["--query={}", "--file_extension=nwb", f"--output_directory={output}"]
-    assert run_capsule.main([*flags, f"--input_directory={tmp_path}"]) == 0, caplog.text
+    flags = ["--query={}", "--overwrite=1", f"--output_directory={output}"]
+    flags.append(f"--input_directory={tmp_path}")
+    assert run_capsule.main([*flags, "--file_extension=nwb"]) == 0, caplog.text
     tasks = [json.loads(path.read_text()) for path in sorted(output.glob("*/*.json"))]
     files = ["memory://session#a.nwb", "memory://session#b/c.nwb"]
     assert sorted(file for task in tasks for file in task["file_location"]) == files
@@ -79,12 +81,5 @@ def test_a_third_kind_of_location_is_a_class_and_a_line(
     for name in ("odd", "elsewhere"):
         assert f"skipped, {reason}: {name}" in caplog.text
     assert "skipped, no .nwb file: other" in caplog.text
-
-
-def test_endings_of_a_third_kind_of_location_are_told(
-    docdb: DocDB, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    docdb.put({**record("session"), "location": "memory://session"})
-    flags = ["--query={}", "--file_extension=zip", f"--output_directory={tmp_path / 'results'}"]
-    assert run_capsule.main([*flags, f"--input_directory={tmp_path}"]) == 1
-    assert "names in the first 1 asset end in .nwb (2), .txt (1)" in caplog.text
+    assert run_capsule.main([*flags, "--file_extension=zip"]) == 1
+    assert "names in the first 2 assets end in .txt (3), .nwb (2)" in caplog.text
