@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 
-from conftest import ROOT, Result, Run, documents
+import forks
+from conftest import NIGHT, ROOT, Result, Run, documents
 from standins import BUCKET, S3, DocDB, record
 
 NWB = "--file_extension=nwb"
@@ -116,6 +118,16 @@ FORMS: dict[str, tuple[dict[str, str], list[str]]] = {
 }  # fmt: skip
 
 
+def put_python(folder: Path, is_forked: bool) -> Path:
+    """Return a folder with a python, which asks for a fork in place of the program if it should."""
+    python = folder / "tools" / "python"
+    python.parent.mkdir()
+    command = [sys.executable, forks.__file__] if is_forked else [sys.executable]
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    python.chmod(0o755)
+    return python.parent
+
+
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("name", FORMS)
 def test_a_pipelines_process_with_the_values_of_its_app_panel(
@@ -133,15 +145,16 @@ def test_a_pipelines_process_with_the_values_of_its_app_panel(
     (capsule / "data" / "input_files").symlink_to(staged)
     unused = shutil.ignore_patterns("tests", "benchmarks", ".*", "__*")
     shutil.copytree(ROOT / "code", capsule / "code", ignore=unused)
+    tools = put_python(tmp_path, is_forked=not NIGHT and name != "a query file")
     values = [f"--{field}={value}" for field, value in {**PANEL, **panel}.items()]
     done = subprocess.run(
         ["bash", "-c", f"cd capsule/code && ./run {shlex.join(values)}"],
         cwd=process,
         env={
             **services,
-            "PATH": f"{Path(sys.executable).parent}:{services['PATH']}",
-            "DOCDB_DATABASE": "analysis",  # of the results store
-            "DOCDB_COLLECTION": "results",
+            "FORKS": os.environ["FORKS"],
+            "PATH": f"{tools}:{services['PATH']}",
+            **{"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"},  # the results store
         },
         capture_output=True,
         text=True,
@@ -220,29 +233,25 @@ def test_a_task_with_a_code_has_a_folder_of_its_own(run: Run, docdb: DocDB, tmp_
     assert len(run("--query={}", "--overwrite=1").names()) == 50
 
 
-@pytest.mark.parametrize("strict", [0, 1])
 def test_tasks_and_records_that_stand_for_the_same_are_named(
-    strict: int, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+    run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     (tmp_path / "code.json").write_text(CODE)
     there = {"location": f"s3://{BUCKET}/one"}
     docdb.put(record("one"), record("twin", **there), record("other"))
-    s3.put(BUCKET, ["one/x.nwb", "other/x.nwb"])
-    flags = ("--query={}", "--file_extension=nwb", f"--strict={strict}", "--overwrite=1")
-    plain = run(*flags)
-    assert plain.status == 0, plain.log
     words = "WARNING 2 records describe s3://example-bucket/one: 'one (record id-one)', 'twin (rec"
-    assert words in plain.log
-    named = run(*flags, "--analysis_code=code.json")
-    assert (
-        "WARNING 2 tasks have one result name, so that all but the first will fail: " in named.log
-    )
-    assert named.status == strict, named.log
-    if strict:
-        assert named.error == "error: --strict 1: 1 result names stand for several tasks"
-        assert named.files() == plain.files()  # what the first run wrote
-    else:
+    for strict in (0, 1):
+        plain = run("--query={}", f"--strict={strict}", "--overwrite=1")
+        assert plain.status == 0, plain.log
+        assert words in plain.log
+        flags = (f"--strict={strict}", "--overwrite=1", "--analysis_code=code.json")
+        named = run("--query={}", *flags)
+        assert named.status == strict, named.log
+        told = "WARNING 2 tasks have one result name, so that all but the first will fail: "
+        assert told in named.log
         assert "records describe" not in named.log
+    assert named.error == "error: --strict 1: 1 result names stand for several tasks"
+    assert named.files() == plain.files()  # what the first run wrote
 
 
 def test_groups_that_hold_the_same_files_are_named(
