@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from conftest import Run, fails
+from dispatch.given.inputs import read_parameters
+from dispatch.terminal.messages import BadInput
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -39,20 +42,17 @@ def test_equal_tasks_are_written_once(run: Run, docdb: DocDB, tmp_path: Path) ->
     assert "2 tasks not repeated, equal to another one" in result.log
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_no_parameters_change_nothing(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"))
+    before = run("--query={}").files()
+    for content in (
         "{}",
         '{"distributed_parameters": []}',
         '{"distributed_parameters": null}',
         '\ufeff{"fixed_parameters": {}}',
-    ],
-)
-def test_no_parameters_change_nothing(content: str, run: Run, docdb: DocDB, tmp_path: Path) -> None:
-    docdb.put(record("a"))
-    before = run("--query={}").files()
-    (tmp_path / "data" / "analysis_parameters.json").write_text(content)
-    assert run("--query={}", "--overwrite=1").files() == before
+    ):
+        (tmp_path / "data" / "analysis_parameters.json").write_text(content)
+        assert run("--query={}", "--overwrite=1").files() == before, content
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,18 @@ def test_no_parameters_change_nothing(content: str, run: Run, docdb: DocDB, tmp_
     ],
 )
 def test_parameters_that_cannot_be_used_are_bad_input(
-    content: str, words: str, run: Run, docdb: DocDB, tmp_path: Path
+    content: str, words: str, tmp_path: Path
 ) -> None:
-    docdb.put(record("a"))
-    path = tmp_path / "data" / "analysis_parameters.json"
+    path = tmp_path / "analysis_parameters.json"
     path.write_text(content)
+    with pytest.raises(BadInput, match=re.escape(str(path))) as error:
+        read_parameters(tmp_path)
+    assert words in str(error.value)
+
+
+def test_a_run_with_such_parameters_writes_nothing(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"))
+    (tmp_path / "data" / "analysis_parameters.json").write_text("[]")
     result = run("--query={}")
-    assert result.status == 2
-    assert str(path) in result.error
-    assert words in result.error
+    fails(result, "analysis_parameters.json is a list, not an object", status=2)
     assert not result.output.exists()
