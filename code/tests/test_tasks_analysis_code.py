@@ -472,16 +472,16 @@ def test_git_gets_its_password_where_nobody_sees_it(
     wanted = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
     commit = "0123456789" * 4
     files = {"info/refs": f"{commit}\trefs/heads/main\n", "HEAD": "ref: refs/heads/main\n"}
-    others = server.run
 
-    def serve(request: Request) -> tuple[int, bytes]:
+    def serve(request: Request, __: bytes) -> tuple[int, dict[str, str], bytes] | None:
         _, is_git, name = request.path.partition("/capsule-1234567.git/")
         if not is_git:
-            return others(request)
+            return None
         if request.token != wanted:
-            return 401, b""
-        return 200, files[name].encode()
+            return 401, {"WWW-Authenticate": 'Basic realm="here"'}, b""
+        return 200, {}, files[name].encode()
 
+    server.spoil = serve
     env = {
         **pipeline.environment,
         "GIT_ACCESS_TOKEN": f"{user}:{quote(password, safe='')}" if where == "git" else None,
@@ -493,11 +493,7 @@ def test_git_gets_its_password_where_nobody_sees_it(
         "GIT_TRACE": str(tmp_path / "trace"),  # all commands, with what they are given
         "CO_CAPSULE_BRANCH": "main",
     }
-    server.run = serve  # type: ignore[method-assign]
-    try:
-        result = run(*QUERY, env=env)
-    finally:
-        del server.run
+    result = run(*QUERY, env=env)
     assert result.status == 0, result.log
     assert {task["analysis_code"]["version"] for task in result.tasks()} == {commit}
     trace = (tmp_path / "trace").read_text()

@@ -34,15 +34,6 @@ def test_dealing_gives_every_task_once_in_order_and_evenly(tasks: list[int], max
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_tasks_are_dealt_in_contiguous_runs(run: Run, docdb: DocDB) -> None:
-    docdb.put(*(record(f"{n:02}") for n in range(11)))
-    result = run("--query={}", "--num_parallel_workers=4")
-    assert result.status == 0, result.log
-    dealt = [sorted(task["asset_name"][0] for task in worker) for worker in result.workers()]
-    assert [name for worker in dealt for name in worker] == [f"{n:02}" for n in range(11)]
-    assert sorted(map(len, dealt)) == [2, 3, 3, 3]
-
-
 def test_tasks_validate_and_have_the_keys_in_order(run: Run, docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, ["a/x.nwb", "a/y.nwb"])
     docdb.put(record("a"))

@@ -21,7 +21,7 @@ def test_every_task_comes_once_for_each_set_of_parameters(
     s3.put(BUCKET, ["a/1.nwb", "a/2.nwb", "b/1.nwb"])
     plain = run("--query={}", "--file_extension=nwb").tasks()
     sets = [{"w": 2, "deep": {"x": [1, None]}}, {"w": 1}, {}]
-    string = json.dumps({"distributed_parameters": sets})
+    string = json.dumps({"distributed_parameters": [*sets, {"w": 1}]})
     staged = tmp_path / "data" / "input_files"
     staged.mkdir()
     (staged / "analysis_parameters.json").write_text(string)
@@ -30,16 +30,7 @@ def test_every_task_comes_once_for_each_set_of_parameters(
     expected = [{**task, "distributed_parameters": one} for task in plain for one in sets]
     assert result.tasks() == expected
     assert list(result.tasks()[0])[-2:] == ["distributed_parameters", "query"]
-
-
-def test_equal_tasks_are_written_once(run: Run, docdb: DocDB, tmp_path: Path) -> None:
-    docdb.put(record("a"), record("b"))
-    string = json.dumps({"distributed_parameters": [{"w": 1}, {"w": 2}, {"w": 1}]})
-    (tmp_path / "data" / "analysis_parameters.json").write_text(string)
-    result = run("--query={}")
-    assert result.status == 0, result.log
-    assert [task["distributed_parameters"] for task in result.tasks()] == [{"w": 1}, {"w": 2}] * 2
-    assert "2 tasks not repeated, equal to another one" in result.log
+    assert "3 tasks not repeated, equal to another one" in result.log
 
 
 def test_no_parameters_change_nothing(run: Run, docdb: DocDB, tmp_path: Path) -> None:

@@ -197,13 +197,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str], Any, Any]] = {
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("name", CASES)
 def test_each_worker_stores_its_own_result_under_the_predicted_name(
-    name: str,
-    run: Run,
-    work: Work,
-    pipeline: Pipeline,
-    docdb: DocDB,
-    s3: S3,
-    tmp_path: Path,
+    name: str, run: Run, work: Work, pipeline: Pipeline, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:
     capsule, flags, fixed, sets = CASES[name]
     pipeline.put(**capsule)
@@ -227,11 +221,7 @@ def test_each_worker_stores_its_own_result_under_the_predicted_name(
 
 
 def test_a_worker_that_fails_stops_no_other(
-    run: Run,
-    work: Work,
-    pipeline: Pipeline,
-    docdb: DocDB,
-    s3: S3,
+    run: Run, work: Work, pipeline: Pipeline, docdb: DocDB, s3: S3
 ) -> None:
     docdb.put(*map(record, ["a", "bad", "c"]))
     s3.put(BUCKET, [f"{name}/x.nwb" for name in ("a", "bad", "c")])
