@@ -27,23 +27,15 @@ from analysis_pipeline_utils.result_files import processing_prefix
 from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
 from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
 
-from analysis import (  # noqa: F401  (a fixture)
-    FILES,
-    OWN,
-    SETS,
-    asked,
-    base_of_the_worker,
-    give,
-    library,
-    model_of,
-    world,
-)
+from analysis import FILES, OWN, SETS, base_of_the_worker, give, library, model_of, world  # noqa: F401  (fixtures)
 from conftest import Result, Run, Task, documents, fails
 from dispatch.tasks.analysis_code import OF_THE_LIBRARY, read_code
 from dispatch.terminal.messages import BadInput
 from faults import DOCDB_FAULTS, hang
 from pipelines import FIXED, GIT_TOKEN, RELEASED, Pipeline
 from standins import TOKEN, DocDB, Fault, Request
+
+pytestmark = pytest.mark.usefixtures("world")
 
 
 def from_the_library(tasks: list[Task], fixed: dict[str, Any]) -> list[AnalysisDispatchModel]:
@@ -83,7 +75,6 @@ CASES: list[tuple[dict[str, Any], list[str], int, Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(("capsule", "flags", "number", "given", "version"), CASES)
 def test_a_task_says_what_the_library_would_and_what_the_worker_will(
     capsule: Any, flags: list[str], number: int, given: Any, version: str,
@@ -114,7 +105,6 @@ def test_a_task_says_what_the_library_would_and_what_the_worker_will(
     assert "every task says its code: my analysis" in result.log
 
 
-@pytest.mark.usefixtures("world")
 def test_a_worker_agrees_as_long_as_its_own_flags_are_what_code_ocean_says(
     run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -133,7 +123,6 @@ def test_a_worker_agrees_as_long_as_its_own_flags_are_what_code_ocean_says(
             assert (processing_prefix(process.code) == expected) == agreeing
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(
     ("missing", "flags", "sets", "why"),
     [
@@ -167,7 +156,6 @@ def test_without_a_code_the_fixed_parameters_are_in_every_set(
         }  # fmt: skip
 
 
-@pytest.mark.usefixtures("world")
 def test_a_fixed_parameter_that_the_panel_has_too_is_told(
     run: Run, pipeline: Pipeline, tmp_path: Path
 ) -> None:
@@ -201,7 +189,6 @@ def test_a_fixed_parameter_that_the_panel_has_too_is_told(
     assert dispatch(sets, untold, "--skip_processed=1").status == 0
 
 
-@pytest.mark.usefixtures("world")
 def test_a_file_says_the_same_as_code_ocean(
     run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -217,7 +204,6 @@ def test_a_file_says_the_same_as_code_ocean(
     assert len(told.files()) == 24
 
 
-@pytest.mark.usefixtures("world")
 def test_the_code_in_the_readme_can_be_used(run: Run, tmp_path: Path) -> None:
     readme = documents()
     string = readme.split("<!-- example code -->\n```json\n")[1].split("```")[0]
@@ -233,7 +219,6 @@ def test_the_code_in_the_readme_can_be_used(run: Run, tmp_path: Path) -> None:
     assert [data["url"] for data in code["input_data"]] == task["s3_location"]
 
 
-@pytest.mark.usefixtures("world")
 def test_a_code_needs_no_more_than_its_address(run: Run, tmp_path: Path) -> None:
     (tmp_path / "code.json").write_text('{"url": "https://example.org/mine"}')
     result = run(*QUERY, "--analysis_code=code.json")
@@ -262,21 +247,15 @@ def test_a_file_that_is_no_code_is_bad_input(content: str, words: str, tmp_path:
         read_code(tmp_path / "code.json")
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("nothing.json", "auto, none or a file"),
-        ("Auto", "auto, none or a file"),
-        (".", "auto, none or a file"),
-        ("code.json", "code.json is not a Code of aind-data-schema: url: Field required, not '{}'"),
-    ],
-)
-def test_a_code_that_is_none_ends_the_run(name: str, words: str, run: Run, tmp_path: Path) -> None:
+def test_a_code_that_cannot_be_used_ends_the_run(run: Run, tmp_path: Path) -> None:
+    for name in ("nothing.json", "Auto", "."):
+        result = run(*QUERY, f"--analysis_code={name}")
+        fails(result, "--analysis_code must be auto, none or a file", repr(name), status=2)
     (tmp_path / "data" / "code.json").write_text("{}")
-    fails(run(*QUERY, f"--analysis_code={name}"), words, name, status=2)
+    words = "code.json is not a Code of aind-data-schema: url: Field required, not '{}'"
+    fails(run(*QUERY, "--analysis_code=code.json"), words, status=2)
 
 
-@pytest.mark.usefixtures("world")
 def test_a_parameter_that_the_library_takes_for_its_own_is_bad_input(
     run: Run, pipeline: Pipeline, tmp_path: Path
 ) -> None:
@@ -319,7 +298,6 @@ def test_all_names_that_the_library_takes_for_its_own_are_known() -> None:
     assert own == OF_THE_LIBRARY
 
 
-@pytest.mark.usefixtures("world")
 def test_no_library_is_imported_where_no_code_is_wanted(run: Run, pipeline: Pipeline) -> None:
     heavy = {"codeocean", "aind_data_schema.core.processing", "fsspec"}
     assert all(find_spec(name) for name in heavy)
@@ -335,7 +313,6 @@ def test_no_library_is_imported_where_no_code_is_wanted(run: Run, pipeline: Pipe
         assert not heavy & {*imported}
 
 
-@pytest.mark.usefixtures("world")
 def test_another_version_gives_other_ids_and_the_same_one_the_same_bytes(
     run: Run, pipeline: Pipeline, tmp_path: Path
 ) -> None:
@@ -349,7 +326,6 @@ def test_another_version_gives_other_ids_and_the_same_one_the_same_bytes(
     assert not ids[0] & ids[1]
 
 
-@pytest.mark.usefixtures("world")
 def test_a_capsule_that_is_not_one_is_bad_input_with_the_names_there_are(
     run: Run, pipeline: Pipeline
 ) -> None:
@@ -363,7 +339,6 @@ def test_a_capsule_that_is_not_one_is_bad_input_with_the_names_there_are(
     fails(run(*QUERY, env=pipeline.environment), "no capsules", "none at all", status=2)
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -393,7 +368,6 @@ CODE_OCEAN_FAULTS: list[tuple[Fault, str]] = [
 ]
 
 
-@pytest.mark.usefixtures("world")
 def test_a_fault_of_code_ocean_that_passes_is_outlived_and_one_that_stays_ends_the_run(
     run: Run, pipeline: Pipeline
 ) -> None:
@@ -419,7 +393,6 @@ def test_a_fault_of_code_ocean_that_passes_is_outlived_and_one_that_stays_ends_t
         assert lasting.files() == passing.files()
 
 
-@pytest.mark.usefixtures("world")
 def test_code_ocean_is_asked_while_docdb_answers(
     run: Run, docdb: DocDB, pipeline: Pipeline
 ) -> None:
@@ -440,7 +413,6 @@ def test_code_ocean_is_asked_while_docdb_answers(
     assert seen == [True]
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(("released", "is_there"), [(0, True), (RELEASED, True), (0, False)])
 def test_git_neither_asks_nor_leaks(
     released: int, is_there: bool, run: Run, pipeline: Pipeline
@@ -461,7 +433,6 @@ def test_git_neither_asks_nor_leaks(
     assert result.files() == {}
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("where", ["git", "code ocean"])
 def test_git_gets_its_password_where_nobody_sees_it(
     where: str, run: Run, pipeline: Pipeline, tmp_path: Path
@@ -511,7 +482,6 @@ FAILING_GITS = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("name", FAILING_GITS)
 def test_a_git_that_fails_ends_the_run_where_it_is_asked(
     name: str, run: Run, pipeline: Pipeline, tmp_path: Path

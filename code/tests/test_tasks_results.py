@@ -18,6 +18,7 @@ from dispatch.records.docdb import open_docdb
 from pipelines import FIXED, Pipeline
 from standins import BUCKET, RESULTS, S3, TOKEN, DocDB, Request, record
 
+pytestmark = pytest.mark.usefixtures("world")
 QUERY = ("--query={}",)  # a task for each asset, as there is one for each file
 
 
@@ -27,7 +28,6 @@ def world(docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, [f"{name}/0.nwb" for name in "abcdefgh"])
 
 
-@pytest.mark.usefixtures("world")
 def test_results_of_this_code_by_other_names_are_told(
     run: Run, docdb: DocDB, pipeline: Pipeline
 ) -> None:
@@ -52,7 +52,6 @@ def store(docdb: DocDB, tasks: list[Task]) -> list[str]:
     return names
 
 
-@pytest.mark.usefixtures("world")
 def test_what_is_processed_already_is_left_out(
     run: Run, docdb: DocDB, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -87,7 +86,6 @@ def test_what_is_processed_already_is_left_out(
     assert "processed already" not in without.log
 
 
-@pytest.mark.usefixtures("world")
 def test_that_all_is_processed_is_no_failure(
     run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
 ) -> None:
@@ -108,7 +106,6 @@ def test_that_all_is_processed_is_no_failure(
     assert list(replaced.files()) == [".dispatch_plan.jsonl"]  # of what was dispatched last
 
 
-@pytest.mark.usefixtures("world")
 def test_a_dry_run_shows_what_is_processed_already(
     run: Run, docdb: DocDB, pipeline: Pipeline
 ) -> None:
@@ -192,7 +189,6 @@ def test_a_gateway_that_takes_and_gives_less_is_asked_more_often(
     assert failed.files() == whole
 
 
-@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize(
     ("flags", "more", "words"),
     [
@@ -210,7 +206,6 @@ def test_what_skip_processed_lacks_is_bad_input(
     fails(run(*QUERY, "--skip_processed=1", *flags, env=env), "--skip_processed 1", words, status=2)
 
 
-@pytest.mark.usefixtures("world")
 def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
     run: Run, docdb: DocDB, pipeline: Pipeline
 ) -> None:
@@ -233,7 +228,6 @@ def test_a_results_store_that_fails_or_is_not_there_ends_the_run(
 LIMIT = "--max_number_of_tasks_dispatched=4"  # as pipelines made for earlier dispatchers have it
 
 
-@pytest.mark.usefixtures("world")
 def test_a_limit_by_its_former_name_counts_what_has_no_result(
     run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
 ) -> None:
@@ -263,7 +257,6 @@ def test_a_limit_by_its_former_name_counts_what_has_no_result(
     assert "skip_processed" not in unknown.log
 
 
-@pytest.mark.usefixtures("world")
 def test_what_has_no_result_is_sent_again_from_its_plan(
     run: Run, docdb: DocDB, pipeline: Pipeline, tmp_path: Path
 ) -> None:
