@@ -199,6 +199,7 @@ def test_the_consumer_in_the_readme_reads_the_tasks(run: Run, tmp_path: Path) ->
 FOLDERS = {  # flags, and how many tasks are in each folder: of 8, with a code or without one
     (): [1] * 8,
     ("--max_jobs=3",): [2, 3, 3],
+    ("--max_jobs=4",): [2] * 4,
     ("--max_jobs=50",): [1] * 8,
     ("--tasks_per_job=3",): [3, 3, 2],
     ("--tasks_per_job=1",): [1] * 8,

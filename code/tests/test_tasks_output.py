@@ -7,8 +7,8 @@ import os
 import re
 import shutil
 import uuid
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
@@ -132,21 +132,18 @@ def test_a_failing_write_leaves_what_was_there(
     write_workers(old, tmp_path / "out", overwrite=False)
     before = sorted(tmp_path.rglob("*"))
     rename = Path.rename
-    for failing in range(7):
-        calls = iter(range(100))
 
-        def break_once(self: Path, target: Path, at: int = failing, calls: Any = calls) -> Path:
-            if next(calls) == at:
-                raise OSError("no space left")
-            return rename(self, target)
+    def break_once(self: Path, target: Path) -> Path:
+        if next(calls) == failing:
+            raise OSError("no space left")
+        return rename(self, target)
 
-        monkeypatch.setattr(Path, "rename", break_once)
-        new = [[a_task(0)] for _ in range(2)]
-        if failing < 6:
-            with pytest.raises(OSError, match="no space"):
-                write_workers(new, tmp_path / "out", overwrite=True)
-            assert sorted(tmp_path.rglob("*")) == before
-    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.setattr(Path, "rename", break_once)
+    for failing in range(6):  # all moves of two new worker folders in place of two
+        calls = count()
+        with pytest.raises(OSError, match="no space"):
+            write_workers([[a_task(0)], [a_task(0)]], tmp_path / "out", overwrite=True)
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_output_that_cannot_be_a_folder_is_told_at_once(
