@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from itertools import count
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -134,13 +134,13 @@ def test_a_failing_write_leaves_what_was_there(
     rename = Path.rename
 
     def break_once(self: Path, target: Path) -> Path:
-        if next(calls) == failing:
+        if next(breaks):
             raise OSError("no space left")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", break_once)
-    for failing in range(6):  # all moves of two new worker folders in place of two
-        calls = count()
+    for number in range(6):  # all moves of two new worker folders in place of two
+        breaks = chain([False] * number, [True], repeat(False))
         with pytest.raises(OSError, match="no space"):
             write_workers([[a_task(0)], [a_task(0)]], tmp_path / "out", overwrite=True)
         assert sorted(tmp_path.rglob("*")) == before
