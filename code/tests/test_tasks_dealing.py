@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from cohorts import best
 from conftest import Run, a_task
-from dispatch.tasks.tasks import deal_by_size
+from dispatch.tasks.sharing import Sharing, share_out
+from dispatch.tasks.tasks import deal_by_size, number_of_workers
 from pipelines import Pipeline
 from standins import BUCKET, S3, DocDB, record
 
@@ -30,14 +32,11 @@ def test_only_so_many_tasks_are_dispatched(run: Run, docdb: DocDB) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 3, 50])
 @pytest.mark.parametrize("at_least", [1, 4, 5, 12, 13])
-def test_workers_get_enough_tasks(at_least: int, jobs: int, run: Run, docdb: DocDB) -> None:
-    docdb.put(*(record(f"{n:02}") for n in range(12)))
-    result = run("--query={}", f"--tasks_per_job={at_least}", f"--max_jobs={jobs}")
+def test_workers_get_enough_tasks(at_least: int, jobs: int) -> None:
     most = [
         w for w in range(1, jobs + 1) if all(len(range(n, 12, w)) >= at_least for n in range(w))
     ]
-    assert len(result.workers()) == max(most, default=1)
-    assert sum(map(len, result.workers())) == 12
+    assert number_of_workers(12, jobs, at_least, says_code=False) == max(most, default=1)
 
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=9)
@@ -116,15 +115,27 @@ def test_local_files_have_their_size(tmp_path: Path, run: Run) -> None:
     assert "the heaviest with 7.00kB, 1.75 times the mean" in result.error
 
 
+MANY = "2,000 folders are many for an engine and a file system: "
+
+
 @pytest.mark.parametrize("number", [1_999, 2_000])
-def test_thousands_of_folders_are_told_once(
-    number: int, run: Run, docdb: DocDB, pipeline: Pipeline
+def test_thousands_of_folders_are_told_of(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    tasks = [a_task(0)] * number
+    sharing = Sharing(None, 1, by_size=False, no_code="none", before={})
+    assert len(share_out(tasks, sharing)) == number
+    assert caplog.text.count(f"{MANY}--max_jobs 1000 makes fewer") == (number == 2_000)
+    caplog.clear()
+    assert len(share_out(tasks, replace(sharing, each=None))) == 50
+    assert "are many" not in caplog.text
+    assert len(share_out(tasks, replace(sharing, each=None, no_code=None))) == number
+    assert caplog.text.count(f"{MANY}--max_tasks 1000 ") == (number == 2_000)
+
+
+def test_a_run_tells_of_thousands_of_folders_once(
+    run: Run, docdb: DocDB, pipeline: Pipeline
 ) -> None:
-    docdb.put(*(record(f"a{n:04}") for n in range(number)))
-    told = "2,000 folders are many for an engine and a file system: "
-    result = run("--query={}", "--tasks_per_job=1", "--dry_run=1")
+    docdb.put(*(record(f"a{n:04}") for n in range(2_000)))
+    result = run("--query={}", "--dry_run=1", env=pipeline.environment)
     assert result.status == 0, result.log
-    assert result.log.count(f"{told}--max_jobs 1000 makes fewer") == (number == 2_000)
-    assert "are many" not in run("--query={}", "--dry_run=1").log
-    with_code = run("--query={}", "--dry_run=1", env=pipeline.environment)
-    assert with_code.log.count(f"{told}--max_tasks 1000 ") == (number == 2_000)
+    assert result.log.count(f"{MANY}--max_tasks 1000 ") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -14,17 +15,19 @@ from typing import Any
 import pytest
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 
-from conftest import ROOT, Result, Run, documents
+import forks
+from conftest import NIGHT, ROOT, Result, Run, documents
 from standins import BUCKET, S3, DocDB, record
 
-RUNS = {
-    "plain": [],
-    "files": ["--file_extension=nwb"],
-    "whole assets": ["--file_extension=nwb", "--split_files=0"],
-    "few workers": ["--file_extension=nwb", "--max_jobs=2"],
-    "groups": ["--file_extension=nwb", "--group_by=subject.subject_id"],
-    "by size": ["--file_extension=nwb", "--balance_by=size", "--max_jobs=2"],
-}
+NWB = "--file_extension=nwb"
+RUNS = [  # flags, and whether tasks come with several sets of parameters
+    ([], False),
+    ([NWB], True),
+    ([NWB, "--split_files=0"], True),
+    ([NWB, "--max_jobs=2"], False),
+    ([NWB, "--group_by=subject.subject_id"], True),
+    ([NWB, "--balance_by=size", "--max_jobs=2"], False),
+]
 PARAMETERS = [{"window": 1, "units": ["good", None]}, {"window": 2.5}]
 
 
@@ -47,15 +50,14 @@ def stage(result: Result, work: Path) -> list[Path]:
 
 
 @pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("varied", [False, True])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("flags", "varied"), RUNS)
 def test_the_next_capsule_reads_every_task(
-    name: str, varied: bool, run: Run, tmp_path: Path
+    flags: list[str], varied: bool, run: Run, tmp_path: Path
 ) -> None:
     if varied:
         content = json.dumps({"distributed_parameters": PARAMETERS})
         (tmp_path / "data" / "analysis_parameters.json").write_text(content)
-    result = run("--query={}", *RUNS[name])
+    result = run("--query={}", *flags)
     assert result.status == 0, result.log
     read: list[tuple[AnalysisDispatchModel, dict[str, Any]]] = []
     inputs = stage(result, tmp_path / "work")
@@ -83,7 +85,7 @@ def test_the_next_capsule_reads_every_task(
     files = [file for _, task in read for file in task["file_location"] or ()]
     times = len(PARAMETERS) if varied else 1
     expected = [f"s3://{BUCKET}/{asset}/{n}.nwb" for asset in "abcd" for n in range(2)]
-    assert sorted(files) == (sorted(expected * times) if RUNS[name] else [])
+    assert sorted(files) == (sorted(expected * times) if flags else [])
 
 
 # What the app panels of today's pipelines pass: every field, empty ones as well.
@@ -116,6 +118,16 @@ FORMS: dict[str, tuple[dict[str, str], list[str]]] = {
 }  # fmt: skip
 
 
+def put_python(folder: Path, is_forked: bool) -> Path:
+    """Return a folder with a python, which asks for a fork in place of the program if it should."""
+    python = folder / "tools" / "python"
+    python.parent.mkdir()
+    command = [sys.executable, forks.__file__] if is_forked else [sys.executable]
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    python.chmod(0o755)
+    return python.parent
+
+
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("name", FORMS)
 def test_a_pipelines_process_with_the_values_of_its_app_panel(
@@ -133,15 +145,16 @@ def test_a_pipelines_process_with_the_values_of_its_app_panel(
     (capsule / "data" / "input_files").symlink_to(staged)
     unused = shutil.ignore_patterns("tests", "benchmarks", ".*", "__*")
     shutil.copytree(ROOT / "code", capsule / "code", ignore=unused)
+    tools = put_python(tmp_path, is_forked=not NIGHT and name != "a query file")
     values = [f"--{field}={value}" for field, value in {**PANEL, **panel}.items()]
     done = subprocess.run(
         ["bash", "-c", f"cd capsule/code && ./run {shlex.join(values)}"],
         cwd=process,
         env={
             **services,
-            "PATH": f"{Path(sys.executable).parent}:{services['PATH']}",
-            "DOCDB_DATABASE": "analysis",  # of the results store
-            "DOCDB_COLLECTION": "results",
+            "FORKS": os.environ["FORKS"],
+            "PATH": f"{tools}:{services['PATH']}",
+            **{"DOCDB_DATABASE": "analysis", "DOCDB_COLLECTION": "results"},  # the results store
         },
         capture_output=True,
         text=True,
@@ -183,72 +196,69 @@ def test_the_consumer_in_the_readme_reads_the_tasks(run: Run, tmp_path: Path) ->
     assert sorted(seen) == sorted(task["file_location"] for task in result.tasks())
 
 
-FOLDERS = {  # flags, and how many tasks are in each folder: of 8 without a code, of 8 with one
-    (): ([1] * 8, [1] * 8),
-    ("--max_jobs=3",): ([2, 3, 3], [2, 3, 3]),
-    ("--max_jobs=50",): ([1] * 8, [1] * 8),
-    ("--tasks_per_job=3",): ([3, 3, 2], [3, 3, 2]),
-    ("--tasks_per_job=1",): ([1] * 8, [1] * 8),
-    ("--tasks_per_job=50",): ([8], [8]),
-    ("--tasks_per_job=3", "--max_jobs=5"): ([4, 4], [4, 4]),
-    ("--tasks_per_job=1", "--max_jobs=3"): ([2, 3, 3], [2, 3, 3]),
-    ("--tasks_per_job=9", "--max_jobs=3"): ([8], [8]),
-    ("--max_jobs=", "--tasks_per_job="): ([1] * 8, [1] * 8),
+FOLDERS = {  # flags, and how many tasks are in each folder: of 8, with a code or without one
+    (): [1] * 8,
+    ("--max_jobs=3",): [2, 3, 3],
+    ("--max_jobs=4",): [2] * 4,
+    ("--max_jobs=50",): [1] * 8,
+    ("--tasks_per_job=3",): [3, 3, 2],
+    ("--tasks_per_job=1",): [1] * 8,
+    ("--tasks_per_job=50",): [8],
+    ("--tasks_per_job=3", "--max_jobs=5"): [4, 4],
+    ("--tasks_per_job=1", "--max_jobs=3"): [2, 3, 3],
+    ("--tasks_per_job=9", "--max_jobs=3"): [8],
+    ("--max_jobs=", "--tasks_per_job="): [1] * 8,
 }
 SHARED = "WARNING worker folders hold several tasks: after each, the analysis library uploads all"
+CODE = '{"url": "https://example.org/mine", "version": "1"}'
 
 
-@pytest.mark.usefixtures("world")
-@pytest.mark.parametrize("has_code", [False, True])
 @pytest.mark.parametrize("flags", FOLDERS)
 def test_so_many_tasks_are_in_each_folder(
-    flags: tuple[str, ...], has_code: bool, run: Run, tmp_path: Path
+    flags: tuple[str, ...], run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
-    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
-    code = ("--analysis_code=code.json",) if has_code else ()
-    result = run("--query={}", "--file_extension=nwb", *flags, *code)
-    assert result.status == 0, result.log
-    sizes = [len(list((result.output / name).iterdir())) for name in sorted(result.names())]
-    assert sizes == FOLDERS[flags][has_code]
-    assert result.log.count(SHARED) == (has_code and max(sizes) > 1)
+    (tmp_path / "code.json").write_text(CODE)
+    docdb.put(*map(record, "abcdefgh"))
+    for code in ([], ["--analysis_code=code.json"]):
+        result = run("--query={}", "--overwrite=1", *flags, *code)
+        assert result.status == 0, result.log
+        sizes = [len(list((result.output / name).iterdir())) for name in sorted(result.names())]
+        assert sizes == FOLDERS[flags]
+        assert result.log.count(SHARED) == (bool(code) and max(sizes) > 1)
 
 
 def test_a_task_with_a_code_has_a_folder_of_its_own(run: Run, docdb: DocDB, tmp_path: Path) -> None:
-    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
-    docdb.put(*(record(f"{n:03}") for n in range(148)))
-    assert len(run("--query={}", "--analysis_code=code.json").names()) == 148
+    (tmp_path / "code.json").write_text(CODE)
+    docdb.put(*(record(f"{n:03}") for n in range(52)))
+    assert len(run("--query={}", "--analysis_code=code.json").names()) == 52
     assert len(run("--query={}", "--overwrite=1").names()) == 50
 
 
-@pytest.mark.parametrize("strict", [0, 1])
 def test_tasks_and_records_that_stand_for_the_same_are_named(
-    strict: int, run: Run, docdb: DocDB, s3: S3, tmp_path: Path
+    run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
-    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    (tmp_path / "code.json").write_text(CODE)
     there = {"location": f"s3://{BUCKET}/one"}
     docdb.put(record("one"), record("twin", **there), record("other"))
-    s3.put(BUCKET, ["one/x.nwb", "other/x.nwb"])
-    flags = ("--query={}", "--file_extension=nwb", f"--strict={strict}", "--overwrite=1")
-    plain = run(*flags)
-    assert plain.status == 0, plain.log
     words = "WARNING 2 records describe s3://example-bucket/one: 'one (record id-one)', 'twin (rec"
-    assert words in plain.log
-    named = run(*flags, "--analysis_code=code.json")
-    assert (
-        "WARNING 2 tasks have one result name, so that all but the first will fail: " in named.log
-    )
-    assert named.status == strict, named.log
-    if strict:
-        assert named.error == "error: --strict 1: 1 result names stand for several tasks"
-        assert named.files() == plain.files()  # what the first run wrote
-    else:
+    for strict in (0, 1):
+        plain = run("--query={}", f"--strict={strict}", "--overwrite=1")
+        assert plain.status == 0, plain.log
+        assert words in plain.log
+        flags = (f"--strict={strict}", "--overwrite=1", "--analysis_code=code.json")
+        named = run("--query={}", *flags)
+        assert named.status == strict, named.log
+        told = "WARNING 2 tasks have one result name, so that all but the first will fail: "
+        assert told in named.log
         assert "records describe" not in named.log
+    assert named.error == "error: --strict 1: 1 result names stand for several tasks"
+    assert named.files() == plain.files()  # what the first run wrote
 
 
 def test_groups_that_hold_the_same_files_are_named(
     run: Run, docdb: DocDB, s3: S3, tmp_path: Path
 ) -> None:
-    (tmp_path / "code.json").write_text('{"url": "https://example.org/mine", "version": "1"}')
+    (tmp_path / "code.json").write_text(CODE)
     docdb.put(record("a", batches=["x", "y"]), record("b", batches=["z"]))
     s3.put(BUCKET, ["a/x.nwb", "b/x.nwb"])
     flags = ["--query={}", "--file_extension=nwb", "--group_by=batches"]

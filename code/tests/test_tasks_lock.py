@@ -19,32 +19,26 @@ from dispatch.terminal import signals
 from dispatch.terminal.messages import BadInput
 from standins import DocDB, record
 
+# A file system that locks nothing, as NFS has it, and is slow.
 NO_FLOCK = """
-import errno, fcntl, time
+import errno, fcntl, os, time
 
 def refuse(*_):
-    raise OSError({}, "no locks here")
+    raise OSError(errno.EBADF, "no locks here")
 
-fcntl.flock = refuse
-"""
-
-
-SLOW_RENAME = """
-import os, time
-rename = os.rename
-def slowly(*values, **more):
+def slowly(*values, rename=os.rename, **more):
     time.sleep(0.02)
     rename(*values, **more)
-os.rename = slowly
+
+fcntl.flock, os.rename = refuse, slowly
 """
 
 
 @pytest.fixture
 def no_flock(tmp_path: Path) -> dict[str, str | None]:
-    """Return the environment of a run on a file system that locks nothing, and is slow."""
+    """Return the environment of a run on such a file system."""
     (tmp_path / "hook").mkdir()
-    hook = NO_FLOCK.format("errno.EBADF") + SLOW_RENAME  # as NFS has it
-    (tmp_path / "hook" / "sitecustomize.py").write_text(hook)
+    (tmp_path / "hook" / "sitecustomize.py").write_text(NO_FLOCK)
     return {"PYTHONPATH": str(tmp_path / "hook")}
 
 
@@ -58,16 +52,14 @@ def test_two_dispatches_do_not_mix_where_nothing_can_be_locked(
 ) -> None:
     docdb.put(*(record(f"{n:02}", one=1) for n in range(30)))
     docdb.put(*(record(f"other{n}", one=2) for n in range(5)))
-    wholes = []
-    for one in (1, 2):
-        wholes.append(run("--query", f'{{"one": {one}}}', output=tmp_path / f"whole{one}").files())
-    for pair in some(range(6), 3):
+    queries = [f"--query={{'one': {one}}}" for one in (1, 2)]
+    wholes = [run(query, "--overwrite=1", output=tmp_path / "whole").files() for query in queries]
+    for pair in some(range(6), 2):
         output = tmp_path / f"pair{pair}"
         output.mkdir()
         processes = []
-        for one in (1, 2):
-            flags = ("--query", f'{{"one": {one}}}', "--overwrite=1")
-            processes.append(start(*flags, output=output, env=no_flock))
+        for query in queries:
+            processes.append(start(query, "--overwrite=1", output=output, env=no_flock))
             time.sleep(0.1 * pair)
         logs = [process.communicate(timeout=60)[1] for process in processes]
         statuses = [process.returncode for process in processes]
@@ -81,9 +73,9 @@ def test_two_dispatches_do_not_mix_where_nothing_can_be_locked(
         assert {path.name for path in output.glob(".*")} <= {".dispatch_plan.jsonl"}
 
 
-@pytest.mark.parametrize("moment", ["signal", "kill"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_lock_that_was_left_is_told_of(
-    moment: str, start: Start, run: Run, docdb: DocDB, no_flock: dict[str, str | None],
+    number: signal.Signals, start: Start, docdb: DocDB, no_flock: dict[str, str | None],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     docdb.put(*(record(f"{n:03}") for n in range(50)))
@@ -92,27 +84,23 @@ def test_a_lock_that_was_left_is_told_of(
     while not list(output.glob(".dispatch-staging-*")):
         assert process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL if moment == "kill" else signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=60)
     held = output / ".dispatch-lock"
-    again = run("--query={}", "--overwrite=1", env=no_flock, real=True)
-    if moment == "signal":
-        assert again.status == 0, again.log
-        assert not held.exists()
-        return
-    assert again.status == 2
-    told = (
-        rf"error: {held} was left by process {process.pid} on \S+, since \S+Z, which runs no more"
-    )
-    assert re.match(told, again.error), again.error
     monkeypatch.setattr(fcntl, "flock", refuse)
-    for content in ("", "elsewhere 1 2026-11-27T10:00:00Z\n", "\0" * 10_000_000, "a b c\n"):
-        held.write_text(content)
-        with pytest.raises(BadInput, match=re.escape(f"remove {held}")) as error, lock(output):
-            pass
-        assert len(str(error.value)) < 500
-    held.unlink()
-    assert run("--query={}", "--overwrite=1", env=no_flock, real=True).status == 0
+    assert held.exists() == (number == signal.SIGKILL)
+    if held.exists():
+        told = rf"{held} was left by process {process.pid} on \S+, since \S+Z, which runs no more"
+        with pytest.raises(BadInput, match=f"^{told}"):
+            write_into(output)
+        for content in ("", "elsewhere 1 2026-11-27T10:00:00Z\n", "\0" * 10_000_000, "a b c\n"):
+            held.write_text(content)
+            with pytest.raises(BadInput, match=re.escape(f"remove {held}")) as error, lock(output):
+                pass
+            assert len(str(error.value)) < 500
+        held.unlink()
+    write_into(output)
+    assert not list(output.glob(".dispatch-*"))
 
 
 def write_into(output: Path, dry: int = 0) -> None:

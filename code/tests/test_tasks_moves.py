@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -31,28 +29,20 @@ def what_is_in(output: Path) -> dict[str, bytes]:
     }
 
 
-def killed_at(rename: int, do: Callable[[], None]) -> bool:
-    """Do something in another process that is killed at a rename; return whether it was."""
-    process = os.fork()
-    if not process:
-        gc.disable()  # which would touch, and so copy, all memory of the tests
-        calls, move = count(), Path.rename
+def copies_before_moves(output: Path, do: Callable[[], None]) -> list[Path]:
+    """Do something; return copies of a folder before each rename, as a kill there leaves it."""
+    copies: list[Path] = []
+    move = Path.rename
 
-        def die(self: Path, target: Path) -> Path:
-            if next(calls) == rename:
-                os._exit(9)
-            return move(self, target)
+    def copy_and_move(self: Path, target: Path) -> Path:
+        copies.append(output.with_name(f"{output.name}-{len(copies)}"))
+        shutil.copytree(output, copies[-1])
+        return move(self, target)
 
-        Path.rename = die  # type: ignore[assignment,method-assign]
-        status = 1
-        try:
-            do()
-            status = 0
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    assert status in (0, 9)
-    return status == 9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", copy_and_move)
+        do()
+    return copies
 
 
 def fill(output: Path, workers: int, word: str) -> None:
@@ -73,37 +63,33 @@ def test_a_kill_at_any_move_leaves_what_was_there(
     old: int, new: int, has_kept: bool, tmp_path: Path
 ) -> None:
     tasks = [[a_task(0)] for _ in range(new)]
-    for rename in count():
-        output = tmp_path / str(rename)
-        fill(output, old, "old")
-        if has_kept:  # by an earlier dispatch
-            fill(output, old, "newer")
-        before = what_is_in(output)
+    output = tmp_path / "output"
+    fill(output, old, "old")
+    if has_kept:  # by an earlier dispatch
+        fill(output, old, "newer")
+    before = what_is_in(output)
 
-        def dispatch(output: Path = output) -> None:
-            write_workers(tasks, output, overwrite=True, write_plan=lambda path: note(path, "new"))
+    def dispatch(to: Path) -> None:
+        write_workers(tasks, to, overwrite=True, write_plan=lambda path: note(path, "new"))
 
-        is_killed = killed_at(rename, dispatch)
-        is_killed_again = killed_at(rename % 3, partial(recover, output))
-        recover(output)
-        assert not list(output.glob(".dispatch-moving*"))
-        if is_killed:
-            assert what_is_in(output) == before
-            dispatch()
-        else:
-            assert not is_killed_again
-        after = what_is_in(output)
-        expected = {f"{n}/{tasks[n][0].id}.json" for n in range(new)} | set(KEPT)
-        if new or old or has_kept:
-            assert after[PLAN] == (b"plan of new" if new else before[PLAN])
-            expected.add(PLAN)
-        assert after.keys() == expected
-        word = "newer" if has_kept else "old"
-        assert after[KEPT[0]] == f"{DRY_RUN[0]} of {word}".encode()
-        assert after[KEPT[2]] == f"{DRY_RUN[2]} of {word}".encode()
-        if not is_killed:
-            break
-    assert rename > old + new + len(DRY_RUN) + len(KEPT)
+    killed = copies_before_moves(output, partial(dispatch, output))
+    assert len(killed) > old + new + len(DRY_RUN) + len(KEPT)
+    assert not copies_before_moves(output, partial(recover, output))
+    for number, left in enumerate(killed):
+        again = copies_before_moves(left, partial(recover, left))  # a kill of what cleans up
+        recovered = again[number % 3] if number % 3 < len(again) else left
+        recover(recovered)
+        assert not list(recovered.glob(".dispatch-moving*"))
+        assert what_is_in(recovered) == before
+        dispatch(recovered)
+        assert what_is_in(recovered) == what_is_in(output)
+    after = what_is_in(output)
+    expected = {f"{n}/{tasks[n][0].id}.json" for n in range(new)} | {PLAN, *KEPT}
+    assert after.keys() == expected
+    assert after[PLAN] == (b"plan of new" if new else before[PLAN])
+    word = "newer" if has_kept else "old"
+    assert after[KEPT[0]] == f"{DRY_RUN[0]} of {word}".encode()
+    assert after[KEPT[2]] == f"{DRY_RUN[2]} of {word}".encode()
 
 
 @pytest.mark.parametrize("name", [PLAN, *KEPT])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from conftest import Run, fails
+from dispatch.given.inputs import read_parameters
+from dispatch.terminal.messages import BadInput
 from standins import BUCKET, S3, DocDB, record
 
 
@@ -18,7 +21,7 @@ def test_every_task_comes_once_for_each_set_of_parameters(
     s3.put(BUCKET, ["a/1.nwb", "a/2.nwb", "b/1.nwb"])
     plain = run("--query={}", "--file_extension=nwb").tasks()
     sets = [{"w": 2, "deep": {"x": [1, None]}}, {"w": 1}, {}]
-    string = json.dumps({"distributed_parameters": sets})
+    string = json.dumps({"distributed_parameters": [*sets, {"w": 1}]})
     staged = tmp_path / "data" / "input_files"
     staged.mkdir()
     (staged / "analysis_parameters.json").write_text(string)
@@ -27,32 +30,20 @@ def test_every_task_comes_once_for_each_set_of_parameters(
     expected = [{**task, "distributed_parameters": one} for task in plain for one in sets]
     assert result.tasks() == expected
     assert list(result.tasks()[0])[-2:] == ["distributed_parameters", "query"]
+    assert "3 tasks not repeated, equal to another one" in result.log
 
 
-def test_equal_tasks_are_written_once(run: Run, docdb: DocDB, tmp_path: Path) -> None:
-    docdb.put(record("a"), record("b"))
-    string = json.dumps({"distributed_parameters": [{"w": 1}, {"w": 2}, {"w": 1}]})
-    (tmp_path / "data" / "analysis_parameters.json").write_text(string)
-    result = run("--query={}")
-    assert result.status == 0, result.log
-    assert [task["distributed_parameters"] for task in result.tasks()] == [{"w": 1}, {"w": 2}] * 2
-    assert "2 tasks not repeated, equal to another one" in result.log
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_no_parameters_change_nothing(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"))
+    before = run("--query={}").files()
+    for content in (
         "{}",
         '{"distributed_parameters": []}',
         '{"distributed_parameters": null}',
         '\ufeff{"fixed_parameters": {}}',
-    ],
-)
-def test_no_parameters_change_nothing(content: str, run: Run, docdb: DocDB, tmp_path: Path) -> None:
-    docdb.put(record("a"))
-    before = run("--query={}").files()
-    (tmp_path / "data" / "analysis_parameters.json").write_text(content)
-    assert run("--query={}", "--overwrite=1").files() == before
+    ):
+        (tmp_path / "data" / "analysis_parameters.json").write_text(content)
+        assert run("--query={}", "--overwrite=1").files() == before, content
 
 
 @pytest.mark.parametrize(
@@ -82,13 +73,18 @@ def test_no_parameters_change_nothing(content: str, run: Run, docdb: DocDB, tmp_
     ],
 )
 def test_parameters_that_cannot_be_used_are_bad_input(
-    content: str, words: str, run: Run, docdb: DocDB, tmp_path: Path
+    content: str, words: str, tmp_path: Path
 ) -> None:
-    docdb.put(record("a"))
-    path = tmp_path / "data" / "analysis_parameters.json"
+    path = tmp_path / "analysis_parameters.json"
     path.write_text(content)
+    with pytest.raises(BadInput, match=re.escape(str(path))) as error:
+        read_parameters(tmp_path)
+    assert words in str(error.value)
+
+
+def test_a_run_with_such_parameters_writes_nothing(run: Run, docdb: DocDB, tmp_path: Path) -> None:
+    docdb.put(record("a"))
+    (tmp_path / "data" / "analysis_parameters.json").write_text("[]")
     result = run("--query={}")
-    assert result.status == 2
-    assert str(path) in result.error
-    assert words in result.error
+    fails(result, "analysis_parameters.json is a list, not an object", status=2)
     assert not result.output.exists()

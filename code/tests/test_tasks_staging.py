@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
 
-from conftest import NIGHT, Result, Start, fails, some
+from conftest import NIGHT, Run, fails
 from faults import many  # noqa: F401  (a fixture)
 from standins import DocDB, record
 
@@ -39,26 +39,25 @@ MADE = {
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BY_DAY = zip(cycle(SIGNALS), MADE, strict=False)
 
 
-@pytest.mark.parametrize(("number", "made"), some(product(SIGNALS, MADE), 4))
+@pytest.mark.parametrize(("number", "made"), product(SIGNALS, MADE) if NIGHT else BY_DAY)
 def test_a_signal_right_after_something_is_made_leaves_nothing_of_it(
-    number: signal.Signals, made: str, start: Start, docdb: DocDB, tmp_path: Path
+    number: signal.Signals, made: str, run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     docdb.put(record("a"))
     (tmp_path / "hook").mkdir()
     hook = AFTER.format(number=int(number), what=MADE[made])
     (tmp_path / "hook" / "sitecustomize.py").write_text(hook)
-    output = tmp_path / "results"
-    process = start("--query={}", output=output, env={"PYTHONPATH": str(tmp_path / "hook")})
-    _, log = process.communicate(timeout=100)
+    result = run("--query={}", env={"PYTHONPATH": str(tmp_path / "hook")})
     if made == "unlocked":  # all is in place
-        assert process.returncode == 0, log
-        assert [path.name for path in output.glob("[!.]*")] == ["0"]
-        assert not [*output.glob(".dispatch-*")]
+        assert result.status == 0, result.log
+        assert result.names() == ["0"]
+        assert not [*result.output.glob(".dispatch-*")]
         return
-    fails(Result(process.returncode, log, "", output), number.name, status=128 + number)
-    assert list(output.iterdir()) == []
+    fails(result, number.name, status=128 + number)
+    assert list(result.output.iterdir()) == []
 
 
 # Sends a signal while threads write, on a disk on which to make or to remove something takes long.
@@ -88,26 +87,20 @@ sys.addaudithook(signal_once)
 
 @pytest.mark.usefixtures("many")
 def test_what_threads_write_while_a_signal_ends_the_run_is_removed(
-    start: Start, tmp_path: Path
+    run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(SLOW)
-    for turn in range(3 if NIGHT else 1):
-        output = tmp_path / f"results{turn}"
-        env = {"PYTHONPATH": str(tmp_path / "hook")}
-        process = start("--query={}", "--max_jobs=1000", output=output, env=env)
-        _, log = process.communicate(timeout=100)
-        fails(Result(process.returncode, log, "", output), "SIGTERM", status=143)
-        assert list(output.iterdir()) == []
+    env = {"PYTHONPATH": str(tmp_path / "hook")}
+    for _ in range(3 if NIGHT else 1):
+        result = run("--query={}", "--max_jobs=1000", env=env)
+        fails(result, "SIGTERM", status=143)
+        assert list(result.output.iterdir()) == []
 
 
-def test_where_no_file_may_hold_anything_the_last_line_says_so(
-    start: Start, docdb: DocDB, tmp_path: Path
-) -> None:
+def test_where_no_file_may_hold_anything_the_last_line_says_so(run: Run, docdb: DocDB) -> None:
     docdb.put(record("a"))
-    for flags in ([], ["--dry_run=1"]):
-        output = tmp_path / "results"
-        process = start("--query={}", *flags, output=output, prefix="ulimit -f 0; exec ")
-        _, log = process.communicate(timeout=100)
-        fails(Result(process.returncode, log, "", output), "cannot write to", "File too large")
-        assert list(output.iterdir()) == []
+    for dry in (0, 1):
+        result = run("--query={}", f"--dry_run={dry}", prefix="ulimit -f 0; exec ")
+        fails(result, "cannot write to", "File too large")
+        assert list(result.output.iterdir()) == []
