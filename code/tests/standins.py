@@ -439,33 +439,6 @@ class S3:
         return None
 
 
-class Proxy:
-    """A proxy that tunnels, and keeps which hosts it was asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_CONNECT(self) -> None:
-                proxy.asked.append(self.path)
-                host, _, port = self.path.rpartition(":")
-                with socket.create_connection((host, int(port))) as there:
-                    self.send_response(200)
-                    self.end_headers()
-                    back = threading.Thread(target=pump, args=(there, self.connection))
-                    back.start()
-                    pump(self.connection, there)
-                    back.join()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 def pump(source: socket.socket, target: socket.socket) -> None:
     """Send what comes from one socket to another one, until it ends."""
     with suppress(OSError):
