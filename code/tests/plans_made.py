@@ -186,15 +186,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def ten_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the page of a plan of 10,000 assets, whose filter names records."""
-    folder = tmp_path_factory.mktemp("ten_thousand")
-    plan = make_plan(assets=10_000, subjects=400, days=900, tasks=10_000, workers=1_000)
-    write(replace(plan, left_out=1), REQUEST, folder)
-    return folder
-
-
 @pytest.fixture
 def show(tab: Visit, cohort: Path, tmp_path: Path) -> Show:
     """Return a function that writes a plan, if it is not the usual one, and opens its page."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import strategies as st
 
+from chosen import Record, write_snapshot
 from conftest import NIGHT, Run, Visit, a_task, fuzz
 from dispatch.plan import columns
 from dispatch.plan import page as plan_page
@@ -47,8 +48,6 @@ from standins import record
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-Record = dict[str, Any]
-
 
 def an_asset(name: str, project: str, **more: Any) -> Record:
     """Return the record of an asset of a project."""
@@ -63,11 +62,7 @@ def make_world(folder: Path, records: list[Record]) -> None:
         for place, file in enumerate("abc"[: number % 3 + 1]):
             content = b"x" * (1 + 37 * number % 11 + 5 * place)
             (folder / one["location"] / f"{file}.nwb").write_bytes(content)
-    write_records(folder, records)
-
-
-def write_records(folder: Path, records: list[Record]) -> None:
-    (folder / "records.jsonl").write_text("\n".join(map(json.dumps, records)))
+    write_snapshot(folder, records)
 
 
 @pytest.fixture
@@ -235,7 +230,7 @@ def test_of_two_records_of_one_name_only_exactly_these_tasks_can_be_taken(
     raw, derived = ({"data_level": level} for level in ("raw", "derived"))
     records = [an_asset("n", "p", description=raw), an_asset("m", "p", description=raw)]
     records.append({**an_asset("n", "p", description=derived), "_id": "another"})
-    write_records(tmp_path, records)
+    write_snapshot(tmp_path, records)
     page = look("--asset=n,m")
     assert ways(page) == (True, True)
     tick(page, "level", "raw")
@@ -266,7 +261,7 @@ def test_in_groups_of_unwound_lists_a_value_chooses_the_groups_that_have_it(
     for name, kinds in held.items():
         modality = [{"abbreviation": kind} for kind in kinds]
         records.append(an_asset(name, f"p{name}", description={"modality": modality}))
-    write_records(tmp_path, records)
+    write_snapshot(tmp_path, records)
     page = look("--query={}", f"--group_by={path}", f"--unwind_list_fields={path}")
     assert (figures(page)["Assets"], figures(page)["Tasks"]) == ("3", "2")
     tick(page, "modality", "ecephys")
@@ -395,7 +390,7 @@ def test_what_is_no_day_is_not_later(run: Run, tmp_path: Path, look: Show) -> No
     records = []
     for name, time in times.items():
         records.append(an_asset(name, "p", session={"session_start_time": time}))
-    write_records(tmp_path, records)
+    write_snapshot(tmp_path, records)
     page = look("--query={}")
     page.locator("#date-from").fill("2025-01-01")
     assert figures(page)["Assets"] == "1 of 3"
