@@ -444,12 +444,13 @@ def test_the_picture_tells_its_numbers_and_chooses(show: Show) -> None:
     picture.locator("svg").click(position=spot)
     assert figure(page, "Assets") == int(place["words"].split(": ")[1].split()[0])
     assert page.locator("#chips button").count() == 3
-    page.get_by_role("button", name="Clear the choice").click()
-    page.locator("[data-counted=subject] summary").click()
-    row = page.locator("[data-counted=subject] tbody tr").nth(3)
-    name, number = row.inner_text().split("\t")
-    row.get_by_role("button", name=name).click()
-    assert figures(page)["Assets"] == f"{number} of 300"
+    for counted in ("subject", "period"):
+        page.get_by_role("button", name="Clear the choice").click()
+        page.locator(f"[data-counted={counted}] summary").click()
+        row = page.locator(f"[data-counted={counted}] tbody tr").nth(3)
+        name, number = row.inner_text().split("\t")
+        row.get_by_role("button", name=name).click()
+        assert figures(page)["Assets"] == f"{number} of 300"
     page.locator("#workers .picture svg").first.hover(position={"x": 100, "y": 100})
     assert page.locator("#tip").inner_text().startswith("worker ")
 
