@@ -51,17 +51,9 @@ SEED = int(os.environ.get("CHOICE_SEED", "0")) or random.SystemRandom().randrang
 dice = random.Random(SEED)  # noqa: S311
 
 ODD: list[Any] = [None, "", "a", "b", "(none)", "é 漢字 🐁", "it's", 5, True, {}, {"x": "a"}, []]
-ODD += [
-    ["a"],
-    ["a", None],
-    ["b", "c"],
-    [["a"]],
-    [5, "b"],
-    [{}],
-    "\ud800",
-    ["\ud800", "a"],
-    "\u2028",
-]
+ODD += [["a"], ["a", None], ["b", "c"], [["a"]], [5, "b"], [{}]]
+ODD += ["\ud800", ["\ud800", "a"], "\u2028"]
+ODD += ["SmartSPIM", "raw data", ["FIP", "ecephys"], "name='Fiber' abbreviation='fib'"]
 DATES: list[Any] = [None, 5, [], {}, "Monday", "2025", "20250304", "2025-03-04T09:12:33-08:00"]
 DATES += ["2025-03-04", "2025-03-05 00:00", "2025-03-04T23:59:59.9Z", "2025-02-30", "9999-12-31"]
 DATES += [["2025-03-01", "2025-03-09T10:00:00"], ["2025-03-05", None], "2025-03-06é", ""]
