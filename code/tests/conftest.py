@@ -325,32 +325,35 @@ def browser() -> Iterator[Browser]:
 
 
 # What a column of the tasks says, of all rows that are there at some time while its table is
-# scrolled by a bit more than what is seen.
-SCROLL = """async (number) => {
+# scrolled, each time to the last row that is there. To wait for the frames is what takes long.
+SCROLL = """(number) => {
   const table = document.getElementById("task-table");
   const box = table.closest("[tabindex]");
   const found = new Map();
+  const topOf = (element) => element.getBoundingClientRect().top;
   box.scrollTop = 0;
   for (;;) {
-    await new Promise(requestAnimationFrame);
-    for (const row of table.tBodies[0].rows) {
-      if (row.getClientRects().length) {
-        found.set(Number(row.ariaRowIndex), row.cells[number - 1].textContent.trim());
-      }
+    box.dispatchEvent(new Event("scroll"));
+    const rows = [...table.tBodies[0].rows].filter((row) => row.getClientRects().length);
+    for (const row of rows) {
+      found.set(Number(row.ariaRowIndex), row.cells[number - 1].textContent.trim());
     }
     const before = box.scrollTop;
-    box.scrollTop += 1.5 * box.clientHeight;
-    if (box.scrollTop === before) break;
+    if (rows.length) box.scrollTop += topOf(rows.at(-1)) - topOf(box);
+    if (box.scrollTop <= before) break;
   }
   return [...found].sort((a, b) => a[0] - b[0]).map(([, text]) => text);
 }"""
 
 
 class Visit:
-    """A page that is open, and all that it asked for or complained about."""
+    """A page to open plans in, one after the other, and all that it asked for or complained about.
 
-    def __init__(self, browser: Browser, folder: Path, **options: Any) -> None:
-        self.url = (folder / "dispatch_plan.html").as_uri()
+    To open one anew takes half of what a page of its own does.
+    """
+
+    def __init__(self, browser: Browser, **options: Any) -> None:
+        self.url = ""
         self.context = browser.new_context(**options)
         self.page: Page = self.context.new_page()
         self.requests: list[str] = []
@@ -359,7 +362,29 @@ class Visit:
         self.page.on("console", lambda message: self.faults.append(message.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", self.refuse)
-        self.page.goto(self.url)
+
+    def open(
+        self, folder: Path, choice: str = "", *, size: tuple[int, int] = (1280, 720), **looks: Any
+    ) -> Page:
+        """Open the page of a plan in a window of this size, with nothing left of the last one."""
+        self.check()
+        self.page.goto("about:blank")
+        self.page.mouse.move(0, 0)
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        usual = {"media": "screen", "color_scheme": "light", "forced_colors": "none"}
+        self.page.emulate_media(**{**usual, **looks})
+        self.requests.clear()
+        self.url = (folder / "dispatch_plan.html").as_uri()
+        self.page.goto(self.url + choice)
+        return self.page
+
+    def check(self) -> None:
+        """Look whether the page asked for nothing but itself, and complained about nothing."""
+        faults, requests = list(self.faults), list(self.requests)
+        self.faults.clear()
+        self.requests.clear()
+        assert faults == []
+        assert all(url.startswith((self.url, "blob:")) for url in requests), requests
 
     def refuse(self, dialog: Dialog) -> None:
         """Note that a dialog has opened, and close it."""

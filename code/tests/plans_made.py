@@ -9,13 +9,16 @@ import shlex
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from conftest import NIGHT
+import pytest
+
+from conftest import NIGHT, Visit
 from dispatch.assets.assets import Asset, Entry, Skip
 from dispatch.plan.commands import Request, program_here
 from dispatch.plan.page import write_page
@@ -26,7 +29,7 @@ from dispatch.tasks.tasks import Task
 from forks import run_in_a_fork
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 
 SHOTS = os.environ.get("PLAN_SHOTS")  # a folder to put pictures of the page into
@@ -157,6 +160,45 @@ def write(plan: Plan, request: Request, folder: Path) -> None:
     write_page(plan, request, folder / "dispatch_plan.html")
 
 
+Show = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def only_tab(browser: Browser) -> Iterator[Visit]:
+    """Return the page that all tests open their plans in."""
+    visit = Visit(browser)
+    yield visit
+    visit.context.close()
+
+
+@pytest.fixture
+def tab(only_tab: Visit) -> Iterator[Visit]:
+    """Return a page to open plans in, which is to complain about nothing."""
+    yield only_tab
+    only_tab.check()
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the page of a plan of 300 assets and 900 tasks."""
+    folder = tmp_path_factory.mktemp("cohort")
+    write(make_plan(), REQUEST, folder)
+    return folder
+
+
+@pytest.fixture
+def show(tab: Visit, cohort: Path, tmp_path: Path) -> Show:
+    """Return a function that writes a plan, if it is not the usual one, and opens its page."""
+
+    def show(plan: Plan | None = None, request: Request = REQUEST, **options: Any) -> Page:
+        if plan is None and request is REQUEST:
+            return tab.open(cohort, **options)
+        write(plan or make_plan(), request, tmp_path)
+        return tab.open(tmp_path, **options)
+
+    return show
+
+
 def read_cell(text: str) -> list[str]:
     values: list[str] = json.loads(text) if text.startswith("[") else [text.removeprefix("'")]
     return values
@@ -183,7 +225,7 @@ def paste(command: str, services: dict[str, str], *, real: bool = NIGHT) -> None
     """
     told = command
     if not real:
-        program = shlex.join(program_here())
+        program = shlex.join(map(os.path.normpath, program_here()))
         assert command.count(program) == 1
         told = command.replace(program, shlex.join([sys.executable, "-ISc", TELL]))
     done = subprocess.run(

@@ -10,53 +10,49 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chosen import Record, write_snapshot
 from conftest import NIGHT, Result, Run, Visit
-from dispatch.plan import columns
-from dispatch.plan import page as plan_page
 from dispatch.plan.choices import LISTS
 from dispatch.plan.page import script_of_page
 from dispatch.records.names import DAY
 from dispatch.records.schema import NAMES
 from dispatch.records.snapshot import Snapshot
-from plans_made import (
+from plans_made import (  # noqa: F401  (fixtures)
     HOSTILE,
     REQUEST,
     SHOTS,
+    Show,
+    cohort,
     figure,
     figures,
     make_named_plan,
     make_named_request,
     make_plan,
+    only_tab,
     paste,
+    show,
+    tab,
     write,
 )
 from reference import matches
 from standins import DocDB, record
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
-Record = dict[str, Any]
+
 SEED = int(os.environ.get("CHOICE_SEED", "0")) or random.SystemRandom().randrange(10**6)
 dice = random.Random(SEED)  # noqa: S311
 
 ODD: list[Any] = [None, "", "a", "b", "(none)", "é 漢字 🐁", "it's", 5, True, {}, {"x": "a"}, []]
-ODD += [
-    ["a"],
-    ["a", None],
-    ["b", "c"],
-    [["a"]],
-    [5, "b"],
-    [{}],
-    "\ud800",
-    ["\ud800", "a"],
-    "\u2028",
-]
+ODD += [["a"], ["a", None], ["b", "c"], [["a"]], [5, "b"], [{}]]
+ODD += ["\ud800", ["\ud800", "a"], "\u2028"]
 ODD += ["SmartSPIM", "raw data", ["FIP", "ecephys"], "name='Fiber' abbreviation='fib'"]
 DATES: list[Any] = [None, 5, [], {}, "Monday", "2025", "20250304", "2025-03-04T09:12:33-08:00"]
 DATES += ["2025-03-04", "2025-03-05 00:00", "2025-03-04T23:59:59.9Z", "2025-02-30", "9999-12-31"]
@@ -119,31 +115,46 @@ def spoiled(records: list[Record], version: str) -> list[Record]:
     return kept
 
 
-# Clicks boxes by their places, which change with each click.
-CHECK = """([id, places]) => {
-  for (const place of places) {
-    const boxes = [...document.getElementById(id).querySelectorAll("input")];
-    const box = boxes[Math.min(place, boxes.length - 1)];
-    if (!box.checked) box.click();
+# What there is to choose: how many values of each field, and which days.
+OFFERED = """() => {
+  const offered = {};
+  document.getElementById("clear").click();
+  for (const field of ["project", "subject", "modality", "level"]) {
+    offered[field] = document.querySelectorAll(`#values-of-${field} input`).length;
+  }
+  return { ...offered, date: fields.find(isNamed("date")).options };
+}"""
+
+# Clicks boxes by their places, which change with each click, and fills in days.
+CHOOSE = """(chosen) => {
+  for (const [field, values] of Object.entries(chosen)) {
+    for (const value of values) {
+      if (field === "date") {
+        const input = document.getElementById(`date-${value[0]}`);
+        input.value = value[1];
+        input.dispatchEvent(new Event("change"));
+      } else {
+        const boxes = [...document.querySelectorAll(`#values-of-${field} input`)];
+        const box = boxes[Math.min(value, boxes.length - 1)]; // none, if no asset is left
+        if (box && !box.checked) box.click();
+      }
+    }
   }
 }"""
 
 
 def choose_at_random(tab: Visit) -> None:
     """Choose some values of some fields."""
-    tab.page.locator("#clear").click()
-    for field in dice.sample(
-        ["project", "subject", "modality", "level", "date"], dice.choice([1, 1, 2, 3])
-    ):
-        if field == "date":
-            days = ["", *tab.page.evaluate("fields.find(isNamed('date')).options")]
-            if len(days) > 1:
-                tab.page.locator("#date-from").fill(dice.choice(days))
-                tab.page.locator("#date-to").fill(dice.choice(days))
-            continue
-        count = tab.page.locator(f"#values-of-{field} input").count()
-        places = dice.sample(range(count), min(count, dice.randint(1, 4)))
-        tab.page.evaluate(CHECK, [f"values-of-{field}", places])
+    offered = tab.page.evaluate(OFFERED)
+    chosen: dict[str, list[Any]] = {}
+    for field in dice.sample(list(offered), dice.choice([1, 1, 2, 3])):
+        if field != "date":
+            count = offered[field]
+            chosen[field] = dice.sample(range(count), min(count, dice.randint(1, 4)))
+        elif offered["date"]:
+            days = ["", *offered["date"]]
+            chosen["date"] = [("from", dice.choice(days)), ("to", dice.choice(days))]
+    tab.page.evaluate(CHOOSE, chosen)
 
 
 def counted(tab: Visit) -> tuple[int, list[str]]:
@@ -160,45 +171,24 @@ def matching(records: list[Record], query: Record) -> list[str]:
     return sorted(each["name"] for each in records if each["_id"] in ids)
 
 
-def write_lines(path: Path, records: list[Record]) -> Path:
-    path.write_text("\n".join(map(json.dumps, records)))
-    return path
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Any]:
-    """Return a function that opens the page in a folder."""
-    opened: list[Visit] = []
-
-    def open_page(folder: Path, **options: Any) -> Visit:
-        opened.append(Visit(browser, folder, **options))
-        return opened[-1]
-
-    yield open_page
-    for each in opened:
-        each.context.close()
-        assert each.faults == []
-        assert all(url.startswith((each.url, "blob:")) for url in each.requests)
-
-
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("source", ["snapshot", "gateway"])
 def test_any_choice_among_odd_records_counts_what_its_filter_matches(
-    source: str, version: str, run: Run, docdb: DocDB, tmp_path: Path, open_page: Any
+    source: str, version: str, run: Run, docdb: DocDB, tmp_path: Path, tab: Visit
 ) -> None:
-    records = [odd_record(number, version) for number in range(150)]
+    records = [odd_record(number, version) for number in range(150 if NIGHT else 100)]
     flags = [f"--docdb_version={version}", "--dry_run=1"]
     if source == "snapshot":
-        flags.append(f"--docdb_snapshot={write_lines(tmp_path / 'odd.jsonl', records)}")
+        flags.append(write_snapshot(tmp_path, records))
     else:
         records = json.loads(json.dumps(records).replace("\\ud800", "surrogate"))
         docdb.put(*records, version=version)
     query = dice.choice(["{}", '{"name": {"$ne": "n007"}}'])
     planned = run(f"--query={query}", *flags)
     assert planned.status == 0, (SEED, planned.log)
-    tab = open_page(planned.output)
+    tab.open(planned.output)
     sizes = set()
-    for _ in range(12):
+    for _ in range(12 if NIGHT else 8):
         choose_at_random(tab)
         wanted = json.loads(tab.page.inner_text("#filter"))
         number, names = counted(tab)
@@ -208,17 +198,15 @@ def test_any_choice_among_odd_records_counts_what_its_filter_matches(
     assert len(sizes) > 3
 
 
-@pytest.mark.parametrize("time", ["2025-03-04\ud800", "2025-03-04T09\ud800", "2025-03-0\ud800"])
-def test_a_day_counts_times_that_are_no_valid_strings(
-    time: str, run: Run, tmp_path: Path, open_page: Any
-) -> None:
-    records = [{**record("a"), "session": {"session_start_time": time}}, record("b"), record("c")]
-    records[1]["session"] = {"session_start_time": "2025-03-04T09:12:33-08:00"}
-    records[2]["session"] = {"session_start_time": "2025-03-05"}
-    snapshot = write_lines(tmp_path / "lone.jsonl", records)
-    planned = run("--query={}", f"--docdb_snapshot={snapshot}", "--dry_run=1")
+def test_a_day_counts_times_that_are_no_valid_strings(run: Run, tmp_path: Path, tab: Visit) -> None:
+    times = ["2025-03-04\ud800", "2025-03-04T09\ud800", "2025-03-0\ud800"]
+    times += ["2025-03-04T09:12:33-08:00", "2025-03-05"]
+    records = []
+    for name, time in zip("abcde", times, strict=True):
+        records.append({**record(name), "session": {"session_start_time": time}})
+    planned = run("--query={}", write_snapshot(tmp_path, records), "--dry_run=1")
     assert planned.status == 0, planned.log
-    tab = open_page(planned.output)
+    tab.open(planned.output)
     for end, day in (("from", "2025-03-04"), ("to", "2025-03-04"), ("from", "2025-03-05")):
         tab.page.locator("#clear").click()
         tab.page.locator(f"#date-{end}").fill(day)
@@ -236,8 +224,13 @@ SOURCES: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
-@pytest.mark.parametrize("source", SOURCES)
+VERSIONS = ("v1", "v2")  # by day, every other source is asked of the second
+
+
+@pytest.mark.parametrize(
+    ("source", "version"),
+    list(product(SOURCES, VERSIONS) if NIGHT else zip(SOURCES, cycle(VERSIONS))),
+)
 def test_the_command_of_a_choice_gives_exactly_the_assets_that_the_page_counts(
     source: str,
     version: str,
@@ -245,20 +238,21 @@ def test_the_command_of_a_choice_gives_exactly_the_assets_that_the_page_counts(
     services: dict[str, str],
     real_records: list[Record],
     tmp_path: Path,
-    open_page: Any,
+    tab: Visit,
 ) -> None:
     records = spoiled(real_records, version)
-    snapshot = write_lines(tmp_path / "it's.jsonl", records)
+    (tmp_path / "it's").mkdir()
+    write_snapshot(tmp_path / "it's", records)
     ids = [f"{asset_id}\n" for each in records for asset_id in dispatch_ids(each)[:1]]
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data" / "data_asset_input.csv").write_text("asset_id\n" + "".join(ids[::2]))
     planned = run(
         *SOURCES[source],
-        *("--docdb_snapshot", str(snapshot), "--docdb_version", version),
+        *("--docdb_snapshot", "it's/records.jsonl", "--docdb_version", version),
         *("--overwrite", "1", "--dry_run", "1"),
     )
     assert planned.status == 0, (SEED, planned.log)
-    tab = open_page(planned.output)
+    tab.open(planned.output)
     done = 0
     while done < (2 if NIGHT else 1):
         choose_at_random(tab)
@@ -297,16 +291,15 @@ def copied(tab: Visit, name: str) -> str:
 
 @pytest.fixture
 def choose_and_run(
-    run: Run, services: dict[str, str], tmp_path: Path, open_page: Any
+    run: Run, services: dict[str, str], tmp_path: Path, tab: Visit
 ) -> Callable[..., Iterator[tuple[Result, Visit]]]:
     """Return a function that plans, and with each choice runs the page's command."""
 
     def choose_and_run(records: list[Record], *flags: str, choices: Any) -> Iterator[Any]:
-        snapshot = write_lines(tmp_path / "records.jsonl", records)
-        flags = (*flags, f"--docdb_snapshot={snapshot}", "--overwrite=1")
+        flags = (*flags, write_snapshot(tmp_path, records), "--overwrite=1")
         planned = run(*flags, "--dry_run=1")
         assert planned.status == 0, planned.log
-        tab = open_page(planned.output)
+        tab.open(planned.output)
         for chosen in choices:
             tab.page.locator("#clear").click()
             for field, value in chosen.items():
@@ -332,8 +325,8 @@ def test_of_an_asset_that_is_cut_no_more_tasks_are_dispatched_than_are_shown(
     for most, wanted in ((2, {"of n1": 1, "of n0": 1}), (3, {"of n1": 2}), (4, {"of n2": 1})):
         choices = [{"project": name} for name in wanted]
         runs = choose_and_run(records, *flags, f"--max_tasks={most}", choices=choices)
-        for expected, (planned, tab) in zip(wanted.values(), runs, strict=True):
-            assert figures(tab.page)["Tasks"] == f"{expected} of {most}"
+        for expected, (planned, visit) in zip(wanted.values(), runs, strict=True):
+            assert figures(visit.page)["Tasks"] == f"{expected} of {most}"
             assert len(planned.tasks()) == expected
 
 
@@ -366,39 +359,20 @@ def test_a_choice_among_the_ids_of_a_csv_keeps_ids_and_order(
         assert [task["asset_id"] for task in planned.tasks()] == [[one] for one in whole]
 
 
-@pytest.mark.parametrize("value", ["none", "empty"])
-def test_assets_that_lack_the_field_of_a_group_can_be_chosen(
-    value: str, choose_and_run: Any
-) -> None:
-    lacking: dict[str, Any] = {"none": {}, "empty": {"modality": []}}[value]
-    records = [
-        {**record("a"), "data_description": {"modality": [{"abbreviation": "ecephys"}]}},
-        {**record("b"), "data_description": lacking},
-    ]
+def test_assets_that_lack_the_field_of_a_group_can_be_chosen(choose_and_run: Any) -> None:
+    modalities: dict[str, Record] = {
+        "a": {"modality": [{"abbreviation": "ecephys"}]},
+        "none": {},
+        "empty": {"modality": []},
+    }
+    records = [{**record(name), "data_description": has} for name, has in modalities.items()]
     field = NAMES["modality"].paths[0]
     flags = ["--query={}", f"--group_by={field}", "--drop_null_groups=0"]
     [(planned, _)] = choose_and_run(records, *flags, choices=[{"modality": "(none)"}])
-    assert [task["asset_name"] for task in planned.tasks()] == [["b"]]
+    assert sorted(task["asset_name"] for task in planned.tasks()) == [["empty", "none"]]
 
 
 # ------------------------------------------------------------------------------------ what is seen
-
-
-@pytest.fixture
-def cohort(tmp_path: Path, open_page: Any) -> Any:
-    """Return a function that opens the page of a plan with 300 assets of 900 tasks."""
-
-    def cohort(choice: str = "", **options: Any) -> Any:
-        write(make_plan(), REQUEST, tmp_path)
-        return open_page(tmp_path, **options).page if not choice else follow(choice, **options)
-
-    def follow(choice: str, **options: Any) -> Any:
-        page = open_page(tmp_path, **options).page
-        page.goto("about:blank")
-        page.goto((tmp_path / "dispatch_plan.html").as_uri() + choice)
-        return page
-
-    return cohort
 
 
 def values(page: Any, field: str) -> dict[str, int]:
@@ -408,14 +382,18 @@ def values(page: Any, field: str) -> dict[str, int]:
     return {value: int(number) for value, number in found}
 
 
-def test_a_choice_updates_all_that_is_counted(cohort: Any) -> None:
-    page = cohort()
+def test_a_choice_updates_all_that_is_counted(show: Show) -> None:
+    page = show()
     assert page.inner_text("#lead") == "Nothing is chosen, which is all"
     assert figures(page)["Assets"] == "300"
     kinds = values(page, "modality")
     assert kinds.pop("behavior-videos") == sum(kinds.values()) == 300
     assert values(page, "level") == {"derived": 300}
+    page.locator("#bar [data-copy=filter]").click()
+    status = page.locator("#bar [data-copy=filter] + [role=status]")
+    status.filter(has_text="e").wait_for()
     page.get_by_role("checkbox", name="ecephys").check()
+    assert status.inner_text() == ""  # what was said of a copy is taken back
     chosen = figures(page)
     assert page.inner_text("#lead") == "Chosen"
     assert chosen["Assets"] == f"{kinds['ecephys']} of 300"
@@ -435,8 +413,8 @@ def test_a_choice_updates_all_that_is_counted(cohort: Any) -> None:
     assert page.locator("#task-table tbody th").first.inner_text().startswith("ecephys_771755")
 
 
-def test_nothing_chosen_leaves_the_page_as_it_was(cohort: Any) -> None:
-    page = cohort()
+def test_nothing_chosen_leaves_the_page_as_it_was(show: Show) -> None:
+    page = show()
     shown = "document.querySelector('main').innerHTML.replaceAll(' class=\"\"', '')"
     before = page.evaluate(shown)
     address = page.url
@@ -448,8 +426,8 @@ def test_nothing_chosen_leaves_the_page_as_it_was(cohort: Any) -> None:
     assert page.evaluate(shown) == before
 
 
-def test_the_address_keeps_the_choice_and_a_link_shows_it(cohort: Any) -> None:
-    page = cohort()
+def test_the_address_keeps_the_choice_and_a_link_shows_it(show: Show) -> None:
+    page = show()
     page.get_by_role("checkbox", name="ecephys").check()
     page.get_by_role("checkbox", name="(none)").check()
     page.locator("#date-from").fill("2025-01-28")
@@ -460,7 +438,7 @@ def test_the_address_keeps_the_choice_and_a_link_shows_it(cohort: Any) -> None:
     page.get_by_role("link", name="Tasks", exact=True).click()
     page.wait_for_function("scrollY > 500")
     page.wait_for_function("address => location.href === address", arg=address)
-    other = cohort("#modality=ecephys&none=subject&from=2025-01-28&subject=no%20such")
+    other = show(choice="#modality=ecephys&none=subject&from=2025-01-28&subject=no%20such")
     assert other.locator("#chosen").inner_text() == shown
     other.evaluate("location.hash = 'modality=behavior'")
     other.wait_for_function("document.querySelector('#values-of-modality input').checked")
@@ -468,8 +446,8 @@ def test_the_address_keeps_the_choice_and_a_link_shows_it(cohort: Any) -> None:
     assert other.get_by_role("checkbox", name="(none)").is_checked() is False
 
 
-def test_a_day_is_counted_where_it_is_chosen(cohort: Any) -> None:
-    page = cohort()
+def test_a_day_is_counted_where_it_is_chosen(show: Show) -> None:
+    page = show()
     months = dict(row.split("\n") for row in page.locator("#months button").all_inner_texts())
     assert sum(map(int, months.values())) == 298  # of 300, two have none
     page.locator("#months button").filter(has_text="2025-02").click()
@@ -487,12 +465,10 @@ def test_a_day_is_counted_where_it_is_chosen(cohort: Any) -> None:
     }
 
 
-def test_the_filter_is_downloaded_and_keeps_the_numbers_of_the_query(
-    open_page: Any, tmp_path: Path
-) -> None:
+def test_the_filter_is_downloaded_and_keeps_the_numbers_of_the_query(show: Show) -> None:
     query = '{"name":"\u2028 it\'s","a":1.0,"b":123456789012345678901,"c":1e3,"d":"\u202eright"}'
-    write(make_plan(), replace(REQUEST, query=json.loads(query)), tmp_path)
-    page = open_page(tmp_path).page
+    request = replace(REQUEST, query=json.loads(query))
+    page = show(make_plan(assets=30, tasks=90), request)
     page.get_by_role("checkbox", name="ecephys").check()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download query.json").click()
@@ -510,15 +486,23 @@ def test_the_filter_is_downloaded_and_keeps_the_numbers_of_the_query(
     assert "\u202e" not in words[-1] + text
 
 
-def test_a_filter_that_no_command_line_takes_goes_into_a_file(
-    open_page: Any, tmp_path: Path
-) -> None:
-    names = [f"{number:04} {'long ' * 60}" for number in range(500)]
-    write(make_named_plan(names), make_named_request(names), tmp_path)
-    page = open_page(tmp_path).page
-    assert page.locator("#values-of-subject input").count() == 100
+def test_of_hundreds_of_values_any_can_be_chosen_and_all_in_a_file(show: Show) -> None:
+    names = [f"value {number:03} {'long ' * 60}" for number in range(500)]
+    page = show(make_named_plan(names), make_named_request(names))
+    boxes = page.locator("#values-of-subject input")
+    assert boxes.count() == 100
     assert page.get_by_text("100 of 500 subjects").is_visible()
     assert not page.locator("#too-long").is_visible()
+    box = page.locator("#values-of-subject").get_by_role("checkbox", name="value 250")
+    assert box.count() == 0
+    page.get_by_label("Search: subject").fill("E 25")
+    assert boxes.count() == 10
+    box.check()
+    page.get_by_label("Search: subject").fill("")
+    assert box.is_checked()
+    assert boxes.count() == 101
+    assert page.inner_text("#task-table tbody").startswith("0\tvalue 250 ")
+    assert page.locator("#task-table tbody tr").count() == 1
     page.evaluate("for (const value of fields[1].options) fields[1].chosen.add(value); narrow()")
     assert page.locator("#too-long").is_visible()
     assert page.locator("#command").text_content().endswith(" --query query.json")
@@ -526,115 +510,51 @@ def test_a_filter_that_no_command_line_takes_goes_into_a_file(
     assert len(wanted["$and"][1]["subject.subject_id"]["$in"]) == 500
 
 
-def test_a_long_filter_is_laid_out_where_it_is_seen(open_page: Any, tmp_path: Path) -> None:
-    plan = replace(make_plan(assets=3_000, tasks=3_000), left_out=1)  # so it names the records
-    write(plan, REQUEST, tmp_path)
-    page = open_page(tmp_path).page
-    lines = page.locator("#filter")
-    short = lines.bounding_box()["height"]
-    page.get_by_role("checkbox", name="behavior-videos").check()
-    assert "long" in lines.get_attribute("class")
-    assert len(json.loads(lines.text_content())["$and"][1]["_id"]["$in"]) == 3_000
-    assert lines.bounding_box()["height"] == 24 * 16 > short
-    page.locator("#bar [data-copy=filter]").click()
-    page.locator("#bar [data-copy=filter] + [role=status]").filter(has_text="e").wait_for()
-    lines.scroll_into_view_if_needed()
-    page.wait_for_function("() => byId('filter').innerText === byId('filter').textContent")
-    page.emulate_media(media="print")
-    assert lines.bounding_box()["height"] > 3_000 * 16
-    page.emulate_media(media="screen")
-    page.get_by_role("button", name="Clear the choice").click()
-    assert lines.bounding_box()["height"] == short
+# Chooses each subject, then follows the address of that choice.
+CHOOSE_EACH = """async (names) => {
+  const seen = [];
+  for (const name of names) {
+    fields[1].chosen = new Set([name]);
+    choiceChanged();
+    const one = { filter: byId("filter").textContent, command: byId("command").textContent };
+    const { hash } = location;
+    byId("clear").click();
+    one.cleared = byId("filter").textContent;
+    const followed = new Promise((next) => addEventListener("hashchange", next, { once: true }));
+    location.hash = hash;
+    await followed;
+    one.followed = byId("filter").textContent;
+    const numbers = [...document.querySelectorAll(".numbers div")];
+    one.figures = numbers.map((each) => each.innerText.split("\\n"));
+    seen.push(one);
+  }
+  return seen;
+}"""
 
 
-def test_a_choice_takes_back_what_was_said_of_a_copy(cohort: Any) -> None:
-    page = cohort()
-    page.locator("#bar [data-copy=filter]").click()
-    status = page.locator("#bar [data-copy=filter] + [role=status]")
-    status.filter(has_text="e").wait_for()
-    page.get_by_role("checkbox", name="ecephys").check()
-    assert status.inner_text() == ""
-
-
-def test_a_choice_among_ten_thousand_assets_is_answered_at_once(
-    open_page: Any, tmp_path: Path
-) -> None:
-    plan = make_plan(assets=10_000, subjects=400, days=900, tasks=10_000)
-    write(replace(plan, left_out=1), REQUEST, tmp_path)  # so that the filter names the records
-    page = open_page(tmp_path).page
-    seconds = page.locator("#values-of-modality input").evaluate_all(
-        """async (boxes) => {
-          const seconds = [];
-          for (const box of [...boxes, ...boxes, ...boxes]) {
-            const start = performance.now();
-            box.click();
-            await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
-            seconds.push((performance.now() - start) / 1000);
-          }
-          return seconds;
-        }"""
-    )
-    assert min(seconds) < 0.3  # where nothing else runs, all take less than a tenth
-
-
-def test_a_value_that_is_not_listed_is_found(open_page: Any, tmp_path: Path) -> None:
-    names = [f"value {number:03}" for number in range(300)]
-    write(make_named_plan(names), make_named_request(names), tmp_path)
-    page = open_page(tmp_path).page
-    box = page.locator("#values-of-subject").get_by_role("checkbox", name="value 250")
-    assert box.count() == 0
-    page.get_by_label("Search: subject").fill("E 25")
-    assert page.locator("#values-of-subject input").count() == 10
-    box.check()
-    page.get_by_label("Search: subject").fill("")
-    assert box.is_checked()
-    assert page.locator("#values-of-subject input").count() == 101
-    assert page.inner_text("#task-table tbody").startswith("0\tvalue 250\t")
-
-
-def test_hostile_values_are_chosen_as_they_are(open_page: Any, tmp_path: Path) -> None:
-    write(make_named_plan(HOSTILE), replace(make_named_request(HOSTILE), argv=()), tmp_path)
-    page = open_page(tmp_path).page
-    for name in HOSTILE[:-2]:
-        page.evaluate("name => { fields[1].chosen = new Set([name]); choiceChanged() }", name)
-        wanted = json.loads(page.inner_text("#filter"))
+def test_hostile_values_are_chosen_as_they_are(show: Show) -> None:
+    plan, request = make_named_plan(HOSTILE), replace(make_named_request(HOSTILE), argv=())
+    page = show(plan, request)
+    names = HOSTILE[:-2]
+    for name, one in zip(names, page.evaluate(CHOOSE_EACH, names), strict=True):
+        wanted = json.loads(one["filter"])
         assert wanted["$and"][1] == {"subject.subject_id": name}
-        command = page.locator("#command").text_content()
-        assert json.loads(shlex.split(command)[-1]) == wanted
-        assert (figures(page)["Assets"], figures(page)["Tasks"]) == ("1 of 20", "1 of 20")
-        page.reload()
-        assert figures(page)["Assets"] == "1 of 20", name
-        page.get_by_role("button", name="Clear the choice").click()
+        assert json.loads(shlex.split(one["command"])[-1]) == wanted
+        assert json.loads(one["cleared"]) == request.query
+        assert one["followed"] == one["filter"]
+        shown = dict(one["figures"])
+        assert (shown["Assets"], shown["Tasks"]) == ("1 of 20", "1 of 20"), name
+    page.reload()
+    assert figures(page)["Assets"] == "1 of 20"
 
 
-def test_a_page_that_cannot_hold_all_tasks_says_so(
-    open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(columns, "TASKS_IN_PAGE", 90)
-    monkeypatch.setattr(plan_page, "TASKS_IN_PAGE", 90)
-    write(make_plan(), REQUEST, tmp_path)
-    page = open_page(tmp_path).page
-    assert figures(page)["Tasks"] == "900"
-    assert "holds the first 90 of 900 tasks" in page.inner_text("#narrow")
-    assert page.inner_text("#shown") == "The first 90 of 900 tasks; dispatch_plan.csv has all."
-    page.get_by_role("checkbox", name="derived").check()
-    assert (figures(page)["Assets"], figures(page)["Tasks"]) == ("30 of 300", "90 of 900")
-    assert figures(page)["Workers"] == "? of 50"
-    assert page.locator("#bar [data-copy=command]").is_visible()
-    assert not page.locator("#bar [data-copy=exact]").is_visible()
-    assert "holds 90 of 900 tasks" in page.inner_text("#bar [data-way=exactly]")
-
-
-def test_a_task_of_several_assets_counts_if_one_of_them_is_chosen(
-    open_page: Any, tmp_path: Path
-) -> None:
+def test_a_task_of_several_assets_counts_if_one_of_them_is_chosen(show: Show) -> None:
     plan = make_plan(assets=4, tasks=4, workers=1)
     for task, name in zip(plan.tasks, "abcd", strict=True):
         task.assets = [replace(task.assets[0], record={"subject": {"subject_id": name}})]
     one, two, three, _ = plan.tasks
     pair = replace(one, assets=one.assets + two.assets)
-    write(replace(plan, workers=[[pair, three]]), REQUEST, tmp_path)
-    page = open_page(tmp_path).page
+    page = show(replace(plan, workers=[[pair, three]]))
     others = page.get_by_text("Some of these tasks have assets that are not chosen")
     assert (figures(page)["Assets"], figures(page)["Tasks"]) == ("3", "2")
     page.get_by_role("checkbox", name="a 1").check()
@@ -645,18 +565,25 @@ def test_a_task_of_several_assets_counts_if_one_of_them_is_chosen(
     assert not others.is_visible()
 
 
-def test_the_keyboard_chooses(cohort: Any) -> None:
-    page = cohort()
+def test_the_keyboard_chooses(show: Show) -> None:
+    page = show()
     page.get_by_label("Search: subject").focus()
     page.keyboard.type("771755")
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert figures(page)["Assets"] == "14 of 300"
     assert page.evaluate("document.activeElement.type") == "checkbox"
+    page.get_by_role("button", name="Clear the choice").click()
+    for rows in ("#months button", "#values-of-project input"):
+        stops = page.locator(rows)
+        stops.first.focus()
+        for key, place in (("ArrowDown", 1), ("ArrowUp", 0), ("End", -1), ("Home", 0)):
+            page.keyboard.press(key)
+            assert stops.nth(place).evaluate("(stop) => stop === document.activeElement"), key
 
 
-def test_a_link_shows_the_choice_its_figures_and_chips_in_the_first_screen(cohort: Any) -> None:
-    page = cohort("#modality=ecephys&to=2025-02-01", viewport={"width": 1400, "height": 900})
+def test_a_link_shows_the_choice_its_figures_and_chips_in_the_first_screen(show: Show) -> None:
+    page = show(choice="#modality=ecephys&to=2025-02-01", size=(1400, 900))
     chips = page.locator("#chips button")
     assert [text.split("\n") for text in chips.all_inner_texts()] == [
         ["Modality: ecephys", "\u00d7"],
@@ -672,14 +599,13 @@ def test_a_link_shows_the_choice_its_figures_and_chips_in_the_first_screen(cohor
     chips.first.click()
     assert chips.all_inner_texts() == ["Session date: to 2025-02-01\n\u00d7"]
     assert page.url.endswith("#to=2025-02-01")
+    chips.first.click()
+    assert (chips.count(), figures(page)["Assets"], "#" in page.url) == (0, "300", False)
 
 
-def test_values_that_are_there_come_first_in_their_natural_order(
-    open_page: Any, tmp_path: Path
-) -> None:
+def test_values_that_are_there_come_first_in_their_natural_order(show: Show) -> None:
     names = [f"Project {number}" for number in range(1, 31)]
-    write(make_named_plan(names), make_named_request(names), tmp_path)
-    page = open_page(tmp_path).page
+    page = show(make_named_plan(names), make_named_request(names))
     assert list(values(page, "subject")) == names
     page.locator("#values-of-modality").get_by_role("checkbox", name="Project 10 ").check()
     assert values(page, "subject") == {"Project 10": 1}  # and no zeros
@@ -688,8 +614,8 @@ def test_values_that_are_there_come_first_in_their_natural_order(
     assert page.locator("#values-of-subject").evaluate(stops) == 1
 
 
-def test_what_is_skipped_is_downloaded_with_its_reasons(cohort: Any) -> None:
-    page = cohort()
+def test_what_is_skipped_is_downloaded_with_its_reasons(show: Show) -> None:
+    page = show()
     with page.expect_download() as download:
         page.locator("#download-skipped").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
@@ -697,16 +623,15 @@ def test_what_is_skipped_is_downloaded_with_its_reasons(cohort: Any) -> None:
     assert found == [(skip.name, skip.reason) for skip in make_plan().skips]
 
 
-def test_a_colleague_gets_the_choice_without_paths_of_this_machine(cohort: Any) -> None:
-    page = cohort("#modality=ecephys")
+def test_a_choice_is_for_a_colleague_a_picture_and_paper(show: Show) -> None:
+    page = show(choice="#modality=ecephys&from=2025-02-01", size=(1200, 1400))
+    assert page.inner_text("#lead") == "Chosen"
+    if SHOTS:  # the picture in the README
+        page.screenshot(path=Path(SHOTS, "plan.png"))
     whole = shlex.split(page.locator("#command").text_content())
-    sent = shlex.split(page.locator("#portable").text_content())
+    sent = shlex.split(page.locator("#portable").text_content())  # no paths of this machine
     assert sent[:2] == ["bash", "environment/run.sh"]
     assert sent[2:] == whole[-len(sent) + 2 :]
-
-
-def test_paper_shows_what_is_chosen_without_the_tools(cohort: Any) -> None:
-    page = cohort("#modality=ecephys")
     page.emulate_media(media="print")
     assert page.locator("#chosen").is_visible()
     assert page.locator("#filter").is_visible()
@@ -714,112 +639,14 @@ def test_paper_shows_what_is_chosen_without_the_tools(cohort: Any) -> None:
         assert not page.locator(tool).is_visible()
 
 
-def test_the_picture_in_the_readme_is_of_this_page(cohort: Any) -> None:
-    page = cohort("#modality=ecephys&from=2025-02-01", viewport={"width": 1200, "height": 1400})
-    assert page.inner_text("#lead") == "Chosen"
-    page.evaluate("scrollTo(0, 0)")
-    if SHOTS:
-        page.screenshot(path=Path(SHOTS, "plan.png"))
-
-
-def use_what_is_left(page: Any) -> None:
-    """Point, click and choose; what comes of it is asked by other tests."""
-    page.evaluate("assets.id = null; location.hash = ''")
-    page.locator("#months button").first.click()
-    page.locator("#months button").first.press("ArrowDown")
-    for media in ("print", "screen"):
-        page.emulate_media(media=media)
-        page.evaluate("new Promise((next) => requestAnimationFrame(() => setTimeout(next)))")
-    page.locator("#bar .download-ids").click()
-    for summary in page.locator("[data-counted] summary").all():
-        summary.click()
-        summary.click()
-    for place in ("period", "subject"):
-        page.locator(f"[data-counted={place}]").evaluate("(details) => { details.open = true }")
-        page.locator(f"[data-counted={place}] tbody button").first.click()
-    page.locator("#workers .picture svg").first.hover(position={"x": 100, "y": 100})
-    page.locator("#assets .picture svg").hover(position={"x": 100, "y": 40})
-    page.locator("#assets .picture svg").click(position={"x": 100, "y": 40})
-    page.mouse.move(0, 0)
-    page.evaluate("location.hash = 'from=9000-01-01&modality=ecephys'")
-    page.locator("#nothing button").first.click()
-    page.locator("#search-skipped").fill("a")
-    page.evaluate("""() => {
-      const sharing = { most: 3, each: 2, by_size: true };
-      deal([0, 1, 2, 3, 4, 5], sharing, [1, 2, 3, 4, 5, 6]);
-      deal([0, 1, 2], { each: 2 }, [1, 2, 3]);
-      const labels = { values: ["new"], rows: allTasks.map(() => 0) };
-      const field = { ...fields[0], ofTasks: labels, options: ["new"], chosen: new Set(["new"]) };
-      taskFields.push(field);
-      choose();
-      data.no_filter = "";
-      whyNoFilter([0], true);
-      taskFields.pop();
-      assets.id = assets.name;
-      alsoNamed.set(assets.name[0], [0, -1]);
-      whyNoFilter([0], true);
-    }""")
-
-
-def test_all_of_the_script_is_used_and_is_written_as_agreed(open_page: Any, tmp_path: Path) -> None:
+def test_all_of_the_script_is_used_and_is_written_as_agreed() -> None:
     script = script_of_page()
     for line in script.splitlines():
         assert len(line) <= 100
         assert not re.search(
             r"\s$|\t|\bvar\b|[^=!]==[^=]|!=[^=]|innerHTML|\beval\b|console", line
         ), line
-    plan = make_plan()
-    for task in plan.tasks:
-        task.assets = [replace(asset, group={"subject.sex": "F"}) for asset in task.assets]
-    write(plan, REQUEST, tmp_path)
-    page = open_page(tmp_path).page
-    session = page.context.new_cdp_session(page)
-    session.send("Profiler.enable")
-    session.send("Profiler.startPreciseCoverage", {"callCount": True, "detailed": False})
-    page.goto(page.url + "#modality=ecephys&from=2025-01-08")
-    page.reload()
-    page.locator("#date-to").fill("2025-03-03")
-    page.get_by_label("Search: subject").fill("77")
-    page.locator("#values-of-subject input").first.check()
-    page.locator("#values-of-subject input").first.uncheck()
-    page.locator("[data-counted=period] summary").click()
-    page.locator("#search").fill("ecephys")
-    page.locator("[data-column=size] button").click()
-    page.locator("[data-column=id] button").click()
-    page.locator("#bar [data-copy=filter]").click()
-    with page.expect_download():
-        page.get_by_role("button", name="Download query.json").click()
-    with page.expect_download():
-        page.locator("#download-skipped").click()
-    page.locator("#values-of-subject input").first.press("ArrowDown")
-    page.locator("#values-of-modality input").first.check()
-    while page.locator("#chips button").count():
-        page.locator("#chips button").first.click()
-    page.evaluate("location.hash = 'tasks'")
-    page.evaluate("gather(['1991-01-01', '1993-01-01', '1995-01-01', '1997-01-01', '1999-12-31'])")
-    for event in ("beforeprint", "afterprint", "resize"):
-        page.evaluate("event => dispatchEvent(new Event(event))", event)
-    for last in ("2025-01-07", "2025-03-08", "2027-03-08", "9000-01-01"):
-        page.evaluate("last => [gather(['2025-01-06', last]), visible('\u202e')]", last)
-    page.get_by_role("button", name="Clear the choice").click()
-    page.locator("#search").fill("")
-    page.evaluate("document.querySelector('#tasks .scroll').scrollTop = 1e6")
-    page.evaluate("assets.record_id = assets.name; location.hash = 'level=derived'")
-    page.wait_for_function("byId('lead').textContent === 'Chosen'")
-    page.evaluate("assets.record_id = null; location.hash = 'none=level&level=derived'")
-    page.evaluate("valuesAsked({ ...fields[0], chosen: new Set([null]) })")
-    page.evaluate("assets.id = assets.name; location.hash = 'project=Striatum'")
-    page.wait_for_function("byId('command').textContent.includes('--asset ')")
-    with page.expect_download():
-        page.locator("#download").click()
-    use_what_is_left(page)
-    covered = session.send("Profiler.takePreciseCoverage")["result"]
-    unused = {
-        script[function["ranges"][0]["startOffset"] :][:80]
-        for each in covered
-        if each["url"].startswith(tmp_path.as_uri())
-        for function in each["functions"]
-        if not function["ranges"][0]["count"]
-    }
-    assert any(each["url"] for each in covered)
-    assert unused == set()
+    functions = re.findall(r"\bfunction (\w+)", script)
+    assert len(functions) > 50
+    for name in functions:  # that each of them works is what the other tests look at
+        assert len(re.findall(rf"\b{name}\b", script)) > 1, name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -13,10 +12,6 @@ from dispatch.assets.assets import Asset
 from dispatch.plan.plan import Plan
 from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
-
-if TYPE_CHECKING:
-    pass
-
 from plans_made import HOSTILE, REQUEST, make_named_plan, make_plan, plan_of, read_cell, write
 
 
