@@ -13,22 +13,13 @@ import pytest
 from hypothesis import strategies as st
 
 import run_capsule
-from cohorts import (
-    MODALITY,
-    START,
-    SUBJECT,
-    Record,
-    is_anywhere,
-    reference_groups,
-    reference_latest,
-)
-from conftest import Run, fuzz
+from cohorts import MODALITY, START, SUBJECT, Record, is_anywhere
+from cohorts import reference_groups, reference_latest
+from conftest import Run, fuzz, some
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, record
 
 Tasks = list[Record]
-
-
 Dispatch = Callable[..., Tasks]
 
 
@@ -87,9 +78,17 @@ def groups_of(tasks: Tasks) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("drop", [True, False])
-@pytest.mark.parametrize("unwound", ["", MODALITY])
-@pytest.mark.parametrize("by", [[SUBJECT], [MODALITY], [SUBJECT, MODALITY], ["session.rig_id"]])
+DROP, UNWOUND = (True, False), ("", MODALITY)
+
+
+@pytest.mark.parametrize(
+    ("by", "unwound", "drop"),
+    in_turn(
+        [([SUBJECT],), ([MODALITY],), ([SUBJECT, MODALITY],), (["session.rig_id"],)] * 2,
+        UNWOUND,
+        DROP,
+    ),
+)
 def test_real_records_are_grouped_as_the_reference_groups_them(
     by: list[str], unwound: str, drop: bool, dispatch: Dispatch, real_records: list[Record]
 ) -> None:
@@ -113,10 +112,7 @@ def test_real_records_are_grouped_as_the_reference_groups_them(
         assert list(task)[-2:] == ["group_metadata", "query"]
 
 
-@pytest.mark.parametrize("drop", [True, False])
-@pytest.mark.parametrize("unwound", ["", MODALITY])
-@pytest.mark.parametrize("latest", ["created", "data_description.creation_time"])
-@pytest.mark.parametrize("by", [[SUBJECT], [SUBJECT, START], [MODALITY], [START, MODALITY]])
+@pytest.mark.parametrize(("by", "latest", "unwound", "drop"), LATEST)
 def test_of_real_records_the_latest_are_those_of_the_reference(
     by: list[str], latest: str, unwound: str, drop: bool, dispatch: Dispatch,
     real_records: list[Record],
@@ -135,11 +131,7 @@ def test_of_real_records_the_latest_are_those_of_the_reference(
 
 
 SCALARS = st.sampled_from([None, 1, 2, "1", "a", "b", "2025-01-01", "", True, False])
-
-
 LISTS = st.lists(SCALARS, max_size=3)
-
-
 OBJECTS = st.fixed_dictionaries({}, optional={"x": SCALARS | LISTS, "y": SCALARS})
 
 
@@ -153,23 +145,15 @@ def records_with(p: st.SearchStrategy[Any], q: st.SearchStrategy[Any]) -> Any:
 RECORDS = records_with(
     SCALARS | LISTS | OBJECTS, SCALARS | OBJECTS | st.lists(OBJECTS | SCALARS, max_size=3)
 )
-
-
 FIELDS = st.lists(st.sampled_from(["p", "q", "q.x", "q.y", "p.x"]), min_size=1, unique=True)
 
 
 # what v2 of the metadata has in acquisition.data_streams: lists of objects that hold lists
 INNER = st.fixed_dictionaries({}, optional={"a": SCALARS, "b": LISTS})
-
-
 STREAMS = st.fixed_dictionaries(
     {}, optional={"x": SCALARS, "m": SCALARS | st.lists(INNER | SCALARS, max_size=3) | INNER}
 )
-
-
 NESTED = records_with(SCALARS | LISTS, SCALARS | STREAMS | st.lists(STREAMS | SCALARS, max_size=3))
-
-
 NESTED_FIELDS = ["p", "q", "q.x", "q.m", "q.m.a", "q.m.b"]
 
 
@@ -243,24 +227,18 @@ def test_the_live_database_groups_as_a_snapshot_does(
 
 
 def test_times_are_compared_across_zones(dispatch: Dispatch) -> None:
-    times = {
-        "a": "2025-03-01T23:00:00-08:00",
-        "b": "2025-03-02T06:59:59Z",
-        "c": "2025-03-02T06:59:59.5",
-    }
-    records = [record(name, at=time, g=1) for name, time in times.items()]
-    [task] = dispatch(records, "--filter_latest=at", "--filter_by=g",
-                      "--drop_null_groups=0")  # fmt: skip
-    assert task["asset_name"] == ["a"]
-    records.append(record("d", at="yesterday", g=1))  # no time: now all are strings
-    [task] = dispatch(records, "--filter_latest=at", "--filter_by=g",
-                      "--drop_null_groups=0")  # fmt: skip
-    assert task["asset_name"] == ["d"]
-
-    records[-1]["at"] = None  # which is before all times
-    [task] = dispatch(records, "--filter_latest=at", "--filter_by=g",
-                      "--drop_null_groups=0")  # fmt: skip
-    assert task["asset_name"] == ["a"]
+    times = ["2025-03-01T23:00:00-08:00", "2025-03-02T06:59:59Z", "2025-03-02T06:59:59.5"]
+    for more, latest in (
+        ([], "a"),
+        (["yesterday"], "d"),  # no time: now all are strings
+        ([None], "a"),  # which is before all times
+    ):
+        pairs = zip("abcd", [*times, *more], strict=False)
+        records = [record(name, at=time, g=1) for name, time in pairs]
+        [task] = dispatch(
+            records, "--filter_latest=at", "--filter_by=g", "--drop_null_groups=0"
+        )
+        assert task["asset_name"] == [latest]
 
 
 ODD_TIMES = [  # from the earliest to the latest
@@ -277,9 +255,8 @@ ODD_TIMES = [  # from the earliest to the latest
 ]
 
 
-@pytest.mark.parametrize("number", range(1, len(ODD_TIMES)))
-def test_times_are_read_as_programs_write_them(number: int, dispatch: Dispatch) -> None:
-    pair = ODD_TIMES[number - 1 : number + 1]
+@pytest.mark.parametrize("pair", itertools.pairwise(ODD_TIMES))
+def test_times_are_read_as_programs_write_them(pair: tuple[str, str], dispatch: Dispatch) -> None:
     for times in (pair, pair[::-1]):
         records = [record(name, at=time, g=1) for name, time in zip("ab", times, strict=True)]
         [task] = dispatch(records, "--filter_latest=at", "--filter_by=g")
