@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import ROOT, Run
+from conftest import NIGHT, ROOT, Run
 from dispatch.given import inputs
 from dispatch.terminal.messages import BadInput
 from flags_helpers import refusal
@@ -19,7 +19,9 @@ from worlds import QUERIES, Record, world  # noqa: F401  (a fixture)
 
 
 @pytest.mark.usefixtures("world")
-def test_every_form_of_a_query_is_the_same_query(run: Run, tmp_path: Path) -> None:
+def test_every_form_of_a_query_is_the_same_query(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filter_, _ = QUERIES["subjects"]
     (tmp_path / "data" / "inputs").mkdir()
     (tmp_path / "data" / "inputs" / "in-data.json").write_text(json.dumps(filter_, indent=2))
@@ -37,17 +39,22 @@ def test_every_form_of_a_query_is_the_same_query(run: Run, tmp_path: Path) -> No
         "'inputs/in-data.json'",
         "literal.json",
     ]
-    runs = [run("--query", form, "--overwrite=1") for form in forms]
-    runs.append(run(f"--docdb_query={forms[0]}", "--query=", "--overwrite=1"))
-    for result in runs:
-        assert result.status == 0, result.log
-        assert result.files() == runs[0].files()
-    assert len(runs[0].tasks()) == 5
+    monkeypatch.chdir(tmp_path)
+    for form in forms:
+        words = ["--query", form, f"--input_directory={tmp_path / 'data'}"]
+        assert run_capsule.parse_settings(words).own_filter == filter_
+    result = run("--query", forms[-1])
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 5
+    by_older_flag = run(f"--docdb_query={forms[0]}", "--query=", output=tmp_path / "again")
+    assert by_older_flag.files() == result.files()
 
 
 NO_SUFFIX = (
     "--file_extension: must be the end of a name, such as .nwb, without any of / * ? [ ], not"
 )
+BEGINS = "a filter begins with {, such as "
+EMPTIED = "--query: a key is empty; between double quotes, a shell takes"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +71,11 @@ NO_SUFFIX = (
         (["--query={}", "--max=3"], "--max"),
         (["--query={}", "stray"], "stray"),
         (["--query=query.jsn"], "there is no file 'query.jsn', here, in "),
+        (["--query=subject.subject_id=774659"], f'{BEGINS}{{"subject.subject_id":"774659"}}'),
+        (["--query=ecephys_1_2025"], f'{BEGINS}{{"name":"ecephys_1_2025"}}'),
+        (['--query={"a": {"": 5}}'], EMPTIED),
+        (["--query={'': 5}"], EMPTIED),
+        (['--query={"": 5, "b": 1}'], EMPTIED),
         (["--query=[1]"], "list"),
         (['--query={"a": 1,, }'], "column"),
         (["--query={'a': 1,, }"], "column"),
@@ -117,6 +129,7 @@ def test_bad_flags_are_told_in_one_line(flags: list[str], words: str) -> None:
         ("--output_directory=/dev/null", "/dev/null is not a folder"),
         ("--project_name=\udcff", "UTF-8"),
         ("--max_jobs=0", "'0'"),
+        ("--session_has={name: 1}", "--session_has: write names in quotes"),
     ],
 )
 def test_a_run_with_bad_flags_says_nothing_else(flag: str, words: str, run: Run) -> None:
@@ -138,10 +151,20 @@ def test_blank_values_mean_the_default(run: Run, docdb: DocDB) -> None:
     assert result.tasks()[0]["file_location"] is None
 
 
-def test_a_query_of_20000_characters_is_no_path(run: Run, docdb: DocDB) -> None:
-    docdb.put(record("a"))
-    query = {"name": {"$in": ["a", "x" * 20_000]}}
-    assert run(f"--query={json.dumps(query)}").status == 0
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param({"name": {"$in": ["a", "x" * 20_000]}}, id="longer than a path"),
+        # empty strings that are no keys
+        {"a": ["", ",", ""]},
+        {"name": {"$ne": '{"":'}},
+        {",": ""},
+        {"a,": ""},
+    ],
+)
+def test_an_odd_query_is_read_as_it_stands(query: Record) -> None:
+    words = [f"--query={json.dumps(query)}"]
+    assert run_capsule.parse_settings(words).own_filter == query
 
 
 strings = st.one_of(
@@ -155,6 +178,7 @@ strings = st.one_of(
 )
 
 
+@settings(max_examples=100 if NIGHT else 50)
 @given(string=strings)
 def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     try:
@@ -165,6 +189,7 @@ def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     json.dumps(query, allow_nan=False).encode()
 
 
+@settings(max_examples=100 if NIGHT else 50)
 @given(
     query=st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -174,21 +199,3 @@ def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
 def test_a_query_reads_the_same_as_json_as_literal_and_in_quotes(query: Record) -> None:
     for string in (json.dumps(query), repr(query), f"'{json.dumps(query)}'", f'"{query!r}"'):
         assert inputs.read_query(string, ROOT / "data") == query
-
-
-@pytest.mark.parametrize("query", ['{"a": {"": 5}}', "{'': 5}", '{"": 5, "b": 1}'])
-def test_a_key_that_a_shell_has_emptied_is_told(query: str, run: Run) -> None:
-    result = run(f"--query={query}")
-    assert result.status == 2
-    assert "error: --query: a key is empty; between double quotes, a shell takes" in result.error
-
-
-def test_an_empty_string_that_is_no_key_is_not_taken_for_one(run: Run, docdb: DocDB) -> None:
-    docdb.put(record("a"))
-    for query in (
-        '{"a": ["", ",", ""]}',
-        '{"name": {"$ne": "{\\"\\":"}}',
-        '{",": ""}',
-        '{"a,": ""}',
-    ):
-        assert run(f"--query={query}", "--overwrite=1").status in (0, 1)
