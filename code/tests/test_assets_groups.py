@@ -64,12 +64,6 @@ def dispatch(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
     return dispatch
 
 
-def test_an_asset_without_the_value_ranks_last(dispatch: Dispatch) -> None:
-    records = [record("a", s=1), record("b", s=1, at=1), record("c", s=2, at=None)]
-    tasks = dispatch(records, "--filter_latest=at", "--filter_by=s")
-    assert [task["asset_name"] for task in tasks] == [["b"], ["c"]]
-
-
 def are_empty(records: list[Record], path: list[str]) -> bool:
     """Return whether the lists on the way to a field are empty, and there are some."""
     values, lists = list(records), []
@@ -306,16 +300,6 @@ def test_the_field_that_is_missing_is_named(
     docdb.put(record("a", m=values), record("z", m=[{"x": 1, "y": 1}]))
     result = run("--query={}", "--group_by=m.x,m.y", "--unwind_list_fields=m")
     assert f"skipped, no {lacking}: a (record id-a)" in result.log
-
-
-def test_a_list_that_a_path_leads_through_can_be_unwound(dispatch: Dispatch) -> None:
-    both = [{"name": "one", "kind": 1}, {"name": "two", "kind": 2}]
-    records = [record("a", items=both), record("b", items=both[1:]), record("c", items=[])]
-    tasks = dispatch(records, "--group_by=items.name,items.kind", "--unwind_list_fields=items")
-    assert groups_of(tasks) == {
-        '{"items__kind": 1, "items__name": "one"}': ["id-a"],
-        '{"items__kind": 2, "items__name": "two"}': ["id-a", "id-b"],
-    }
 
 
 STREAM = "data_streams.modalities.abbreviation"

@@ -12,6 +12,7 @@ import pytest
 from chosen import names
 from conftest import Run
 from dispatch.assets.asset_list import list_of_assets
+from flags_helpers import refusal
 from standins import BUCKET, DocDB, record
 
 ID = str(uuid.UUID(int=7))
@@ -39,18 +40,15 @@ def asked(run: Run, *flags: str, **more: Any) -> list[tuple[str, str]]:
 @pytest.mark.usefixtures("assets")
 def test_ids_names_and_locations_may_be_mixed(run: Run) -> None:
     expected = [("c", "co-c"), ("a", ID), ("b", "co-b")]
-    for location in (f"s3://{BUCKET}/deep/c", f"s3://{BUCKET}/deep/c/"):
-        assert asked(run, f"--asset={location},{ID.upper()},b") == expected
-        assert asked(run, f"--asset_id={location}", f"--asset_name={ID}", "--asset=b") == expected
-        assert asked(run, f'--asset=["{location}", "{ID}", "b"]') == expected
+    assert asked(run, f"--asset={DEEP},{ID.upper()},b") == expected
+    assert asked(run, f"--asset_id={DEEP}/", f"--asset_name={ID}", "--asset=b") == expected
+    assert asked(run, f'--asset=["{DEEP}/", "{ID}", "b"]') == expected
     assert asked(run, f"--asset=s3://{BUCKET}/deep/table.csv") == [("csv", "co-csv")]
     result = run("--asset=b,nobody,s3://b/none", "--overwrite=1")
     assert "no record has this id, name or location: nobody" in result.log
     assert "no record has this id, name or location: s3://b/none" in result.log
     assert run("--asset=b,nobody", "--strict=1", "--overwrite=1").status == 1
-    both = run("--asset=b", "--use_data_asset_csv=1")
-    assert both.status == 2
-    assert "each say which assets" in both.error
+    assert "each say which assets" in refusal("--asset=b", "--use_data_asset_csv=1")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +92,7 @@ def test_a_word_without_such_an_ending_is_no_file(run: Run, tmp_path: Path) -> N
         (tmp_path / "data" / name).mkdir()
     (tmp_path / "b").write_text("asset_id\nco-a\n")
     assert asked(run, "--asset=b,d") == [("b", "co-b"), ("d", "co-d")]
-    missing = run("--asset=nowhere.csv")
-    assert missing.status == 2
-    assert "--asset: there is no file 'nowhere.csv'" in missing.error
+    assert "--asset: there is no file 'nowhere.csv'" in refusal("--asset=nowhere.csv")
 
 
 @pytest.mark.usefixtures("assets")
@@ -124,16 +120,11 @@ def test_a_name_in_the_column_of_ids_is_found_and_told(run: Run, tmp_path: Path)
         (["--query=query.py"], "is a program"),
     ],
 )  # fmt: skip
-def test_what_is_meant_otherwise_is_told(
-    flags: list[str], words: str, run: Run, tmp_path: Path
-) -> None:
+def test_what_is_meant_otherwise_is_told(flags: list[str], words: str, tmp_path: Path) -> None:
     for name in ("t.csv", "t.xlsx"):
         (tmp_path / name).write_text("subject\n1\n")
     (tmp_path / "empty.txt").write_text("\n")
-    result = run(*flags)
-    assert result.status == 2, result.log
-    assert words in result.error
-    assert not result.output.exists()
+    assert words in refusal(*flags, f"--input_directory={tmp_path}")
 
 
 def test_the_page_of_a_list_names_each_asset_as_the_list_does(run: Run, docdb: DocDB) -> None:

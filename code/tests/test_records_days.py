@@ -15,8 +15,6 @@ from turns import in_turn
 from chosen import Record, names, write_snapshot
 from conftest import Run, fuzz
 from dispatch.assets.date_ranges import bounds_without_time, odd_bounds
-from dispatch.records.schema import NAMES
-from dispatch.records.vocabulary import in_full
 from flags_helpers import refusal
 from reference import matches
 from standins import DocDB, record
@@ -72,38 +70,6 @@ def test_a_day_that_is_none_is_told_with_the_form_that_serves() -> None:
             words = f"{flag}: must be a date such as 2025-03-01, or a month, 2025-03, or a year"
             assert words in refusal(f"{flag}={value}")
     assert "must be a date" in refusal("--session_from=0000")
-
-
-DAYS = st.dates(date(1999, 12, 1), date(2001, 3, 1))
-WRITTEN = DAYS.map(str) | DAYS.map(lambda day: str(day)[:7]) | DAYS.map(lambda day: str(day)[:4])
-TIMES = st.sampled_from(["", "T00:00:00", "T23:59:59Z", " 12:00:00.5+02:00"])
-
-
-def test_the_filter_for_days_is_that_of_a_calendar() -> None:
-    def check(day: date, time: str, first: str | None, last: str | None, place: str) -> None:
-        bounds: Record = {}
-        if first:
-            bounds["$gte"] = first
-        if last:
-            bounds["$lte"] = last
-        condition = in_full({"session_day": bounds} if bounds else {}, NAMES)
-        held = PLACES[place](f"{day}{time}")
-        expected = True
-        if first:
-            expected = str(day)[: len(first)] >= first
-        if last:
-            expected = expected and str(day)[: len(last)] <= last
-        assert matches(condition, held) == expected
-
-    fuzz(
-        check,
-        0.025,
-        day=DAYS,
-        time=TIMES,
-        first=st.none() | WRITTEN,
-        last=st.none() | WRITTEN,
-        place=st.sampled_from(sorted(PLACES)),
-    )
 
 
 @pytest.mark.parametrize(
