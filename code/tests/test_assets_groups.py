@@ -64,6 +64,12 @@ def dispatch(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
     return dispatch
 
 
+def test_an_asset_without_the_value_ranks_last(dispatch: Dispatch) -> None:
+    records = [record("a", s=1), record("b", s=1, at=1), record("c", s=2, at=None)]
+    tasks = dispatch(records, "--filter_latest=at", "--filter_by=s")
+    assert [task["asset_name"] for task in tasks] == [["b"], ["c"]]
+
+
 def are_empty(records: list[Record], path: list[str]) -> bool:
     """Return whether the lists on the way to a field are empty, and there are some."""
     values, lists = list(records), []

@@ -59,6 +59,15 @@ def test_raw_sessions_without_a_sorted_asset_are_what_is_left(ask: Ask) -> None:
     assert "its session cannot be told: 1" in result.error
 
 
+def test_an_asset_of_several_sessions_counts_for_each(ask: Ask) -> None:
+    of_both = [TWO, f"{ONE}_nwb_2025-04-02_10-00-00"]
+    merged = about("merged", data_level="derived", source_data=of_both)
+    kept = ask([*RAW, merged], *NIGHTLY, '--session_has={"name": "merged"}')
+    assert names(kept) == [ONE, TWO]
+    flags = ["--query={'name': 'merged'}", '--session_has={"data_level":"raw"}']
+    assert names(ask([RAW[0], merged], *flags)) == ["merged"]
+
+
 def test_both_flags_and_the_names_in_them(ask: Ask) -> None:
     nwb = about(f"{ONE}_nwb_2025-04-02_10-00-00", data_level="derived")
     flags = [*NIGHTLY, '--session_has={"session_day": None}', f"--session_lacks={IS_SORTED}"]

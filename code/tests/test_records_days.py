@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import date, timedelta
+from operator import ge, gt, le, lt
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from turns import in_turn
 from chosen import Record, names, write_snapshot
 from conftest import Run, fuzz
 from dispatch.assets.date_ranges import bounds_without_time, odd_bounds
+from dispatch.records.schema import NAMES
+from dispatch.records.vocabulary import in_full
 from flags_helpers import refusal
 from reference import matches
 from standins import DocDB, record
@@ -70,6 +73,24 @@ def test_a_day_that_is_none_is_told_with_the_form_that_serves() -> None:
             words = f"{flag}: must be a date such as 2025-03-01, or a month, 2025-03, or a year"
             assert words in refusal(f"{flag}={value}")
     assert "must be a date" in refusal("--session_from=0000")
+
+
+EDGES = (  # of the months and the year that are asked for
+    *("1999-12-31", "2000-01-01", "2000-01-31", "2000-02-01", "2000-02-28", "2000-02-29"),
+    *("2000-03-01", "2000-12-31", "2001-01-01"),
+)
+
+
+@pytest.mark.parametrize("bound", ["2000-02-29", "2000-02", "2000"])
+@pytest.mark.parametrize(
+    ("operator", "holds"), [("$gt", gt), ("$gte", ge), ("$lt", lt), ("$lte", le)]
+)
+def test_the_filter_for_days_is_that_of_a_calendar(
+    operator: str, holds: Callable[[str, str], bool], bound: str
+) -> None:
+    query = in_full({"session_day": {operator: bound}}, NAMES)
+    found = [day for day in EDGES if matches(query, PLACES["1"](f"{day}T12:00:00"))]
+    assert found == [day for day in EDGES if holds(day[: len(bound)], bound)]
 
 
 @pytest.mark.parametrize(
