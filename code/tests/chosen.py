@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from conftest import Result
-from standins import record
+import pytest
+
+from conftest import NIGHT, Result, Run
+from standins import DocDB, record
 
 Record = dict[str, Any]
+Ask = Callable[..., Result]
+WAYS = ("gateway", "snapshot")
+
+
+@pytest.fixture(params=WAYS if NIGHT else WAYS[1:])
+def ask(request: pytest.FixtureRequest, run: Run, docdb: DocDB, tmp_path: Path) -> Ask:
+    """Return a function that runs the program on records, without those of runs before.
+
+    By day they are those of a file, but where a test says otherwise: the same filter is asked.
+    """
+
+    def ask(records: list[Record], *flags: str) -> Result:
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        where = []
+        if request.param == "snapshot":
+            where.append(write_snapshot(tmp_path, records))
+        docdb.clear()
+        for version in ("v1", "v2"):
+            docdb.put(*records, version=version)
+        return run(*flags, *where)
+
+    return ask
 
 
 def names(result: Result) -> list[str]:

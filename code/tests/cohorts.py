@@ -91,8 +91,6 @@ def reference_groups(
 
 
 SUBJECT, START = "subject.subject_id", "session.session_start_time"
-
-
 MODALITY = "data_description.modality.abbreviation"
 
 

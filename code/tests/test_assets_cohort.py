@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from turns import in_turn
 
-from cohorts import Record
-from conftest import Result, Run
+from chosen import WAYS, Ask, Record, ask, names, write_snapshot  # noqa: F401  (a fixture)
+from conftest import Run
+from reference import matches
 from standins import DocDB, record
 
 RAW: Record = {"$regex": "^(raw|raw data|raw level)$"}
-
-
 SPELT = ("SmartSPIM", "smartspim", "exaSPIM", "exaspim", "mesoSPIM", "mesospim", "diSPIM", "dispim")
 
 
@@ -30,10 +29,6 @@ def of_modality(*spelt: str) -> Record:
             *({f"{top}.{path}": written} for path in paths[2:]),
         ]
     }
-
-
-def names_in_order(result: Result) -> list[str]:
-    return [name for task in result.tasks() for name in task["asset_name"]]
 
 
 COHORTS: list[tuple[list[str], Record]] = [
@@ -57,17 +52,16 @@ def test_flags_choose_what_the_same_query_written_by_hand_chooses(
 ) -> None:  # fmt: skip
     docdb.put(*real_records)
     docdb.put(*real_records, version="v2")
-    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
-    where = [] if live else ["--docdb_snapshot=records.jsonl"]
+    where = [] if live else [write_snapshot(tmp_path, real_records)]
     version = [flag for flag in flags if "version" in flag]
     by_flags = run(*flags, *where)
-    by_hand = run(f"--query={json.dumps(query)}", *version, *where, "--overwrite=1")
-    assert by_flags.status == by_hand.status == 0, by_flags.log
+    assert by_flags.status == 0, by_flags.log
+    by_hand = [real["name"] for real in real_records if matches(query, real)]
+    assert len(by_hand) not in (0, len(real_records))
+    assert names(by_flags) == sorted(by_hand)
     [shown] = re.findall("the filter: (.*)", by_flags.log)
-    assert len(by_hand.tasks()) not in (0, len(real_records))
-    pasted = run(f"--query={shown}", *version, *where, "--overwrite=1")
-    assert by_flags.tasks() == pasted.tasks()
-    assert names_in_order(by_flags) == names_in_order(by_hand)
+    pasted = run(f"--query={shown}", *version, *where, output=tmp_path / "pasted")
+    assert pasted.tasks() == by_flags.tasks()
 
 
 def test_a_flag_adds_to_a_query_about_the_same_field(run: Run, docdb: DocDB) -> None:
@@ -103,22 +97,20 @@ def test_the_csv_wins_over_the_flags_that_make_a_query(
     assert "--query is not used" in result.log
 
 
-@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("ask", WAYS, indirect=True)
 def test_a_query_that_matches_nothing_tells_what_each_condition_matches(
-    live: bool, run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
+    ask: Ask, real_records: list[Record]
 ) -> None:
-    docdb.put(*real_records)
-    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
-    where = [] if live else ["--docdb_snapshot=records.jsonl"]
     raw = sum(r["data_description"]["data_level"] in ("raw", "raw data") for r in real_records)
-    result = run("--query={'subject.subject_id': 'nobody'}", "--data_level=raw", *where)
+    flags = ["--query={'subject.subject_id': 'nobody'}", "--data_level=raw"]
+    result = ask(real_records, *flags)
     assert result.status == 1
     level = '{"data_level":"raw"}'
     assert f"alone, {level} matches {raw} records" in result.log
     assert 'alone, {"subject.subject_id":"nobody"} matches 0 records' in result.log
     both = {"$and": [{"name": "x"}, {"session": {"$ne": None}}]}
-    result = run(f"--query={json.dumps(both)}", *where)
+    result = ask(real_records, f"--query={json.dumps(both)}")
     assert 'alone, {"name":"x"} matches 0 records' in result.log
     with_session = sum(r.get("session") is not None for r in real_records)
     assert f'alone, {{"session":{{"$ne":null}}}} matches {with_session} records' in result.log
-    assert "alone" not in run("--query={'name': 'nobody'}", *where).log
+    assert "alone" not in ask(real_records, "--query={'name': 'nobody'}").log

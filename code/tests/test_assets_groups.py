@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from turns import in_turn
 
 import run_capsule
+from chosen import WAYS, Ask, ask, write_snapshot  # noqa: F401  (a fixture)
 from cohorts import (
     MODALITY,
     START,
@@ -27,8 +29,6 @@ from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, record
 
 Tasks = list[Record]
-
-
 Dispatch = Callable[..., Tasks]
 
 
@@ -113,10 +113,16 @@ def test_real_records_are_grouped_as_the_reference_groups_them(
         assert list(task)[-2:] == ["group_metadata", "query"]
 
 
-@pytest.mark.parametrize("drop", [True, False])
-@pytest.mark.parametrize("unwound", ["", MODALITY])
-@pytest.mark.parametrize("latest", ["created", "data_description.creation_time"])
-@pytest.mark.parametrize("by", [[SUBJECT], [SUBJECT, START], [MODALITY], [START, MODALITY]])
+BY = [[SUBJECT], [SUBJECT, START], [MODALITY], [START, MODALITY]]
+
+
+@pytest.mark.parametrize(
+    ("by", "unwound", "drop", "latest"),
+    in_turn(
+        itertools.product(BY, ["", MODALITY], [True, False]),
+        ["created", "data_description.creation_time"],
+    ),
+)
 def test_of_real_records_the_latest_are_those_of_the_reference(
     by: list[str], latest: str, unwound: str, drop: bool, dispatch: Dispatch,
     real_records: list[Record],
@@ -135,11 +141,7 @@ def test_of_real_records_the_latest_are_those_of_the_reference(
 
 
 SCALARS = st.sampled_from([None, 1, 2, "1", "a", "b", "2025-01-01", "", True, False])
-
-
 LISTS = st.lists(SCALARS, max_size=3)
-
-
 OBJECTS = st.fixed_dictionaries({}, optional={"x": SCALARS | LISTS, "y": SCALARS})
 
 
@@ -153,23 +155,15 @@ def records_with(p: st.SearchStrategy[Any], q: st.SearchStrategy[Any]) -> Any:
 RECORDS = records_with(
     SCALARS | LISTS | OBJECTS, SCALARS | OBJECTS | st.lists(OBJECTS | SCALARS, max_size=3)
 )
-
-
 FIELDS = st.lists(st.sampled_from(["p", "q", "q.x", "q.y", "p.x"]), min_size=1, unique=True)
 
 
 # what v2 of the metadata has in acquisition.data_streams: lists of objects that hold lists
 INNER = st.fixed_dictionaries({}, optional={"a": SCALARS, "b": LISTS})
-
-
 STREAMS = st.fixed_dictionaries(
     {}, optional={"x": SCALARS, "m": SCALARS | st.lists(INNER | SCALARS, max_size=3) | INNER}
 )
-
-
 NESTED = records_with(SCALARS | LISTS, SCALARS | STREAMS | st.lists(STREAMS | SCALARS, max_size=3))
-
-
 NESTED_FIELDS = ["p", "q", "q.x", "q.m", "q.m.a", "q.m.b"]
 
 
@@ -200,7 +194,6 @@ def test_any_records_are_filtered_and_grouped_as_the_references_do(dispatch: Dis
     unwound = st.lists(st.sampled_from(NESTED_FIELDS), unique=True)
     fuzz(
         check,
-        0.1,
         records=RECORDS | NESTED,
         by=fields | FIELDS,
         unwound=unwound,
@@ -209,58 +202,47 @@ def test_any_records_are_filtered_and_grouped_as_the_references_do(dispatch: Dis
     )
 
 
+def live_and_from_a_snapshot(
+    records: list[Record], folder: Path, run: Run, docdb: DocDB, *flags: str
+) -> None:
+    """Run on records that are live and on those of a snapshot, which makes the same of them."""
+    docdb.put(*records)
+    live = run("--query={}", *flags)
+    assert live.status == 0, live.log
+    where = write_snapshot(folder, records)
+    snapshot = run("--query={}", *flags, where, output=folder / "again")
+    assert live.files() == snapshot.files()
+
+
 def test_scalars_in_a_list_are_passed_over_by_both_databases(
     run: Run, docdb: DocDB, tmp_path: Path
 ) -> None:
     some = [record("a", g=[5, {"b": 1}, {"c": 2}]), record("b", g=7), record("c", g={"b": [3]})]
-    docdb.put(*some)
-    (tmp_path / "records.json").write_text(json.dumps(some))
-    flags = ["--query={}", "--group_by=g.b", "--unwind_list_fields=g", "--drop_null_groups=0"]
-    live = run(*flags)
-    assert live.status == 0, live.log
-    snapshot = run(*flags, "--docdb_snapshot=records.json", output=tmp_path / "again")
-    assert live.files() == snapshot.files()
+    flags = ("--group_by=g.b", "--unwind_list_fields=g", "--drop_null_groups=0")
+    live_and_from_a_snapshot(some, tmp_path, run, docdb, *flags)
 
 
 def test_the_live_database_groups_as_a_snapshot_does(
     run: Run, docdb: DocDB, real_records: list[Record], tmp_path: Path
 ) -> None:
-    docdb.put(*real_records)
-    (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
-    flags = [
-        "--query={}",
-        f"--group_by={SUBJECT},{MODALITY}",
-        "--filter_latest=created",
-        f"--filter_by={SUBJECT},{START}",
-        f"--unwind_list_fields={MODALITY}",
-    ]
-    live = run(*flags)
-    snapshot = run(*flags, "--docdb_snapshot=records.jsonl", output=tmp_path / "again")
-    assert live.status == 0, live.log
-    assert live.files() == snapshot.files()
+    flags = [f"--group_by={SUBJECT},{MODALITY}", f"--unwind_list_fields={MODALITY}"]
+    flags += ["--filter_latest=created", f"--filter_by={SUBJECT},{START}"]
+    live_and_from_a_snapshot(real_records, tmp_path, run, docdb, *flags)
     [asked, *_] = [request.body[-1]["$project"] for request in docdb.requests]
     assert {"created", SUBJECT, START, "data_description.modality"} <= asked.keys()
 
 
 def test_times_are_compared_across_zones(dispatch: Dispatch) -> None:
-    times = {
-        "a": "2025-03-01T23:00:00-08:00",
-        "b": "2025-03-02T06:59:59Z",
-        "c": "2025-03-02T06:59:59.5",
-    }
-    records = [record(name, at=time, g=1) for name, time in times.items()]
-    [task] = dispatch(records, "--filter_latest=at", "--filter_by=g",
-                      "--drop_null_groups=0")  # fmt: skip
-    assert task["asset_name"] == ["a"]
-    records.append(record("d", at="yesterday", g=1))  # no time: now all are strings
-    [task] = dispatch(records, "--filter_latest=at", "--filter_by=g",
-                      "--drop_null_groups=0")  # fmt: skip
-    assert task["asset_name"] == ["d"]
-
-    records[-1]["at"] = None  # which is before all times
-    [task] = dispatch(records, "--filter_latest=at", "--filter_by=g",
-                      "--drop_null_groups=0")  # fmt: skip
-    assert task["asset_name"] == ["a"]
+    times = ["2025-03-01T23:00:00-08:00", "2025-03-02T06:59:59Z", "2025-03-02T06:59:59.5"]
+    for more, latest in (
+        ([], "a"),
+        (["yesterday"], "d"),  # no time: now all are strings
+        ([None], "a"),  # which is before all times
+    ):
+        pairs = zip("abcd", [*times, *more], strict=False)
+        records = [record(name, at=time, g=1) for name, time in pairs]
+        [task] = dispatch(records, "--filter_latest=at", "--filter_by=g", "--drop_null_groups=0")
+        assert task["asset_name"] == [latest]
 
 
 ODD_TIMES = [  # from the earliest to the latest
@@ -277,9 +259,8 @@ ODD_TIMES = [  # from the earliest to the latest
 ]
 
 
-@pytest.mark.parametrize("number", range(1, len(ODD_TIMES)))
-def test_times_are_read_as_programs_write_them(number: int, dispatch: Dispatch) -> None:
-    pair = ODD_TIMES[number - 1 : number + 1]
+@pytest.mark.parametrize("pair", [*itertools.pairwise(ODD_TIMES)])
+def test_times_are_read_as_programs_write_them(pair: tuple[str, str], dispatch: Dispatch) -> None:
     for times in (pair, pair[::-1]):
         records = [record(name, at=time, g=1) for name, time in zip("ab", times, strict=True)]
         [task] = dispatch(records, "--filter_latest=at", "--filter_by=g")
@@ -327,22 +308,24 @@ def test_the_field_that_is_missing_is_named(
     assert f"skipped, no {lacking}: a (record id-a)" in result.log
 
 
-def test_a_list_that_a_path_leads_through_can_be_unwound(dispatch: Dispatch) -> None:
-    both = [{"name": "one", "kind": 1}, {"name": "two", "kind": 2}]
-    records = [record("a", items=both), record("b", items=both[1:]), record("c", items=[])]
-    tasks = dispatch(records, "--group_by=items.name,items.kind", "--unwind_list_fields=items")
-    assert groups_of(tasks) == {
-        '{"items__kind": 1, "items__name": "one"}': ["id-a"],
-        '{"items__kind": 2, "items__name": "two"}': ["id-a", "id-b"],
-    }
-
-
 STREAM = "data_streams.modalities.abbreviation"
 
 
-@pytest.mark.parametrize("live", [True, False])
+PAIRS = [["behavior", "T1"], ["ecephys", "T1"], ["pophys", "T2"]]
+
+
+@pytest.mark.parametrize(
+    ("unwound", "expected", "ask"),
+    in_turn([
+        (f"{STREAM},data_streams.start", PAIRS),
+        (STREAM, PAIRS),
+        (f"data_streams,{STREAM}", PAIRS),
+        ("data_streams", [[["ecephys", "behavior"], "T1"], [["pophys"], "T2"]]),
+    ], WAYS),
+    indirect=["ask"],
+)  # fmt: skip
 def test_lists_in_lists_are_unwound_as_by_one_stage_after_the_other(
-    live: bool, run: Run, docdb: DocDB, tmp_path: Path
+    unwound: str, expected: list[list[Any]], ask: Ask
 ) -> None:
     streams = [
         {"start": "T1", "modalities": [{"abbreviation": "ecephys"}, {"abbreviation": "behavior"}]},
@@ -350,27 +333,15 @@ def test_lists_in_lists_are_unwound_as_by_one_stage_after_the_other(
         "no object",
     ]
     records = [record("a", data_streams=streams), record("b", data_streams=["no object"])]
-    docdb.put(*records)
-    (tmp_path / "records.json").write_text(json.dumps(records))
     flags = ["--query={}", f"--group_by={STREAM},data_streams.start"]
-    flags += [] if live else ["--docdb_snapshot=records.json"]
-    pairs = [["behavior", "T1"], ["ecephys", "T1"], ["pophys", "T2"]]
-    for unwound in (f"{STREAM},data_streams.start", STREAM, f"data_streams,{STREAM}"):
-        result = run(*flags, f"--unwind_list_fields={unwound}", "--overwrite=1")
-        assert [list(task["group_metadata"].values()) for task in result.tasks()] == pairs
-        assert "skipped, no data_streams.modalities.abbreviation" in result.log
-        both = run(*flags, f"--unwind_list_fields={unwound}", "--overwrite=1",
-                   "--drop_null_groups=0")  # fmt: skip
-        assert [list(task["group_metadata"].values()) for task in both.tasks()] == [
-            [None, None],
-            *pairs,
-        ]
-        assert both.tasks()[0]["asset_name"] == ["a", "b"]
-    lists = run(*flags, "--unwind_list_fields=data_streams", "--overwrite=1")
-    assert [list(task["group_metadata"].values()) for task in lists.tasks()] == [
-        [["ecephys", "behavior"], "T1"],
-        [["pophys"], "T2"],
-    ]
+    flags.append(f"--unwind_list_fields={unwound}")
+    result = ask(records, *flags)
+    assert [list(task["group_metadata"].values()) for task in result.tasks()] == expected
+    assert "skipped, no data_streams.modalities.abbreviation" in result.log
+    both = ask(records, *flags, "--drop_null_groups=0").tasks()
+    if expected == PAIRS:
+        assert [list(task["group_metadata"].values()) for task in both] == [[None, None], *PAIRS]
+        assert both[0]["asset_name"] == ["a", "b"]
 
 
 def test_what_filters_and_groups_leave_out_is_named(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from turns import in_turn
 
+from chosen import WAYS, Ask, Record, ask  # noqa: F401  (a fixture)
 from conftest import Result, Run, fuzz
 from dispatch.assets.assets import Asset, read_asset
 from dispatch.assets.sessions import begin_asking, keep_by_session
@@ -20,7 +21,6 @@ from dispatch.records.snapshot import Snapshot
 from standins import BUCKET, DocDB, record
 from vocabularies import a_filter, a_record, answers, sessions_of, some_plain
 
-Record = dict[str, Any]
 ONE, TWO = "ecephys_1_2025-03-04_09-12-33", "ecephys_1_2025-03-05_09-12-33"
 
 
@@ -30,25 +30,7 @@ def about(name: str, **description: Any) -> Record:
 
 RAW = [about(ONE, data_level="raw"), about(TWO, data_level="raw")]
 SORTED = about(f"{ONE}_sorted_2025-04-01_10-00-00", data_level="derived", input_data_name=ONE)
-MERGED = about("merged", data_level="derived", source_data=[TWO, f"{ONE}_nwb_2025-04-02_10-00-00"])
 UNTOLD = about("pilot", data_level="raw")
-
-
-WAYS = ("gateway", "snapshot")
-
-
-@pytest.fixture(params=WAYS)
-def ask(request: Any, run: Run, docdb: DocDB, tmp_path: Path) -> Any:
-    """Return a function that runs the program on records."""
-
-    def ask(records: list[Record], *flags: str) -> Result:
-        docdb.clear()
-        docdb.put(*records)
-        (tmp_path / "records.json").write_text(json.dumps(records))
-        where = ["--docdb_snapshot=records.json"] if request.param == "snapshot" else []
-        return run(*flags, *where, "--overwrite=1")
-
-    return ask
 
 
 def names(result: Result) -> list[str]:
@@ -60,35 +42,33 @@ NIGHTLY = ["--data_level=raw", "--project_name=P"]
 IS_SORTED = '{"name": {"$regex": "_sorted_"}}'
 
 
-def test_raw_sessions_without_a_sorted_asset_are_what_is_left(ask: Any) -> None:
-    result = ask([*RAW, SORTED], *NIGHTLY, f"--session_lacks={IS_SORTED}", "--strict=1")
-    assert names(result) == [TWO]
+def test_raw_sessions_without_a_sorted_asset_are_what_is_left(ask: Ask) -> None:
+    records = [*RAW, SORTED, UNTOLD]
+    result = ask(records, *NIGHTLY, f"--session_lacks={IS_SORTED}", "--strict=1")
+    assert names(result) == [TWO, "pilot"]
     reason = "another asset of its session matches --session_lacks"
     assert f"INFO skipped, {reason}: {ONE} (record id-{ONE})" in result.log
-    assert f"2 records matched, 1 skipped ({reason}: 1)" in result.error
+    assert f"3 records matched, 1 skipped ({reason}: 1)" in result.error
     assert "--session_lacks matches 1 record, of 1 session" in result.log
-    result = ask([*RAW, SORTED], *NIGHTLY, f"--session_has={IS_SORTED}", "--strict=1")
+    untold = "its session cannot be told: pilot (record id-pilot)"
+    assert f"WARNING --session_lacks keeps it, {untold}" in result.log
+    result = ask(records, *NIGHTLY, f"--session_has={IS_SORTED}", "--strict=1")
     assert names(result) == [ONE]
     assert "no other asset of its session matches --session_has: 1" in result.error
+    assert f"WARNING skipped, {untold}" in result.log
+    assert "its session cannot be told: 1" in result.error
 
 
-def test_an_asset_is_no_other_asset_than_itself(ask: Any) -> None:
-    records = [*RAW, SORTED]
-    assert names(ask(records, "--query={}", "--session_has={}")) == [ONE, SORTED["name"]]
-    assert names(ask(records, "--query={}", "--session_lacks={}")) == [TWO]
-    lone = ask(records, "--query={}", f"--session_lacks={IS_SORTED}")
-    assert names(lone) == [TWO, SORTED["name"]] or set(names(lone)) == {TWO, SORTED["name"]}
+def test_an_asset_of_several_sessions_counts_for_each(ask: Ask) -> None:
+    of_both = [TWO, f"{ONE}_nwb_2025-04-02_10-00-00"]
+    merged = about("merged", data_level="derived", source_data=of_both)
+    kept = ask([*RAW, merged], *NIGHTLY, '--session_has={"name": "merged"}')
+    assert names(kept) == [ONE, TWO]
+    flags = ["--query={'name': 'merged'}", '--session_has={"data_level":"raw"}']
+    assert names(ask([RAW[0], merged], *flags)) == ["merged"]
 
 
-def test_an_asset_of_several_sessions_counts_for_each(ask: Any) -> None:
-    records = [*RAW, MERGED]
-    merged = '{"name": "merged"}'
-    assert names(ask(records, *NIGHTLY, f"--session_has={merged}")) == [ONE, TWO]
-    kept = ask([RAW[1], MERGED], "--query={'name': 'merged'}", '--session_has={"data_level":"raw"}')
-    assert names(kept) == ["merged"]
-
-
-def test_both_flags_and_the_names_in_them(ask: Any) -> None:
+def test_both_flags_and_the_names_in_them(ask: Ask) -> None:
     nwb = about(f"{ONE}_nwb_2025-04-02_10-00-00", data_level="derived")
     flags = [*NIGHTLY, '--session_has={"session_day": None}', f"--session_lacks={IS_SORTED}"]
     for each in (*RAW, SORTED, nwb):
@@ -99,22 +79,11 @@ def test_both_flags_and_the_names_in_them(ask: Any) -> None:
     assert "2 records matched, 2 skipped" in result.error
 
 
-def test_an_asset_whose_session_cannot_be_told_is_named(ask: Any) -> None:
-    result = ask([*RAW, SORTED, UNTOLD], *NIGHTLY, f"--session_lacks={IS_SORTED}", "--strict=1")
-    assert names(result) == [TWO, "pilot"]
-    untold = "its session cannot be told: pilot (record id-pilot)"
-    assert f"WARNING --session_lacks keeps it, {untold}" in result.log
-    result = ask([*RAW, SORTED, UNTOLD], *NIGHTLY, f"--session_has={IS_SORTED}", "--strict=1")
-    assert names(result) == [ONE]
-    assert f"WARNING skipped, {untold}" in result.log
-    assert "its session cannot be told: 1" in result.error
-
-
 def test_a_column_of_a_table_tells_the_session(run: Run, tmp_path: Path) -> None:
     records = [
-        {"_id": "1", "name": "a", "location": "s3://b/a", "session_name": "s", "data_level": "raw"},
-        {"_id": "2", "name": "b", "location": "s3://b/b", "session_name": "t", "data_level": "raw"},
-        {"_id": "3", "name": "c", "location": "s3://b/c", "session_name": "s"},
+        record("a", session_name="s", data_level="raw"),
+        record("b", session_name="t", data_level="raw"),
+        record("c", session_name="s"),
     ]
     (tmp_path / "records.json").write_text(json.dumps(records))
     flags = ["--docdb_snapshot=records.json", "--data_level=raw"]
@@ -125,33 +94,42 @@ def test_a_column_of_a_table_tells_the_session(run: Run, tmp_path: Path) -> None
     assert [task["asset_name"] for task in grouped.tasks()] == [["a", "c"], ["b"]]
 
 
-@pytest.mark.parametrize(
-    ("flag", "ask"), in_turn(["--session_has", "--session_lacks"], WAYS), indirect=["ask"]
-)
+FLAGS = ["--session_has", "--session_lacks"]
+
+
+@pytest.mark.parametrize(("flag", "ask"), in_turn(FLAGS, WAYS), indirect=["ask"])
 def test_the_filter_of_a_session_flag_is_read_as_a_query_is(
-    flag: str, ask: Any, tmp_path: Path
+    flag: str, ask: Ask, tmp_path: Path
 ) -> None:
     records = [*RAW, SORTED]
     expected = names(ask(records, *NIGHTLY, f"{flag}={IS_SORTED}"))
     (tmp_path / "data" / "sorted.json").write_text(IS_SORTED)
-    assert names(ask(records, *NIGHTLY, f"{flag}=sorted.json")) == expected
-    assert names(ask(records, *NIGHTLY, f"{flag}={{'name': {{'$regex': '_sorted_'}}}}")) == expected
-    for wrong, words in (
-        ("{'session_name': 'x'}", "session_name cannot stand in a filter"),
-        ("{name: 1}", f"{flag}: write names in quotes"),
-        ("nothing.json", f"{flag}: there is no file"),
-        ("{'subject_id': {'$gt': '1'}}", "subject_id does not understand"),
-        ("5", flag),
-    ):
-        result = ask(records, *NIGHTLY, f"{flag}={wrong}")
-        assert result.status == 2, wrong
-        assert words in result.error
+    for given in ("sorted.json", "{'name': {'$regex': '_sorted_'}}"):
+        assert names(ask(records, *NIGHTLY, f"{flag}={given}")) == expected
     nobody = ask(records, *NIGHTLY, f"{flag}={{'name': '{SORTED['name'][:-1]}'}}")
     assert f"{flag}: no record matches" in nobody.log
     assert "near it" in nobody.log
 
 
-def test_session_flags_work_with_lists_of_assets_too(ask: Any) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "words", "flag"),
+    in_turn([
+        ("{'session_name': 'x'}", "session_name cannot stand in a filter"),
+        ("{name: 1}", "FLAG: write names in quotes"),
+        ("nothing.json", "FLAG: there is no file"),
+        ("{'subject_id': {'$gt': '1'}}", "subject_id does not understand"),
+        ("5", "FLAG"),
+    ], FLAGS),
+)  # fmt: skip
+def test_a_filter_of_a_session_flag_that_is_none_is_told(
+    wrong: str, words: str, flag: str, ask: Ask
+) -> None:
+    result = ask([*RAW, SORTED], *NIGHTLY, f"{flag}={wrong}")
+    assert result.status == 2
+    assert words.replace("FLAG", flag) in result.error
+
+
+def test_session_flags_work_with_lists_of_assets_too(ask: Ask) -> None:
     records = [*RAW, SORTED]
     flags = [f"--asset_name={TWO},{ONE},nobody", f"--session_lacks={IS_SORTED}"]
     result = ask(records, *flags)
@@ -184,7 +162,7 @@ def test_assets_that_are_left_out_are_not_listed(run: Run, docdb: DocDB, s3: Any
     assert len(s3.listings()) == 1
 
 
-def test_the_command_of_the_page_keeps_the_session_flags(ask: Any) -> None:
+def test_the_command_of_the_page_keeps_the_session_flags(ask: Ask) -> None:
     result = ask([*RAW, SORTED], *NIGHTLY, f"--session_lacks={IS_SORTED}", "--dry_run=1")
     assert result.status == 0, result.log
     page = (result.output / "dispatch_plan.html").read_text()
@@ -218,7 +196,7 @@ def test_any_records_are_kept_as_the_reference_keeps_them() -> None:
                     expected.add(one["_id"])
             assert found == expected, (flag, query)
 
-    fuzz(check, 0.1, number=st.integers(0, 2**48))
+    fuzz(check, number=st.integers(0, 2**48))
 
 
 @pytest.mark.parametrize("more", [[], ["--dry_run=1"], ["--strict=1"]])

@@ -1,17 +1,23 @@
-"""Queries and flags as they are given: every form is the same query, faults are one line."""
+"""Queries and flags as they are given or pasted: every form is one query, faults are one line."""
 
 from __future__ import annotations
 
+import ast
 import json
+import os
+import pprint
+import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from turns import in_turn
 
 import run_capsule
-from conftest import ROOT, Run
+from conftest import NIGHT, PROGRAM, ROOT, Run, fuzz
 from dispatch.given import inputs
+from dispatch.given.filters import parse_filter
 from dispatch.terminal.messages import BadInput
 from flags_helpers import refusal
 from standins import DocDB, record
@@ -19,7 +25,9 @@ from worlds import QUERIES, Record, world  # noqa: F401  (a fixture)
 
 
 @pytest.mark.usefixtures("world")
-def test_every_form_of_a_query_is_the_same_query(run: Run, tmp_path: Path) -> None:
+def test_every_form_of_a_query_is_the_same_query(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filter_, _ = QUERIES["subjects"]
     (tmp_path / "data" / "inputs").mkdir()
     (tmp_path / "data" / "inputs" / "in-data.json").write_text(json.dumps(filter_, indent=2))
@@ -37,17 +45,22 @@ def test_every_form_of_a_query_is_the_same_query(run: Run, tmp_path: Path) -> No
         "'inputs/in-data.json'",
         "literal.json",
     ]
-    runs = [run("--query", form, "--overwrite=1") for form in forms]
-    runs.append(run(f"--docdb_query={forms[0]}", "--query=", "--overwrite=1"))
-    for result in runs:
-        assert result.status == 0, result.log
-        assert result.files() == runs[0].files()
-    assert len(runs[0].tasks()) == 5
+    monkeypatch.chdir(tmp_path)
+    for form in forms:
+        words = ["--query", form, f"--input_directory={tmp_path / 'data'}"]
+        assert run_capsule.parse_settings(words).own_filter == filter_
+    result = run("--query", forms[-1])
+    assert result.status == 0, result.log
+    assert len(result.tasks()) == 5
+    by_older_flag = run(f"--docdb_query={forms[0]}", "--query=", output=tmp_path / "again")
+    assert by_older_flag.files() == result.files()
 
 
 NO_SUFFIX = (
     "--file_extension: must be the end of a name, such as .nwb, without any of / * ? [ ], not"
 )
+BEGINS = "a filter begins with {, such as "
+EMPTIED = "--query: a key is empty; between double quotes, a shell takes"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +77,11 @@ NO_SUFFIX = (
         (["--query={}", "--max=3"], "--max"),
         (["--query={}", "stray"], "stray"),
         (["--query=query.jsn"], "there is no file 'query.jsn', here, in "),
+        (["--query=subject.subject_id=774659"], f'{BEGINS}{{"subject.subject_id":"774659"}}'),
+        (["--query=ecephys_1_2025"], f'{BEGINS}{{"name":"ecephys_1_2025"}}'),
+        (['--query={"a": {"": 5}}'], EMPTIED),
+        (["--query={'': 5}"], EMPTIED),
+        (['--query={"": 5, "b": 1}'], EMPTIED),
         (["--query=[1]"], "list"),
         (['--query={"a": 1,, }'], "column"),
         (["--query={'a': 1,, }"], "column"),
@@ -117,6 +135,7 @@ def test_bad_flags_are_told_in_one_line(flags: list[str], words: str) -> None:
         ("--output_directory=/dev/null", "/dev/null is not a folder"),
         ("--project_name=\udcff", "UTF-8"),
         ("--max_jobs=0", "'0'"),
+        ("--session_has={name: 1}", "--session_has: write names in quotes"),
     ],
 )
 def test_a_run_with_bad_flags_says_nothing_else(flag: str, words: str, run: Run) -> None:
@@ -138,10 +157,20 @@ def test_blank_values_mean_the_default(run: Run, docdb: DocDB) -> None:
     assert result.tasks()[0]["file_location"] is None
 
 
-def test_a_query_of_20000_characters_is_no_path(run: Run, docdb: DocDB) -> None:
-    docdb.put(record("a"))
-    query = {"name": {"$in": ["a", "x" * 20_000]}}
-    assert run(f"--query={json.dumps(query)}").status == 0
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param({"name": {"$in": ["a", "x" * 20_000]}}, id="longer than a path"),
+        # empty strings that are no keys
+        {"a": ["", ",", ""]},
+        {"name": {"$ne": '{"":'}},
+        {",": ""},
+        {"a,": ""},
+    ],
+)
+def test_an_odd_query_is_read_as_it_stands(query: Record) -> None:
+    words = [f"--query={json.dumps(query)}"]
+    assert run_capsule.parse_settings(words).own_filter == query
 
 
 strings = st.one_of(
@@ -155,6 +184,7 @@ strings = st.one_of(
 )
 
 
+@settings(max_examples=100 if NIGHT else 50)
 @given(string=strings)
 def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     try:
@@ -165,6 +195,7 @@ def test_reading_a_query_raises_nothing_but_bad_input(string: str) -> None:
     json.dumps(query, allow_nan=False).encode()
 
 
+@settings(max_examples=100 if NIGHT else 50)
 @given(
     query=st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -176,19 +207,91 @@ def test_a_query_reads_the_same_as_json_as_literal_and_in_quotes(query: Record) 
         assert inputs.read_query(string, ROOT / "data") == query
 
 
-@pytest.mark.parametrize("query", ['{"a": {"": 5}}', "{'': 5}", '{"": 5, "b": 1}'])
-def test_a_key_that_a_shell_has_emptied_is_told(query: str, run: Run) -> None:
-    result = run(f"--query={query}")
-    assert result.status == 2
-    assert "error: --query: a key is empty; between double quotes, a shell takes" in result.error
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+OLD = [path / "bin" / "python" for path in sorted(PYENV.glob("3.*")) if path.name < "3.11"]
+OLD = [python for python in OLD if not python.parts[-3].startswith(("3.6", "3.5"))]
 
 
-def test_an_empty_string_that_is_no_key_is_not_taken_for_one(run: Run, docdb: DocDB) -> None:
-    docdb.put(record("a"))
-    for query in (
-        '{"a": ["", ",", ""]}',
-        '{"name": {"$ne": "{\\"\\":"}}',
-        '{",": ""}',
-        '{"a,": ""}',
-    ):
-        assert run(f"--query={query}", "--overwrite=1").status in (0, 1)
+@pytest.mark.parametrize(
+    ("query", "words", "way"),
+    in_turn([
+        ('[{"$match": {"name": "a"}}]', "give what stands behind $match"),
+        ("[{'$match': {'name': 'a'}}, {'$limit': 3}]", "give what stands behind $match"),
+        ('{"$match": {"name": "a"}}', "give what stands behind $match"),
+        ('query = {"name": "a"}', "take away 'query ='"),
+        ('filter_query={"name": "a"}', "take away 'filter_query='"),
+        ("filter = {\n  'name': 'a',\n}", "take away 'filter ='"),
+        ('{"name": "a"},', "take away the ',' at the end"),
+        ("{'name': 'a'},", "take away the ',' at the end"),
+        ('{"subject.subject_id": str(774659)}', "write the value itself, in place of str(...)"),
+        ('{"subject.subject_id": subject_id}', "write the value itself, in place of subject_id"),
+        ("{'a': {'$in': subjects}}", "write the value itself, in place of subjects"),
+        ("{'a': f'{subject}_x'}", "write a plain string, with the values in it"),
+        ("{'a': 'x'\n 'b': 'y'}", "a comma is missing between two strings, before 'b'"),
+        ("{'a': ['x' 'y']}", "a comma is missing between two strings, before 'y'"),
+        ("{'a': ['x'\n'y']}", "a comma is missing between two strings, before 'y'"),
+    ], ["flag", "file"]),
+)  # fmt: skip
+def test_what_a_filter_is_not_is_told(way: str, query: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "query.json").write_text(query)
+    value = query if way == "flag" else "query.json"
+    assert words in refusal(f"--query={value}", f"--input_directory={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("string", "words"),
+    [
+        ("{'created': {'$gt': datetime.datetime(2025, 3, 1)}}",
+         "write the date as a string, such as \"2025-03-04T09:12:33\", in place of"
+         " datetime.datetime(...)"),
+        ('{"created": {"$gt": ISODate("2025-03-01")}}', "in place of ISODate(...)"),
+        ('{"created": new Date(2025)}', "in place of new Date(...)"),
+        ("{'_id': ObjectId('5f')}", "write the id as a string, in quotes, in place of ObjectId("),
+        ("{'name': re.compile('^ecephys')}", '{"$regex": "..."}, in place of re.compile(...)'),
+        ('{"name": /^ecephys/}', '{"$regex": "..."}'),
+        ('{"n": NumberLong(5)}', "write the number alone, in place of NumberLong(...)"),
+        ("{\u201cname\u201d: \u201ca\u201d}", "write straight quotes, in place of \u201c"),
+        ('{name: "a"}', 'write names in quotes, such as {"name": ...}, in place of name:'),
+        ('{"a": {subject_id: "a"}}', "in place of subject_id:"),
+        ("{'a': true}", "in place of true"),
+    ],
+)  # fmt: skip
+def test_what_programs_and_shells_write_is_named(string: str, words: str) -> None:
+    said = refusal(f"--query={string}")
+    assert words in said
+    assert said.startswith("--query: write ")
+
+
+def test_what_stands_in_quotes_is_not_advised_on() -> None:
+    assert "write" not in refusal('--query={"name": "a date(1) and true, b: ObjectId(", "x" 5}')
+
+
+def test_a_filter_that_pprint_has_split_is_the_same_filter() -> None:
+    def check(value: list[str], width: int) -> None:
+        query = {"name": {"$in": value}, "$comment": " ".join(value)}
+        string = pprint.pformat(query, width=width)
+        assert ast.literal_eval(string) == query
+        assert parse_filter(string, "--query") == query
+
+    words = st.lists(st.text("ab: ,{}\t'\"\n\\", max_size=9), max_size=6).map(" ".join)
+    fuzz(check, value=st.lists(words, max_size=4), width=st.integers(1, 80))
+
+
+def test_a_value_over_lines_is_one_string() -> None:
+    query = "{'name': {'$regex': '^ecephys'\n   '.*sorted'}}"
+    assert parse_filter(query, "--query") == {"name": {"$regex": "^ecephys.*sorted"}}
+
+
+def test_the_program_can_be_read_by_a_python_that_cannot_run_it() -> None:
+    ast.parse(PROGRAM.read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("python", OLD or [pytest.param("", marks=pytest.mark.skip("no old one"))])
+def test_an_old_python_is_told_in_a_line(python: Path) -> None:
+    done = subprocess.run(
+        [python, PROGRAM, "--query={}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: Python 3.11 or newer is needed, and this is 3.")
+    assert done.stderr.count("\n") == 1

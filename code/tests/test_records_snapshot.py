@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from conftest import NIGHT, Run, fuzz
+from conftest import NIGHT, Run, fuzz, some
 from dispatch.assets.asset_list import AssetList, find_listed
 from dispatch.records.snapshot import Snapshot
 from dispatch.terminal.messages import BadInput
@@ -195,22 +195,25 @@ def with_ids(values: list[Any]) -> list[Record]:
 
 
 @pytest.mark.parametrize(("query", "values"), TABLE, ids=[json.dumps(query) for query, _ in TABLE])
-def test_a_snapshot_answers_as_mongodb_does(query: Record, values: list[tuple[Any, bool]]) -> None:
+def test_a_snapshot_and_the_reference_answer_as_mongodb_does(
+    query: Record, values: list[tuple[Any, bool]]
+) -> None:
     records = with_ids([a for a, _ in values])
     assert cohort(records, query) == [str(n) for n, (_, expected) in enumerate(values) if expected]
-
-
-@pytest.mark.parametrize(("query", "values"), TABLE)
-def test_the_reference_says_what_mongodb_says(query: Record, values: Any) -> None:
-    records = with_ids([a for a, _ in values if a == a])
-    assert [matches(query, r) for r in records] == [expected for a, expected in values if a == a]
+    for one, (a, expected) in zip(records, values, strict=True):
+        if a == a:  # the reference knows no NaN
+            assert matches(query, one) == expected
 
 
 REFUSED: list[tuple[Record, str]] = [
-    ({"a": {"$type": "number"}}, "$type"),  # JSON says not which, and NaN is one
+    ({"a": {"$type": "number"}}, "unknown operator: $type"),  # JSON says not which, and NaN is one
     ({"a": {"$type": ["string", "null"]}}, "$type"),
     ({"a": {"$type": "string", "$gte": "b"}}, "$type"),
     ({"$expr": {"$gt": ["$a", "$b"]}}, "$expr"),
+    ({"$and": [{"a": {"$expr": 1}}]}, "unknown operator: $expr"),
+    ({"name": {"$regex": "[[:alpha:]]"}}, "$regex '[[:alpha:]]'"),
+    ({"name": {"$regex": "("}}, "name: unsupported or malformed regex"),
+    ({"a": {"$foo": 1}}, "unknown operator: $foo"),
     ({"$jsonSchema": {}}, "$jsonSchema"),
     ({"$where": "1"}, "$where"),
     ({"$text": {"$search": "x"}}, "$text"),
@@ -264,8 +267,9 @@ REFUSED: list[tuple[Record, str]] = [
 def test_what_a_snapshot_cannot_answer_is_refused(query: Record, words: str) -> None:
     with pytest.raises(BadInput) as error:
         cohort([{"_id": "a", "a": "x"}], query)
+    assert str(error.value).startswith("the query cannot be asked of a snapshot: ")
     assert words in str(error.value)
-    assert "ask the live database" in str(error.value)
+    assert str(error.value).endswith("; ask the live database, without --records")
 
 
 def test_a_python_literal_is_asked_as_the_json_that_it_becomes() -> None:
@@ -295,31 +299,21 @@ def test_the_gateway_and_a_snapshot_give_the_same_cohort(
     (tmp_path / "records.jsonl").write_text("\n".join(map(json.dumps, real_records)))
     expected = {real["_id"] for real in real_records if matches(query, real)}
     assert 0 < len(expected) < len(real_records)
+    assert set(cohort(real_records, query)) == expected
+    if query not in some(WHOLE, 2):
+        return
     for where in ([], ["--docdb_snapshot=records.jsonl"]):
         result = run(f"--query={json.dumps(query)}", "--overwrite=1", "--max_jobs=1", *where)
         assert result.status == 0, result.log
         assert {task["docdb_record_id"][0] for task in result.tasks()} == expected
 
 
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ({"a": {"$type": "number"}}, "unknown operator: $type"),
-        ({"$and": [{"a": {"$expr": 1}}]}, "unknown operator: $expr"),
-        ({"name": {"$regex": "[[:alpha:]]"}}, "$regex '[[:alpha:]]'"),
-        ({"name": {"$regex": "("}}, "name: unsupported or malformed regex"),
-        ({"a": {"$foo": 1}}, "unknown operator: $foo"),
-        ({"$where": "1"}, "$where"),
-    ],
-)
-def test_a_filter_that_a_snapshot_refuses_is_bad_input(
-    query: Record, words: str, run: Run, tmp_path: Path
-) -> None:
+def test_a_filter_that_a_snapshot_refuses_is_bad_input(run: Run, tmp_path: Path) -> None:
     (tmp_path / "records.json").write_text(json.dumps([record("a")]))
-    result = run(f"--query={json.dumps(query)}", "--docdb_snapshot=records.json")
+    result = run('--query={"$where": "1"}', "--docdb_snapshot=records.json")
     assert result.status == 2
     assert result.error.startswith("error: the query cannot be asked of a snapshot: ")
-    assert words in result.error
+    assert "$where" in result.error
     assert result.error.endswith("; ask the live database, without --records")
     assert not result.output.exists()
 
@@ -349,27 +343,15 @@ def test_many_ids_are_looked_up_in_a_snapshot_in_linear_time(run: Run, tmp_path:
 
 NAMES = st.sampled_from(["a", "b", "0"])
 SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, 2, -1.5, "", "a", "ab", "1"])
-RAGGED = [
-    *(a for a in NULLS.values() if a is not ...),
-    *(
-        [[1, 2]],
-        [[1], 2],
-        [{"0": 1}],
-        [[{"b": 1}]],
-        [{"b": [1, 2]}],
-        {"b": [{"b": 1}, 1]},
-        [True, 1],
-    ),
-]
-VALUES = (
-    SCALARS
-    | st.sampled_from(RAGGED)
-    | st.recursive(
-        SCALARS,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=2),
-        max_leaves=6,
-    )
+RAGGED = [a for a in NULLS.values() if a is not ...]
+RAGGED += [[[1, 2]], [[1], 2], [{"0": 1}], [[{"b": 1}]], [{"b": [1, 2]}], [True, 1]]
+RAGGED += [{"b": [{"b": 1}, 1]}]
+NESTED: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=2),
+    max_leaves=6,
 )
+VALUES = SCALARS | st.sampled_from(RAGGED) | NESTED
 FIELDS: st.SearchStrategy[Record] = st.fixed_dictionaries(
     {"a": VALUES}, optional={"b": VALUES, "0": VALUES}
 ) | st.just({})
@@ -425,4 +407,4 @@ def test_any_filter_gives_what_the_reference_gives() -> None:
     def agrees(records: list[Record], query: Record) -> None:
         assert cohort(records, query) == [r["_id"] for r in records if matches(query, r)]
 
-    fuzz(agrees, 0.1, records=RECORDS, query=FILTERS)
+    fuzz(agrees, records=RECORDS, query=FILTERS)

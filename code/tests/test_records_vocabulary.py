@@ -46,7 +46,7 @@ def test_a_filter_with_names_finds_what_the_reference_finds() -> None:
             assert [one["_id"] for one in page] == expected, said
             assert database.in_full(asked) == asked or plain, said
 
-    fuzz(check, 0.2, number=st.integers(0, 2**48))
+    fuzz(check, 0.15, number=st.integers(0, 2**48))
 
 
 def names_of(query: Record) -> list[str]:
@@ -70,7 +70,7 @@ def test_a_record_answers_to_a_name_as_the_reference_says() -> None:
                 assert (found if isinstance(found, str | list) else None) == expected, (name, one)
                 assert expected is None or isinstance(expected, list) or name not in SEVERAL
 
-    fuzz(check, 0.1, number=st.integers(0, 2**48))
+    fuzz(check, number=st.integers(0, 2**48))
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,7 @@ def test_a_filter_without_names_is_asked_as_it_is(query: Record) -> None:
 
 
 def test_a_filter_of_one_name_with_one_path_stays_short() -> None:
-    path = "data_description.project_name"
-    assert in_full({"project_name": "x"}, NAMES) == {path: "x"}
-    assert in_full({"project_name": {"$ne": "x"}}, NAMES) == {path: {"$ne": "x"}}
-    assert in_full({"project_name": {"$in": ["x", "y"]}}, NAMES) == {path: {"$in": ["x", "y"]}}
-    assert in_full({"project_name": {"$nin": ["x", "y"]}}, NAMES) == {path: {"$nin": ["x", "y"]}}
-    assert in_full({"project_name": None}, NAMES) == {path: None}
+    both = ["x", "y"]
+    for wanted in ("x", None, {"$ne": "x"}, {"$in": both}, {"$nin": both}):
+        found = in_full({"project_name": wanted}, NAMES)
+        assert found == {"data_description.project_name": wanted}
