@@ -17,7 +17,7 @@ import pytest
 
 from conftest import NIGHT, Result, Start, fails
 from standins import DocDB, record
-from surroundings import NAMES, world  # noqa: F401  (a fixture)
+from surroundings import NAMES, Held, world  # noqa: F401  (a fixture)
 
 HOOK = """
 import os, sys
@@ -56,18 +56,6 @@ def test_a_signal_ends_the_run_in_its_first_moments(
     assert log == f"error: stopped by {number.name}, nothing is dispatched\n"
 
 
-def hold(docdb: DocDB) -> tuple[threading.Event, threading.Event]:
-    """Let DocDB not answer; return what tells that it was asked, and what lets it go on."""
-    asked, over = threading.Event(), threading.Event()
-
-    def wait(_: Any) -> None:
-        asked.set()
-        over.wait(60)
-
-    docdb.always = wait
-    return asked, over
-
-
 def fill(pipe: int) -> None:
     """Write into a pipe what it takes."""
     os.set_blocking(pipe, False)
@@ -82,11 +70,11 @@ def fill(pipe: int) -> None:
 def test_a_signal_ends_the_run_whoever_reads_its_words(
     stream: str, number: signal.Signals, start: Start, docdb: DocDB, tmp_path: Path
 ) -> None:
-    asked, over = hold(docdb)
+    docdb.always = held = Held()
     read, write = os.pipe()
     process = start("--query={}", "--timeout=300", stderr=write)
     try:
-        assert asked.wait(60)
+        assert held.asked.wait(60)
         if stream == "full":
             fill(write)
         os.close(write)
@@ -97,7 +85,7 @@ def test_a_signal_ends_the_run_whoever_reads_its_words(
         assert process.wait(10) == 128 + number
         assert time.monotonic() - begun < 2
     finally:
-        over.set()
+        held.over.set()
         process.kill()
     assert not list((tmp_path / "results").glob("*"))
 
