@@ -27,7 +27,7 @@ class Held:
     def __init__(self) -> None:
         self.asked, self.over = threading.Event(), threading.Event()
 
-    def __call__(self, _: Any, start_response: Any = None) -> list[bytes]:
+    def __call__(self, _: Any, start_response: Any = None) -> Any:
         """Be asked, by DocDB's handler, or as an application of S3's."""
         self.asked.set()
         self.over.wait(120)
