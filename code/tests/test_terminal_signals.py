@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
 
 import pytest
 from turns import in_turn
@@ -22,11 +20,9 @@ from forks import with_folders
 from standins import S3, DocDB, record
 from surroundings import FLAGS, Held, world  # noqa: F401  (a fixture)
 
-# Moments of a run that writes many tasks: a request to DocDB, by its number, which is in hand, or
-# something that is about to be done to a path, as Python tells it to an audit hook.
-MOMENTS: dict[str, Any] = {
-    "first page": 1,
-    "last page": 3 if NIGHT else 2,  # which is empty
+# Moments of a run that writes many tasks: what is about to be done to a path, as Python tells it to
+# an audit hook.
+MOMENTS = {
     "staging": ("os.mkdir", r"/\.dispatch-staging-[^/]*/old$"),
     "a worker folder": ("os.mkdir", "/new/25$"),
     "a task": ("open", "/new/25/[^/]*json$"),
@@ -36,8 +32,6 @@ MOMENTS: dict[str, Any] = {
     "all moved": ("os.rename", r"/\.dispatch-moving-[^/]*$"),
     "clearing up": ("shutil.rmtree", r"/\.dispatch-staging-[^/]*$"),
 }
-# By day, one page is as good as another one, behind which nothing is written yet.
-KILLS = list(MOMENTS) if NIGHT else list(MOMENTS)[1:]
 
 PLAN = ".dispatch_plan.jsonl"
 MOVING = ("none moved", "half moved", "all moved")
@@ -68,7 +62,6 @@ for line in sys.stdin:
         sys.addaudithook(strike)
         signal.alarm(60)  # ends what does not end
         runpy.run_path(argv[0], run_name="__main__")
-    print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -89,7 +82,7 @@ WHOLE: dict[str, bytes] = {}  # what a run with many records writes, each time
 @pytest.fixture
 def all_of_many(docdb: DocDB, run: Run, tmp_path: Path) -> dict[str, bytes]:
     """Put many records behind DocDB; return what a run writes, of at least 50 workers."""
-    docdb.put(*(record(f"{n:04}") for n in range(1_100 if NIGHT else 100)))
+    docdb.put(*(record(f"{n:04}") for n in range(100)))
     if not WHOLE:
         WHOLE.update(run("--query={}", output=tmp_path / "whole").files())
     return WHOLE
@@ -99,37 +92,22 @@ Struck = Callable[..., Result]
 
 
 @pytest.fixture
-def struck(
-    striker: subprocess.Popen[str], services: dict[str, str], docdb: DocDB, tmp_path: Path
-) -> Struck:
+def struck(striker: subprocess.Popen[str], services: dict[str, str], tmp_path: Path) -> Struck:
     """Return a function that runs the program, which gets a signal at a moment."""
-    output, log, held = tmp_path / "struck", tmp_path / "log", Held()
+    output, log = tmp_path / "struck", tmp_path / "log"
 
     def struck(moment: str, number: signal.Signals, *flags: str) -> Result:
         assert striker.stdin
         assert striker.stdout
-        what = MOMENTS[moment]
-        in_hand = isinstance(what, int)
-        if in_hand:
-            docdb.faults.extend([*[None] * (what - 1), held])
-        all_flags = with_folders(["--query={}", "--timeout=300", *flags], tmp_path, output)
-        argv = [str(PROGRAM), *all_flags]
-        request = [argv, services, str(log), None if in_hand else [*what, number]]
+        argv = [str(PROGRAM), *with_folders(["--query={}", *flags], tmp_path, output)]
+        request = [argv, services, str(log), [*MOMENTS[moment], number]]
         print(json.dumps(request), file=striker.stdin, flush=True)
-        process = int(striker.stdout.readline())
-        try:
-            if in_hand:
-                assert held.asked.wait(60)
-                os.kill(process, number)
-            status = int(striker.stdout.readline())  # while a request is in hand
-        finally:
-            held.over.set()
-        return Result(status, log.read_text(), "", output)
+        return Result(int(striker.stdout.readline()), log.read_text(), "", output)
 
     return struck
 
 
-@pytest.mark.parametrize("moment", KILLS)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_any_moment_leaves_all_or_nothing(
     moment: str, struck: Struck, run: Run, all_of_many: dict[str, bytes]
 ) -> None:
@@ -193,12 +171,20 @@ def ended(
 
 
 @pytest.mark.usefixtures("world")
-def test_a_signal_ends_a_run_that_waits_for_a_listing(start: Start, s3: S3, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("service", "number"), in_turn(
+    ["first page", "last page", "listing"], [signal.SIGTERM, signal.SIGINT]
+))  # fmt: skip
+def test_a_signal_ends_a_run_that_waits_for_a_service(
+    service: str, number: signal.Signals, start: Start, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
     held = Held()
-    s3.fault = lambda request: held if is_listing(request) else None
+    if service == "listing":
+        s3.fault = lambda request: held if is_listing(request) else None
+    else:  # the last one is empty
+        docdb.faults.extend([held] if service == "first page" else [None, held])
     process = start(*FLAGS, "--timeout=300")
-    interrupt = partial(process.send_signal, signal.SIGINT)
-    fails(ended(process, held, interrupt, tmp_path / "results"), "SIGINT", status=130)
+    result = ended(process, held, partial(process.send_signal, number), tmp_path / "results")
+    fails(result, f"stopped by {number.name}", status=128 + number)
 
 
 # What a signal does that comes just before the first thread waits: another thread takes it.
