@@ -151,18 +151,16 @@ def test_a_group_without_assets_makes_no_task_and_leaves_the_others_split() -> N
     assert [task.files for task in tasks] == [[url] for urls in files.values() for url in urls]
 
 
-def test_debug_shows_a_traceback_and_still_ends_with_the_error(run: Run) -> None:
-    result = run("--query=nowhere.json", env={"LOG_LEVEL": "debug"})
-    assert "Traceback" in result.log
-    assert result.error.startswith("error: ")
-
-
-def test_nothing_matched_is_a_failed_run(run: Run, docdb: DocDB) -> None:
+def test_nothing_matched_is_a_failed_run_and_debug_shows_a_traceback(
+    run: Run, docdb: DocDB
+) -> None:
     docdb.put(record("a"))
-    result = run('--query={"name": "b"}')
-    assert result.status == 1
-    assert result.error == "error: nothing to dispatch: 0 records matched, 0 skipped"
-    assert not result.output.exists()
+    for level, shows in (("INFO", False), ("debug", True)):
+        result = run('--query={"name": "b"}', env={"LOG_LEVEL": level})
+        assert result.status == 1
+        assert result.error == "error: nothing to dispatch: 0 records matched, 0 skipped"
+        assert ("Traceback" in result.log) == shows
+        assert not result.output.exists()
 
 
 def test_the_example_in_the_readme_is_what_the_program_writes(
