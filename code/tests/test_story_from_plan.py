@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import random
@@ -218,15 +217,11 @@ def test_some_tasks_of_a_plan_keep_company_and_leave_no_gap(run: Run, planned: P
 
 def test_ids_are_given_in_many_ways(tmp_path: Path, plan: Path) -> None:
     some = [line["id"] for line in tasks_in(plan)][2:9:3]
-    with open(plan.with_name("dispatch_plan.csv"), newline="") as table:
-        rows = list(csv.DictReader(table))
-    with open(tmp_path / "data" / "rows.csv", "w", newline="") as table:
-        writer = csv.DictWriter(table, rows[0])
-        writer.writeheader()
-        writer.writerows(row for row in rows if row["task_id"] in some)
+    header, *rows = plan.with_name("dispatch_plan.csv").read_text().splitlines()
     for name, content in {
         "some lines.csv": "\ufeff" + "\r\n".join([*some, some[0], ""]),
         "semicolons.csv": "note;Task_ID\n" + "".join(f"x;{one}\n" for one in some),
+        "rows.csv": "\n".join([header, *rows[2:9:3]]),
     }.items():
         (tmp_path / "data" / name).write_text(content)
     for given in (
