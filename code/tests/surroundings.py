@@ -1,6 +1,9 @@
-"""A small world."""
+"""A small world, and a service in it that does not answer."""
 
 from __future__ import annotations
+
+import threading
+from typing import Any
 
 import pytest
 
@@ -16,3 +19,18 @@ FLAGS = ("--query={}", "--file_extension=nwb")
 def world(docdb: DocDB, s3: S3) -> None:
     docdb.put(*map(record, NAMES))
     s3.put(BUCKET, [f"{name}/{n}.nwb" for name in NAMES for n in range(2)])
+
+
+class Held:
+    """A fault of DocDB or S3: what is asked is in hand, and not answered before it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, _: Any, start_response: Any = None) -> Any:
+        """Be asked, by DocDB's handler, or as an application of S3's."""
+        self.asked.set()
+        self.over.wait(120)
+        if start_response:
+            start_response("503 SlowDown", [])
+        return []

@@ -22,47 +22,40 @@ def world(docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, [f"{name}/{number}.nwb" for name in "abc" for number in range(2)])
 
 
-# What of the pipeline's environment is missing, the flags, and why tasks do not say their code.
-UNSAID: list[tuple[str, list[str], str]] = [
-    ("CODEOCEAN_API_TOKEN", ["--max_jobs=2"], "$CODEOCEAN_API_TOKEN not set"),
-    ("CO_COMPUTATION_ID", ["--tasks_per_job=3"], "$CO_COMPUTATION_ID not set"),
-    ("", ["--max_jobs=2", "--analysis_code=none"], "--analysis_code none"),
+# What of the pipeline's environment is another one, the flags, and why tasks do not say their code,
+# "" where no folder is shared by several tasks.
+NO_TOKEN: dict[str, str | None] = {"CODEOCEAN_API_TOKEN": None}
+SHARED = [
+    (NO_TOKEN, ["--max_jobs=2"], "$CODEOCEAN_API_TOKEN not set"),
+    ({"CO_COMPUTATION_ID": None}, ["--tasks_per_job=3"], "$CO_COMPUTATION_ID not set"),
+    ({}, ["--max_jobs=2", "--analysis_code=none"], "--analysis_code none"),
+    (NO_TOKEN, ["--tasks_per_job=1"], ""),
+    ({**NO_TOKEN, "CO_PIPELINE_ID": None}, ["--max_jobs=2"], ""),  # out of a pipeline
+    ({**NO_TOKEN, "CO_PIPELINE_ID": " "}, ["--max_jobs=2"], ""),
 ]
 
 
 @pytest.mark.usefixtures("world")
-@pytest.mark.parametrize(("missing", "flags", "why"), UNSAID)
+@pytest.mark.parametrize(("other", "flags", "why"), SHARED)
 def test_tasks_that_share_a_folder_in_a_pipeline_are_warned_of(
-    missing: str, flags: list[str], why: str, run: Run, pipeline: Pipeline
+    other: dict[str, str | None], flags: list[str], why: str, run: Run, pipeline: Pipeline
 ) -> None:
-    env = {**pipeline.environment, **({missing: None} if missing else {})}
-    result = run(*FILES, *flags, env=env)
+    result = run(*FILES, *flags, env={**pipeline.environment, **other})
     assert result.status == 0, result.log
-    [warning] = [line for line in result.log.splitlines() if MIX in line]
-    assert " WARNING " in warning
-    assert why in warning
-    assert "--tasks_per_job 1" in warning
-
-
-@pytest.mark.usefixtures("world")
-def test_no_folder_is_shared_with_one_task_each_or_out_of_a_pipeline(
-    run: Run, pipeline: Pipeline
-) -> None:
-    env = {**pipeline.environment, "CODEOCEAN_API_TOKEN": None}
-    assert MIX not in run(*FILES, "--tasks_per_job=1", env=env).log
-    for no_pipeline in (None, " "):
-        elsewhere = {**env, "CO_PIPELINE_ID": no_pipeline}
-        result = run(*FILES, "--max_jobs=2", "--overwrite=1", env=elsewhere)
-        assert result.status == 0, result.log
-        assert len(result.names()) == 2
-        assert MIX not in result.log
+    assert len(result.names()) == (6 if "--tasks_per_job=1" in flags else 2)
+    warnings = [line for line in result.log.splitlines() if MIX in line]
+    assert len(warnings) == bool(why)
+    for warning in warnings:
+        assert " WARNING " in warning
+        assert why in warning
+        assert "--tasks_per_job 1" in warning
 
 
 def test_without_a_token_there_are_still_50_folders(
     run: Run, pipeline: Pipeline, docdb: DocDB
 ) -> None:
     docdb.put(*(record(f"a{number:03}") for number in range(60)))
-    result = run("--query={}", env={**pipeline.environment, "CODEOCEAN_API_TOKEN": None})
+    result = run("--query={}", env={**pipeline.environment, **NO_TOKEN})
     assert len(result.names()) == 50
     assert MIX in result.log
 

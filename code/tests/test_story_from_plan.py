@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import random
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,15 @@ from dispatch.plan.earlier import compare, set_apart_dispatched
 from dispatch.plan.file import read_plan
 from dispatch.plan.taken import take_tasks
 from dispatch.terminal.messages import BadInput
-from run_capsule import parse_settings
+from forks import with_folders
+from run_capsule import dispatch, parse_settings
 from standins import BUCKET, S3, DocDB, record
 
 BASE = ("--query={}", "--file_extension=nwb")
 ASKS: dict[str, list[str]] = {
     "files": [],
     "no files": ["--file_extension="],
-    "whole assets": ["--split_files=0"],
-    "few workers": ["--max_jobs=2"],
-    "lots": ["--tasks_per_job=2"],
+    "whole assets in lots": ["--split_files=0", "--tasks_per_job=2"],
     "groups": ["--group_by=subject.subject_id", "--max_jobs=1"],
     "by size": ["--balance_by=size", "--max_jobs=3"],
     "some": ["--max_tasks=4"],
@@ -37,6 +36,7 @@ ASKS: dict[str, list[str]] = {
     "skips": ["--exclude=1.nwb,0.nwb,2.nwb", "--max_jobs=2"],
 }
 WAYS = ASKS if NIGHT else ("files", "groups")  # of which the plan is named in each way
+OTHER = "00000000-0000-5000-8000-000000000000"  # which no plan has
 NOWHERE = {"DOCDB_HOST": "localhost:9", "AWS_ENDPOINT_URL": "http://localhost:9"}
 
 
@@ -48,16 +48,32 @@ def world(docdb: DocDB, s3: S3) -> None:
     s3.backend.put_object(BUCKET, "d/3.nwb", b"x" * 1_000)
 
 
+Planned = Callable[..., Path]
+
+
 @pytest.fixture
-def planned(run: Run, tmp_path: Path) -> Callable[..., Path]:
+def planned(run: Run, tmp_path: Path) -> Planned:
     """Return a function that makes a dry run, and returns its plan."""
 
-    def plan(*flags: str, folder: str = "planned") -> Path:
-        result = run(*BASE, *flags, "--dry_run=1", output=tmp_path / folder)
+    def plan(*flags: str) -> Path:
+        result = run(*BASE, *flags, "--dry_run=1", output=tmp_path / "planned")
         assert result.status == 0, result.log
         return result.output / "dispatch_plan.jsonl"
 
     return plan
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plan")
+
+
+@pytest.fixture
+def plan(planned: Planned, kept: Path) -> Path:
+    """Return the plan of all, which is made once, and changed by no test."""
+    if not any(kept.iterdir()):
+        shutil.copytree(planned().parent, kept, dirs_exist_ok=True)
+    return kept / "dispatch_plan.jsonl"
 
 
 def tasks_in(plan: Path) -> list[dict[str, Any]]:
@@ -73,7 +89,7 @@ def ids(result: Result) -> set[str]:
 
 @pytest.mark.parametrize("name", ASKS)
 def test_a_plan_is_dispatched_exactly_without_any_service(
-    name: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path, planned: Callable[..., Path]
+    name: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path, planned: Planned
 ) -> None:
     give(tmp_path, {"fixed": 1}, [{"a": 1}, {"b": [1.5, None]}])
     plan = planned(*ASKS[name])
@@ -97,16 +113,16 @@ def test_a_plan_is_dispatched_exactly_without_any_service(
         assert tasks_in(hidden) == tasks_in(tmp_path / "direct" / ".dispatch_plan.jsonl")
         head = json.loads(hidden.read_text().partition("\n")[0])
         assert head["from_plan"]["file"].endswith("dispatch_plan.jsonl")
-        assert head["counts"] | {"left_out": 0} == json.loads(plan.read_text().partition("\n")[0])[
-            "counts"
-        ] | {"left_out": 0}
+        assert head["counts"] == next(read_plan(plan))["counts"] | {"left_out": 0}
     assert not docdb.requests
     assert not s3.requests
-    chained = run(f"--from_plan={tmp_path / 'again0'}", env=NOWHERE, output=tmp_path / "chained")
-    assert chained.files() == files
+    if name in WAYS:
+        again = tmp_path / "again0"
+        chained = run(f"--from_plan={again}", env=NOWHERE, output=tmp_path / "chained")
+        assert chained.files() == files
 
 
-def test_the_file_says_what_the_documents_say(planned: Callable[..., Path]) -> None:
+def test_the_file_says_what_the_documents_say(planned: Planned) -> None:
     plan = planned("--max_jobs=2", "--max_tasks=7")
     head, *lines = map(json.loads, plan.read_text(encoding="ascii").splitlines())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", head.pop("made"))
@@ -129,17 +145,6 @@ def test_the_file_says_what_the_documents_say(planned: Callable[..., Path]) -> N
         assert line["result"] is None
 
 
-def test_what_was_dispatched_lies_hidden_beside_it(run: Run) -> None:
-    result = run(*BASE, "--max_jobs=3")
-    assert sorted(path.name for path in result.output.iterdir()) == [
-        ".dispatch_plan.jsonl", "0", "1", "2",
-    ]  # fmt: skip
-    for line in tasks_in(result.output / ".dispatch_plan.jsonl"):
-        path = result.output / str(line["worker"]) / f"{line['id']}.json"
-        assert path.read_bytes() == line["json"].encode()
-    assert result.names() == ["0", "1", "2"]
-
-
 REFUSED = [
     "--query={}", "--project_name=x", "--subject_id=1", "--modality=x", "--data_level=raw",
     "--session_from=2025", "--session_to=2025", "--use_data_asset_csv=1", "--asset_id=a",
@@ -150,32 +155,26 @@ REFUSED = [
 ]  # fmt: skip
 
 
-def test_what_a_plan_has_settled_is_refused_by_name(run: Run, planned: Callable[..., Path]) -> None:
-    plan = f"--from_plan={planned()}"
+def test_every_flag_is_either_refused_by_name_or_can_be_added(
+    run: Run, tmp_path: Path, plan: Path
+) -> None:
+    whole = f"--from_plan={plan}"
     for flag in REFUSED:
         with pytest.raises(BadInput, match=f"leave out {flag.partition('=')[0]}, or"):
-            parse_settings([plan, flag])
-    fails(run(plan, *REFUSED[:2]), "leave out --query, --project_name, or", status=2)
-
-
-def test_every_flag_is_either_refused_or_can_be_added(
-    run: Run, tmp_path: Path, planned: Callable[..., Path]
-) -> None:
-    plan = planned()
+            parse_settings([whole, flag])
+    fails(run(whole, *REFUSED[:2]), "leave out --query, --project_name, or", status=2)
     added = ["--max_tasks=2", "--max_jobs=2", "--tasks_per_job=1", "--balance_by=size",
              f"--compare_with={plan}", f"--skip_dispatched={plan.parent}", "--overwrite=1",
              "--strict=1", "--timeout=5", f"--input_directory={tmp_path / 'data'}",
              "--analysis_code=none", "--analysis_capsule=x", "--split_files=1", "--query=",
              "--docdb_version=", "--drop_null_groups=true"]  # fmt: skip
-    together = run(f"--from_plan={plan}", *added)
-    assert together.status == 0, together.log
     for flag in added:
-        assert run(f"--from_plan={plan}", "--overwrite=1", flag).status == 0, flag
+        parse_settings([whole, flag])
+    together = run(whole, *added)
+    assert together.status == 0, together.log
 
 
-def test_workers_are_dealt_anew_where_that_is_asked_for(
-    run: Run, planned: Callable[..., Path]
-) -> None:
+def test_workers_are_dealt_anew_where_that_is_asked_for(run: Run, planned: Planned) -> None:
     plan = planned("--max_jobs=3")
     order = [line["id"] for line in tasks_in(plan)]
     assert len(order) == 13
@@ -196,13 +195,11 @@ def test_workers_are_dealt_anew_where_that_is_asked_for(
     assert sorted(heavy + light) == sorted(order)
 
 
-def test_some_tasks_of_a_plan_keep_company_and_leave_no_gap(
-    run: Run, planned: Callable[..., Path]
-) -> None:
+def test_some_tasks_of_a_plan_keep_company_and_leave_no_gap(run: Run, planned: Planned) -> None:
     plan = planned("--max_jobs=5")
     lines = tasks_in(plan)
     dice = random.Random(3)  # noqa: S311
-    for _ in range(8):
+    for _ in range(8 if NIGHT else 4):
         chosen = [line for line in lines if dice.random() < 0.4] or lines[:1]
         pick = [line["id"] for line in chosen]
         dice.shuffle(pick)
@@ -218,32 +215,27 @@ def test_some_tasks_of_a_plan_keep_company_and_leave_no_gap(
         assert f"{number}13 tasks of the plan of 20" in result.error
 
 
-def test_ids_are_given_in_many_ways(run: Run, tmp_path: Path, planned: Callable[..., Path]) -> None:
-    plan = planned()
+def test_ids_are_given_in_many_ways(tmp_path: Path, plan: Path) -> None:
     some = [line["id"] for line in tasks_in(plan)][2:9:3]
-    with open(plan.with_name("dispatch_plan.csv"), newline="") as table:
-        rows = list(csv.DictReader(table))
-    with open(tmp_path / "data" / "rows.csv", "w", newline="") as table:
-        writer = csv.DictWriter(table, rows[0])
-        writer.writeheader()
-        writer.writerows(row for row in rows if row["task_id"] in some)
+    header, *rows = plan.with_name("dispatch_plan.csv").read_text().splitlines()
     for name, content in {
         "some lines.csv": "\ufeff" + "\r\n".join([*some, some[0], ""]),
         "semicolons.csv": "note;Task_ID\n" + "".join(f"x;{one}\n" for one in some),
+        "rows.csv": "\n".join([header, *rows[2:9:3]]),
     }.items():
         (tmp_path / "data" / name).write_text(content)
-    for number, given in enumerate([
+    for given in (
         ["; ".join(some)], [json.dumps(some)], [some[0], f"{some[1]},{some[2]}"],
         [",".join(some).upper()], ["some lines.csv"], ["semicolons.csv"], ["rows.csv"],
-    ]):  # fmt: skip
-        flags = [f"--task_id={one}" for one in given]
-        result = run(f"--from_plan={plan}", "--strict=1", *flags, output=tmp_path / f"{number}")
-        assert result.status == 0, result.log
-        assert ids(result) == set(some), given
+    ):  # fmt: skip
+        flags = [f"--from_plan={plan}", *(f"--task_id={one}" for one in given)]
+        settings = parse_settings(with_folders(flags, tmp_path / "data", tmp_path / "results"))
+        found = take_tasks(plan, settings.task_id, strict=True)
+        assert [task.id for task in found.tasks] == some, given
 
 
 def test_the_table_of_a_plan_names_its_tasks_even_if_others_were_left_out(
-    run: Run, tmp_path: Path, planned: Callable[..., Path]
+    run: Run, tmp_path: Path, planned: Planned
 ) -> None:
     first = run(*BASE, "--max_tasks=2", output=tmp_path / "first")
     assert first.status == 0
@@ -256,52 +248,47 @@ def test_the_table_of_a_plan_names_its_tasks_even_if_others_were_left_out(
     assert not ids(result) & ids(first)
 
 
-def test_unknown_ids_are_named_and_strict_minds(run: Run, planned: Callable[..., Path]) -> None:
-    plan = planned()
+def test_unknown_ids_are_named_and_strict_minds(run: Run, plan: Path) -> None:
     known = tasks_in(plan)[0]["id"]
-    other = "00000000-0000-5000-8000-000000000000"
-    result = run(f"--from_plan={plan}", f"--task_id={other},{known},nonsense")
+    result = run(f"--from_plan={plan}", f"--task_id={OTHER},{known},nonsense")
     assert result.status == 0, result.log
-    assert f"skipped, no task of the plan has this id: {other}" in result.log
+    assert f"skipped, no task of the plan has this id: {OTHER}" in result.log
     assert "skipped, no task of the plan has this id: nonsense" in result.log
     assert ids(result) == {known}
     before = result.files()
-    strict = run(f"--from_plan={plan}", f"--task_id={other},{known}", "--strict=1", "--overwrite=1")
+    strict = run(f"--from_plan={plan}", f"--task_id={OTHER},{known}", "--strict=1", "--overwrite=1")
     assert strict.status == 1
-    assert other in strict.error
-    none = run(f"--from_plan={plan}", f"--task_id={other}", "--overwrite=1")
+    assert OTHER in strict.error
+    none = run(f"--from_plan={plan}", f"--task_id={OTHER}", "--overwrite=1")
     assert none.status == 1
     assert "has no task with any of these ids" in none.error
     assert result.files() == before
 
 
 def test_what_is_not_there_or_something_else_is_told(
-    run: Run, tmp_path: Path, planned: Callable[..., Path]
+    tmp_path: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.csv").write_text("task_id,worker\n")
     (tmp_path / "several.csv").write_text("a,b\n1,2\n")
     (tmp_path / "twice.csv").write_text("task_id,task_id\n1,2\n")
-    plan = f"--from_plan={planned()}"
+    whole = f"--from_plan={plan}"
     for flags, words in {
-        (plan, "--task_id=nowhere.csv"): "it is no id, and: there is no file 'nowhere.csv'",
-        (plan, "--task_id=empty.csv"): "has no id of a task",
-        (plan, "--task_id=several.csv"): "a column task_id, or one id a line",
-        (plan, "--task_id=twice.csv"): "several columns task_id",
+        (whole, "--task_id=nowhere.csv"): "it is no id, and: there is no file 'nowhere.csv'",
+        (whole, "--task_id=empty.csv"): "has no id of a task",
+        (whole, "--task_id=several.csv"): "a column task_id, or one id a line",
+        (whole, "--task_id=twice.csv"): "several columns task_id",
         ("--from_plan=nowhere",): "--from_plan: there is no file 'nowhere'",
+        ("--from_plan=~nobodyhere/x",): "there is no file '~nobodyhere",
         ("--from_plan=empty",): "there is no plan in the folder",
-        (plan, "--compare_with=nowhere"): "--compare_with: there is no file 'nowhere'",
+        (whole, "--compare_with=nowhere"): "--compare_with: there is no file 'nowhere'",
         ("--from_plan=several.csv",): "several.csv, line 1: it is no plan",
+        ("--query={}", f"--task_id={OTHER}"): "--task_id needs --from_plan",
     }.items():
-        result = run(*flags)
-        fails(result, words, status=2)
-        assert not result.output.exists()
-
-
-def test_ids_without_a_plan_are_refused(run: Run) -> None:
-    result = run("--query={}", "--task_id=00000000-0000-5000-8000-000000000000")
-    assert result.status == 2
-    assert "--task_id needs --from_plan" in result.error
+        with pytest.raises(BadInput, match=re.escape(words)):
+            dispatch(parse_settings(with_folders(flags, tmp_path / "data", tmp_path / "results")))
+        assert not (tmp_path / "results").exists()
 
 
 # ---------------------------------------------------------------------------- plans that are broken
@@ -317,14 +304,11 @@ def changed(plan: Path, number: int, **values: Any) -> str:
     return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
 
 
-def test_a_plan_that_is_not_whole_is_refused(
-    run: Run, tmp_path: Path, planned: Callable[..., Path]
-) -> None:
+def test_a_plan_that_is_not_whole_is_refused(run: Run, tmp_path: Path, planned: Planned) -> None:
     plan = planned("--max_jobs=2")
     text = plan.read_text()
     lines = text.splitlines(keepends=True)
     last = json.loads(lines[-1])
-    other = "00000000-0000-5000-8000-000000000000"
     counts = json.loads(lines[0])["counts"]
     broken = {
         "empty": ("", "it is empty"),
@@ -338,7 +322,7 @@ def test_a_plan_that_is_not_whole_is_refused(
         "no number": (changed(plan, 0, counts={**counts, "tasks": "13"}), "no number of tasks"),
         "sha": (changed(plan, 5, sha256="0" * 64), "its bytes have another SHA-256"),
         "json": (changed(plan, 5, json="{}"), "its bytes have another SHA-256"),
-        "id": (changed(plan, 5, id=other), "it was changed"),
+        "id": (changed(plan, 5, id=OTHER), "it was changed"),
         "path": (changed(plan, 5, id="../../x"), "is no UUID"),
         "worker": (changed(plan, 5, worker=7), "it names the worker 7"),
         "back": (changed(plan, -1, worker=0), "it names the worker 0"),
@@ -365,7 +349,7 @@ def test_a_plan_that_is_not_whole_is_refused(
             set_apart_dispatched([], [str(path)], None)
         with pytest.raises(BadInput, match=re.escape(str(path))):
             compare([], path, {})
-        if NIGHT or number % 8 == 1:
+        if NIGHT or number in (1, 14):
             for flag in ("--from_plan", "--skip_dispatched", "--compare_with"):
                 asked = () if flag == "--from_plan" else BASE
                 flags = [*asked, f"{flag}={path}", "--overwrite=1"]
@@ -376,51 +360,46 @@ def test_a_plan_that_is_not_whole_is_refused(
                 assert result.files() == before
 
 
+def contents(plan: Path) -> list[tuple[str, bytes | None]]:
+    """Return the tasks that are read from a plan."""
+    taken = take_tasks(plan, (), strict=True)
+    assert len(set(taken.workers.values())) <= 2
+    return [(task.id, task.content) for task in taken.tasks]
+
+
 def test_a_plan_that_is_cut_or_changed_anywhere_is_whole_or_refused(
-    tmp_path: Path, planned: Callable[..., Path]
+    tmp_path: Path, planned: Planned
 ) -> None:
     plan = planned("--max_jobs=2")
     content = plan.read_bytes()
-    whole = take_tasks(plan, (), strict=False)
+    whole = contents(plan)
     copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(content.replace(b"\n", b"\r\n"))  # as Windows saves it
+    assert contents(copy) == whole
 
     def check(at: int, byte: int, cut: bool) -> None:
         at %= len(content)
         copy.write_bytes(content[:at] if cut else content[:at] + bytes([byte]) + content[at + 1 :])
         try:
-            taken = take_tasks(copy, (), strict=False)
+            taken = contents(copy)
         except BadInput:
             return
         assert not cut or at == len(content) - 1
-        assert [(task.id, task.content) for task in taken.tasks] == [
-            (task.id, task.content) for task in whole.tasks
-        ]
-        assert len(set(taken.workers.values())) <= 2
+        assert taken == whole
 
-    fuzz(check, at=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
+    fuzz(check, 0.02, at=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
 
 
-def test_a_plan_is_read_after_windows_has_saved_it(
-    run: Run, tmp_path: Path, planned: Callable[..., Path]
-) -> None:
-    plan = planned()
-    saved = tmp_path / "saved.jsonl"
-    saved.write_bytes(plan.read_bytes().replace(b"\n", b"\r\n"))
-    result = run(f"--from_plan={saved}")
-    assert result.status == 0, result.log
-    assert ids(result) == {line["id"] for line in tasks_in(plan)}
-
-
-def test_a_plan_of_nothing_dispatches_nothing(run: Run, planned: Callable[..., Path]) -> None:
-    plan = planned(f"--skip_dispatched={planned(folder='all')}")
-    assert next(read_plan(plan))["counts"]["dispatched"] == 13
-    result = run(f"--from_plan={plan}")
+def test_a_plan_of_nothing_dispatches_nothing(run: Run, plan: Path, planned: Planned) -> None:
+    nothing = planned(f"--skip_dispatched={plan}")
+    assert next(read_plan(nothing))["counts"]["dispatched"] == 13
+    result = run(f"--from_plan={nothing}")
     assert result.status == 0, result.log
     assert "nothing new to dispatch" in result.error
     assert result.names() == []
 
 
-def test_a_dry_run_of_a_plan_gives_the_same_plan(run: Run, planned: Callable[..., Path]) -> None:
+def test_a_dry_run_of_a_plan_gives_the_same_plan(run: Run, planned: Planned) -> None:
     plan = planned("--group_by=subject.subject_id")
     result = run(f"--from_plan={plan}", "--dry_run=1", env=NOWHERE)
     assert result.status == 0, result.log
@@ -429,7 +408,3 @@ def test_a_dry_run_of_a_plan_gives_the_same_plan(run: Run, planned: Callable[...
     table = result.output / "dispatch_plan.csv"
     assert table.read_bytes() == plan.with_name(table.name).read_bytes()
     assert "tasks 2, workers 2, assets 4, files 13 (1.00kB), records 5, skipped 1" in result.stdout
-
-
-def test_a_plan_in_a_home_that_is_not_there_is_no_file(run: Run) -> None:
-    fails(run("--from_plan=~nobodyhere/plan.jsonl"), "there is no file '~nobodyhere", status=2)

@@ -70,33 +70,26 @@ def in_a_process(code: str, *args: str, env: dict[str, Any]) -> subprocess.Compl
 
 @pytest.mark.parametrize("habit", ["none", "own"])
 def test_a_process_that_goes_on_is_as_it_was(
-    habit: str, services: dict[str, str], tmp_path: Path
-) -> None:
-    runs = [
-        [*EXAMPLE, "--dry_run=1", f"--output_directory={tmp_path / 'plan'}"],
-        ["--max_jobs=none"],
-        [*EXAMPLE, f"--output_directory={tmp_path / 'jobs'}", "--overwrite=1"],
-        ["--query={}"],
-    ]
-    runs[3].append(f"--output_directory={tmp_path / 'none'}")
-    env = {**services, "DOCDB_HOST": "localhost:1", "LOG_LEVEL": "WARNING"}
-    done = in_a_process(TELL, habit, json.dumps(runs[:3]), env=env)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [0, 0, 2, 2, 0, 0]
-    assert "error: argument --max_jobs" in done.stderr
-
-
-def test_a_process_keeps_what_git_is_told(
-    services: dict[str, str], pipeline: Pipeline, docdb: DocDB, tmp_path: Path
+    habit: str, services: dict[str, str], pipeline: Pipeline, docdb: DocDB, tmp_path: Path
 ) -> None:
     docdb.put(record("a"))
     pipeline.put(version=None)
-    runs = [["--query={}", f"--output_directory={tmp_path / 'jobs'}", "--overwrite=1"]]
-    done = in_a_process(TELL, "none", json.dumps(runs), env={**services, **pipeline.environment})
+    flags = [*EXAMPLE, "--analysis_code=none"]
+    runs = [
+        [*flags, "--dry_run=1", f"--output_directory={tmp_path / 'plan'}"],
+        ["--max_jobs=none"],
+        [*flags, f"--output_directory={tmp_path / 'jobs'}", "--overwrite=1"],
+    ]
+    if habit == "none":  # git is told something, too
+        runs.append(["--query={}", f"--output_directory={tmp_path / 'co'}", "--overwrite=1"])
+    env = {**services, **pipeline.environment, "LOG_LEVEL": "WARNING"}
+    done = in_a_process(TELL, habit, json.dumps(runs), env=env)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [0, 0]
-    [task] = (tmp_path / "jobs").glob("0/*.json")
-    assert len(json.loads(task.read_text())["analysis_code"]["version"]) == 40
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, 0, 2, 2, 0, 0, 0, 0][: 2 * len(runs)]
+    assert "error: argument --max_jobs" in done.stderr
+    for task in (tmp_path / "co").glob("0/*.json"):
+        assert len(json.loads(task.read_text())["analysis_code"]["version"]) == 40
+    assert (tmp_path / "co").exists() == (habit == "none")
 
 
 INTERRUPTED = """

@@ -1,6 +1,6 @@
 """What holds for any input: readers raise nothing but BadInput, and no record is ever lost.
 
-The readers are fuzzed for half of $FUZZ_SECONDS.
+The readers are fuzzed for half of $FUZZ_SECONDS at night, and by day for a fifth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import FUZZ_SECONDS, ROOT, fuzz
+from conftest import FUZZ_SECONDS, NIGHT, ROOT, fuzz
 from dispatch.assets.asset_list import read_asset_list
 from dispatch.assets.assets import Asset, Skip
 from dispatch.assets.grouping import keep_latest, set_groups
@@ -32,7 +32,9 @@ from dispatch.stores.aws import Account
 from dispatch.tasks.tasks import render_tasks
 from dispatch.terminal.messages import BadInput, FailedRun, one_line
 from dispatch.terminal.progress import Progress
-from standins import BUCKET, ERROR, KEY_ID, S3, SECRET, DocDB, Request
+from faults import answer, is_listing
+from forks import with_folders
+from standins import BUCKET, S3, DocDB, Request
 
 # ------------------------------------------------------------------------------------ the readers
 
@@ -142,7 +144,7 @@ def test_readers_raise_nothing_but_bad_input(name: str, tmp_path: Path) -> None:
             message = ""
         assert message.isprintable()
 
-    fuzz(reads, 0.5 / len(READERS), string=strings)
+    fuzz(reads, (0.5 if NIGHT else 0.2) / len(READERS), string=strings)
 
 
 # --------------------------------------------------------------------------------- the conservation
@@ -175,26 +177,15 @@ def worlds(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[str], list[str],
 
 
 @pytest.fixture
-def env(docdb: DocDB, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "DOCDB_HOST": docdb.host,
-        "REQUESTS_CA_BUNDLE": str(docdb.ca_file),
-        "AWS_ENDPOINT_URL": s3.url,
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-    }.items():
+def env(services: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in services.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("dispatch.terminal.retries.backoff", lambda _: 0.01)
     monkeypatch.setattr("dispatch.stores.s3.Account", cache(Account))  # is slow to make
 
 
-def slow_down(_: Any, start_response: Any) -> list[bytes]:
-    start_response("503 SlowDown", [])
-    return [ERROR.format("SlowDown", "wait").encode()]
-
-
 @pytest.mark.usefixtures("env")
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100 if NIGHT else 20, suppress_health_check=list(HealthCheck))
 @given(worlds())
 def test_every_record_that_matches_is_dispatched_or_named(
     docdb: DocDB, s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture, world: Any
@@ -209,25 +200,24 @@ def test_every_record_that_matches_is_dispatched_or_named(
     if records:
         docdb.put(*records)
     s3.put(BUCKET, keys)
-    docdb.faults.extend(
-        (int(fault), {"Retry-After": "0"}, b"") for fault in faults if fault[0] in "45"
-    )
+    for status in filter(str.isdigit, faults):
+        docdb.faults.append((int(status), {"Retry-After": "0"}, b""))
     slow = faults.count("SlowDown")
 
     def fault(request: Request) -> Any:
         nonlocal slow
-        if "list-type" in request.query and slow > 0:
+        if is_listing(request) and slow > 0:
             slow -= 1
-            return slow_down
+            return answer(503, "SlowDown")
         return None
 
     s3.fault = fault
     if "AccessDenied" in faults:
         s3.refused["asset0/"] = (403, "AccessDenied")
     message = ""
-    at = [f"--output_directory={output}", f"--input_directory={tmp_path}"]
+    words = with_folders(["--query={}", *flags], tmp_path, output)
     try:
-        run_capsule.dispatch(run_capsule.parse_settings(["--query={}", *at, *flags]))
+        run_capsule.dispatch(run_capsule.parse_settings(words))
     except FailedRun as error:
         message = str(error)
     except BadInput as error:
@@ -251,7 +241,7 @@ def test_every_record_that_matches_is_dispatched_or_named(
 
 
 def test_the_program_exits_with_0_every_time() -> None:
-    runs = max(5, int(FUZZ_SECONDS / 4))
+    runs = max(2, int(FUZZ_SECONDS / 10))
     command = [sys.executable, str(ROOT / "code" / "benchmarks" / "exits.py"), f"--runs={runs}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -60,17 +60,6 @@ def test_folders_that_lie_the_other_way_round_are_listed(
     assert "retrying" not in result.log
 
 
-def test_a_store_of_several_pages_passes_over_nothing(dispatch: Dispatch, seaweed: Seaweed) -> None:
-    seaweed.put(f"one/a.zarr/{n:04}" for n in range(2_600 if NIGHT else 1_100))
-    seaweed.put(["one/a.zarr-old/x.nwb", "one/b.nwb", "two/c.nwb"])
-    result = dispatch("nwb")
-    assert files_of(result) == {"one/a.zarr-old/x.nwb", "one/b.nwb", "two/c.nwb"}
-    assert "10 pages" not in result.log
-    vouched = dispatch("nwb", "--keys_in_order=1", "--overwrite=1")
-    assert files_of(vouched) == {"one/a.zarr-old/x.nwb", "one/b.nwb", "two/c.nwb"}
-    assert "come in another order than S3's: 1 asset listed anew" in vouched.log
-
-
 NAMES = [
     "x", "x-", "x.nwb", "x.nwb-old", "x.zarr", "x.zarr!", "x.zarr0", "X", "a b", "a+b", "a%20b",
     "é.nwb", "日本", "&<>", "~.zarr", ".nwb", "…x.nwb", "x=y;z", "x'y", "x,y.nwb", "\U0001f9e0",
@@ -110,3 +99,16 @@ def sum_of_sizes(result: Result) -> int:
         return 0
     with (result.output / "dispatch_plan.csv").open(newline="") as file:
         return sum(int(row["bytes"]) for row in csv.DictReader(file))
+
+
+# It is the last one, since so many objects are slow to take away.
+def test_a_store_of_several_pages_passes_over_nothing(dispatch: Dispatch, seaweed: Seaweed) -> None:
+    files = {"one/a.zarr-old/x.nwb", "one/b.nwb", "two/c.nwb"}
+    seaweed.put(f"one/a.zarr/{n:04}" for n in range(2_600 if NIGHT else 1_010))
+    seaweed.put(files)
+    result = dispatch("nwb")
+    assert files_of(result) == files
+    assert "10 pages" not in result.log
+    vouched = dispatch("nwb", "--keys_in_order=1", "--overwrite=1")
+    assert files_of(vouched) == files
+    assert "come in another order than S3's: 1 asset listed anew" in vouched.log

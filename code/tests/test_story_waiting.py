@@ -132,12 +132,13 @@ def waits_in(module: ast.Module, own: set[str]) -> Iterator[str]:
 
 def test_all_that_waits_is_known_with_what_ends_it() -> None:
     own = set()
-    for _, module in sources():
+    rooms = list(sources())
+    for _, module in rooms:
         for node in ast.walk(module):
             if isinstance(node, ast.AsyncFunctionDef):
                 own.add(node.name)
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for name, module in sources():
+    for name, module in rooms:
         for wait in waits_in(module, own):
             found[name].add(wait)
     assert found == {name: set(ends) for name, ends in ENDS.items()}

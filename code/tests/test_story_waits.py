@@ -32,53 +32,32 @@ FILES = "--file_extension=nwb"
 FEW = {"TRIES": 2, "LIST_TRIES": 2, "LONGEST_PAUSE": 0.1}
 PATIENT = {**FEW, "TRIES": 20}  # while botocore is read, which takes a busy machine some seconds
 SECONDS = 30  # two tries of a second, and the pauses, with all that a busy machine takes beside
-NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+NO_KEYS = "AWS_ACCESS_KEY_ID= AWS_SECRET_ACCESS_KEY="
 LISTED = f"cannot list s3://{BUCKET}/a of asset a: "
 MEGABYTES = 150  # a run takes some 100 MB by itself; what comes in is read up to a bound
 
 Environment = dict[str, str | None]
 
 
-# What leads a run to a server that goes wrong, and what its last line says then.
-SERVICES: dict[str, tuple[Environment, str]] = {
-    "docdb": ({"DOCDB_HOST": "localhost:{port}"}, "no usable answer from DocDB at"),
-    "code ocean": ({"CODEOCEAN_DOMAIN": "localhost:{port}"}, "no usable answer from Code Ocean at"),
-    "git": (
-        {
-            **{"GIT_HOST": "localhost:{port}", "GIT_CONFIG_COUNT": None, "GIT_SSL_NO_VERIFY": "1"},
-            "CO_CAPSULE_BRANCH": "main",
-        },
-        "no usable answer from Code Ocean at",
-    ),
-    "s3": ({"AWS_ENDPOINT_URL": "http://localhost:{port}"}, LISTED),
-    "s3 over tls": ({"AWS_ENDPOINT_URL": "https://localhost:{port}"}, LISTED),
-    "proxy": (
-        {
-            **{"AWS_ENDPOINT_URL": "https://s3.example.org", "NO_PROXY": "localhost"},
-            "HTTPS_PROXY": "http://127.0.0.1:{port}",
-        },
-        LISTED,
-    ),
-    "imds": (  # where it does not answer there are no keys, as boto3 has it
-        {
-            **{**NO_KEYS, "AWS_EC2_METADATA_DISABLED": None},
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:{port}/",
-        },
-        "",
-    ),
-    "container": (
-        {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:{port}/keys"},
-        "AWS: ",
-    ),
-    "sts": (
-        {**NO_KEYS, "AWS_CONFIG_FILE": "sts", "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:{port}"},
-        "AWS: ",
-    ),
-    "sso": (
-        {**NO_KEYS, "AWS_CONFIG_FILE": "sso", "AWS_ENDPOINT_URL_SSO": "http://127.0.0.1:{port}"},
-        "AWS: ",
-    ),
-}
+NO_DOCDB, NO_CODE_OCEAN = (f"no usable answer from {name} at" for name in ("DocDB", "Code Ocean"))
+# The variables that lead a run to a server that goes wrong, at {}, as a shell has them (what is
+# empty is not set), and what its last line says then.
+SERVICES = {
+    "docdb": ("DOCDB_HOST={}", NO_DOCDB),
+    "code ocean": ("CODEOCEAN_DOMAIN={}", NO_CODE_OCEAN),
+    "git": ("GIT_HOST={} GIT_CONFIG_COUNT= GIT_SSL_NO_VERIFY=1 CO_CAPSULE_BRANCH=main",
+            NO_CODE_OCEAN),
+    "s3": ("AWS_ENDPOINT_URL=http://{}", LISTED),
+    "s3 over tls": ("AWS_ENDPOINT_URL=https://{}", LISTED),
+    "proxy": ("AWS_ENDPOINT_URL=https://s3.example.org NO_PROXY=localhost HTTPS_PROXY=http://{}",
+              LISTED),
+    # where it does not answer there are no keys, as boto3 has it
+    "imds": (f"{NO_KEYS} AWS_EC2_METADATA_DISABLED= AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{{}}/",
+             ""),
+    "container": (f"{NO_KEYS} AWS_CONTAINER_CREDENTIALS_FULL_URI=http://{{}}/keys", "AWS: "),
+    "sts": (f"{NO_KEYS} AWS_CONFIG_FILE=sts AWS_ENDPOINT_URL_STS=http://{{}}", "AWS: "),
+    "sso": (f"{NO_KEYS} AWS_CONFIG_FILE=sso AWS_ENDPOINT_URL_SSO=http://{{}}", "AWS: "),
+}  # fmt: skip
 STS = """[default]
 role_arn = arn:aws:iam::123456789012:role/r
 source_profile = base
@@ -111,6 +90,15 @@ def be_logged_in(folder: Path) -> None:
     (cache / f"{name}.json").write_text(json.dumps(token))
 
 
+def led_to(server: str, service: str) -> Environment:
+    """Return the variables that lead a run to a host in place of a service."""
+    variables: Environment = {}
+    for word in SERVICES[service][0].split():
+        name, _, value = word.partition("=")
+        variables[name] = value.format(server) or None
+    return variables
+
+
 def steps_of(service: str) -> list[str]:
     """Return the steps that a service has."""
     if service == "proxy":
@@ -132,16 +120,13 @@ def table_of(service: str) -> list[tuple[str, str]]:
 def test_whatever_goes_wrong_with_a_service_the_run_ends_in_time_and_says_so(
     service: str, run: Run, docdb: DocDB, s3: S3, pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    template, words = SERVICES[service]
     docdb.put(record("a"))
     s3.put(BUCKET, ["a/x.nwb"])
     be_logged_in(tmp_path)
-    base: Environment = {}
     flags = FLAGS if service in ASKED_FIRST else (*FLAGS, FILES)
     constants = PATIENT if service in OVER_AWSCRT else FEW
-    if service in ("code ocean", "git"):
-        base = pipeline.environment
-        pipeline.put(version=None)
+    base = pipeline.environment if service in ("code ocean", "git") else {}
+    pipeline.put(version=None)
     tls = None
     if service in SPEAK_TLS:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -150,15 +135,13 @@ def test_whatever_goes_wrong_with_a_service_the_run_ends_in_time_and_says_so(
     faults = []
     for step, fault in random.sample(table, len(table) if NIGHT else 1):
         with closing(Faulty(step, fault, tls)) as server:
-            env = dict(base)
-            for name, value in template.items():
-                env[name] = value and value.format(port=server.port)
+            env = {**base, **led_to(f"localhost:{server.port}", service)}
             started = time.monotonic()
             result = run(*flags, "--timeout=1", env=env, constants=constants)
             seconds = time.monotonic() - started
         is_held = service in OVER_AWSCRT and fault == "endless" and step != "body"
         late = "nothing within 1 s (--timeout)" if fault in ("stalls", "drips") else ""
-        why = fault_of(result, words, seconds, is_held)
+        why = fault_of(result, SERVICES[service][1], seconds, is_held)
         if service not in BY_BOTOCORE and late not in result.error:
             why = "not the right cause"
         if step == "trailers" and "0 records matched" in result.error:  # the body is whole
@@ -230,14 +213,12 @@ def test_a_name_that_is_looked_for_without_an_end_ends_the_run(
     be_logged_in(tmp_path)
 
     def run_without_names(service: str) -> Result:
-        env = dict(pipeline.environment) if service == "code ocean" else {}
-        for name, value in SERVICES[service][0].items():
-            env[name] = value and re.sub(r"(localhost|127.0.0.1):\{port\}", "stalls.example", value)
+        env = pipeline.environment if service == "code ocean" else {}
         return run(
             *(FLAGS if service in ASKED_FIRST else (*FLAGS, FILES)),
             "--timeout=1",
             output=tmp_path / f"of {service}",
-            env={**env, "LD_PRELOAD": str(no_names)},
+            env={**env, **led_to("stalls.example", service), "LD_PRELOAD": str(no_names)},
             real=NIGHT or service == "sts",
             constants=PATIENT if service in OVER_AWSCRT else FEW,
         )

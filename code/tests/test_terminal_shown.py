@@ -11,19 +11,19 @@ import select
 import signal
 import string
 import struct
-import subprocess
-import sys
 import termios
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fcntl import ioctl
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 import pytest
 
-from conftest import NIGHT, PROGRAM, Run, Start
+from conftest import NIGHT, Run, Start
+from forks import ask, with_folders
 from standins import BUCKET, S3, DocDB, record
+from surroundings import FLAGS, Held
 
 
 def test_a_plan_names_the_groups(run: Run, docdb: DocDB, s3: S3, tmp_path: Path) -> None:
@@ -60,59 +60,64 @@ class Terminal:
             content += os.read(self.main, 65_536)
         return content.decode()
 
-    def read(self, process: Any) -> str:
-        """Return all that a process writes there until it ends."""
+    def read(self, is_over: Callable[[], bool]) -> str:
+        """Return all that is written there until whoever writes has ended."""
         content = b""
         while True:
             if select.select([self.main], [], [], 0.2)[0]:
                 content += os.read(self.main, 65_536)
-            elif process.poll() is not None:
+            elif is_over():
                 os.close(self.main)
                 os.close(self.other)
                 return content.decode()
 
 
+@pytest.fixture
+def shown(services: dict[str, str], tmp_path: Path) -> Callable[..., str]:
+    """Return a function that runs the program, one stream on a terminal, and returns its words."""
+
+    def shown(stream: int, columns: int, *flags: str) -> str:
+        terminal = Terminal(columns)
+        argv = with_folders(flags, tmp_path, tmp_path / "results")
+        request = [argv, {**services, "TERM": "xterm"}, str(tmp_path), {}]
+        with open(os.devnull, "w") as nowhere, ThreadPoolExecutor() as beside:
+            streams = [nowhere.fileno(), nowhere.fileno()]
+            streams[stream - 1] = terminal.other
+            answer = beside.submit(ask, os.environ["FORKS"], request, streams)
+            words = terminal.read(answer.done)
+        assert struct.unpack("!id", answer.result())[0] == 0, words
+        return words
+
+    return shown
+
+
 @pytest.mark.parametrize("columns", [60, 160, *[80, 100] * NIGHT])
 def test_the_table_fits_the_terminal(
-    columns: int, docdb: DocDB, s3: S3, services: dict[str, str], tmp_path: Path
+    columns: int, docdb: DocDB, s3: S3, shown: Callable[..., str]
 ) -> None:
     long = "behavior_774659_2025-06-07_14-31-15_processed_2025-06-08_03-22-41"
     docdb.put(*(record(f"{long}_{n:03}", subject={"subject_id": f"{n}"}) for n in range(30)))
     s3.put(BUCKET, [f"{long}_{n:03}/{long}.nwb" for n in range(30)])
-    terminal = Terminal(columns)
-    flags = ["--query={}", "--file_extension=nwb", "--dry_run=1", "--max_jobs=30",
-             f"--output_directory={tmp_path / 'out'}", "--group_by=subject.subject_id"]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, str(PROGRAM), *flags],
-        env={**services, "TERM": "xterm"},
-        stdout=terminal.other,
-        stderr=subprocess.DEVNULL,
-    )
-    lines = terminal.read(process).splitlines()
-    rows = [line for line in lines if re.match(r"\d+ ", line)]
-    assert process.returncode == 0
+    table = shown(1, columns, *FLAGS, "--dry_run=1", "--group_by=subject.subject_id")
+    rows = [line for line in table.splitlines() if re.match(r"\d+ ", line)]
     assert max(map(len, rows)) <= columns
     assert [row.split()[0] for row in rows] == [str(worker) for worker in range(20)]
     assert all("…" in row for row in rows) or columns == 160
 
 
 def test_the_line_of_progress_is_cleared_before_anything_is_logged(
-    start: Start, docdb: DocDB, s3: S3
+    docdb: DocDB, s3: S3, shown: Callable[..., str]
 ) -> None:
     docdb.put(*(record(f"{n:04}") for n in range(100)), record("odd", location="nowhere"))
     s3.put(BUCKET, [f"{n:04}/x.nwb" for n in range(100)])
     s3.fault = lambda _: time.sleep(0.05)
-    terminal = Terminal(100)
-    process = start("--query={}", "--file_extension=nwb", stderr=terminal.other)
-    said = terminal.read(process)
-    assert process.returncode == 0
     times = 0
-    for line in said.splitlines():
+    for line in shown(2, 100, *FLAGS).splitlines():
         stamp = re.search(r"\d\d:\d\d:\d\d (INFO|WARNING)", line)
         if stamp:
             times += 1
-            shown = line[: stamp.start()]
-            assert not shown.rpartition("\033[K")[2].strip(string.whitespace), repr(line)
+            before = line[: stamp.start()]
+            assert not before.rpartition("\033[K")[2].strip(string.whitespace), repr(line)
     assert times > 3
 
 
@@ -121,18 +126,14 @@ def test_the_line_of_progress_is_cleared_before_the_last_line_on_ctrl_c(
 ) -> None:
     docdb.put(*(record(f"{n:04}") for n in range(300)))
     s3.put(BUCKET, [f"{n:04}/x.nwb" for n in range(300)])
-    is_over = Event()
-
-    def hold(_: Any) -> None:
-        is_over.wait(60)
-
-    s3.fault = hold
+    held = Held()
+    s3.fault = lambda _: held
     terminal = Terminal(100)
-    process = start("--query={}", "--file_extension=nwb", stderr=terminal.other)
+    process = start(*FLAGS, stderr=terminal.other)
     said = terminal.wait_for("300 records, 0 of 300 assets listed")
     process.send_signal(signal.SIGINT)
-    said += terminal.read(process)
-    is_over.set()
+    said += terminal.read(lambda: process.poll() is not None)
+    held.over.set()
     assert process.returncode == 130
     last = said.rstrip().split("\n")[-1]
     assert "records" in last.partition("error: ")[0]  # which is told of, and taken off

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import signal
-import threading
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
 
 import pytest
 from turns import in_turn
 
-from conftest import NIGHT, Result, Run, Start, fails
-from faults import FLAGS, all_of_many, answer, completes, is_listing, many, world  # noqa: F401  (a fixture)
-from standins import S3, DocDB
+from conftest import NIGHT, PROGRAM, Result, Run, Start, fails
+from faults import completes, is_listing
+from forks import with_folders
+from standins import S3, DocDB, record
+from surroundings import FLAGS, Held, world  # noqa: F401  (a fixture)
 
-# Moments of a run that writes many tasks: a request to DocDB, by its number, which is in hand, or
-# something that is about to be done to a path, as Python tells it to an audit hook.
-MOMENTS: dict[str, int | tuple[str, str]] = {
-    "first page": 1,
-    "second page": 2,
-    "third page": 3,
+# Moments of a run that writes many tasks: what is about to be done to a path, as Python tells it to
+# an audit hook.
+MOMENTS = {
     "staging": ("os.mkdir", r"/\.dispatch-staging-[^/]*/old$"),
     "a worker folder": ("os.mkdir", "/new/25$"),
     "a task": ("open", "/new/25/[^/]*json$"),
@@ -31,66 +33,81 @@ MOMENTS: dict[str, int | tuple[str, str]] = {
     "clearing up": ("shutil.rmtree", r"/\.dispatch-staging-[^/]*$"),
 }
 
-
 PLAN = ".dispatch_plan.jsonl"
 MOVING = ("none moved", "half moved", "all moved")
-
-
 DONE = ("all written", *MOVING, "clearing up")
 
+# Makes runs one after the other, each as a process of its own that signals itself at its moment.
+# All that a run imports is there already.
+STRIKER = """
+import json, os, re, runpy, signal, sys
+import aind_data_access_api.document_db
+import run_capsule
 
-HOOK = """
-import os, re, sys
-
-name, pattern, number = {!r}
-
-def signal_once(event, values):
-    if event == name and pattern and re.search(pattern, str(values[0])):
-        globals()["pattern"] = None
+def strike(event, values):
+    global moment
+    if moment and event == moment[0] and re.search(moment[1], str(values[0])):
+        number, moment = moment[2], None
         os.kill(os.getpid(), number)
 
-sys.addaudithook(signal_once)
+for line in sys.stdin:
+    argv, environment, log, moment = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ.clear()
+        os.environ.update(environment)
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        sys.argv = argv
+        sys.addaudithook(strike)
+        signal.alarm(60)  # ends what does not end
+        runpy.run_path(argv[0], run_name="__main__")
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def striker() -> Iterator[subprocess.Popen[str]]:
+    """Start the process that makes runs."""
+    command = [sys.executable, "-c", STRIKER]
+    with subprocess.Popen(
+        command, cwd=PROGRAM.parent, stdin=PIPE, stdout=PIPE, text=True
+    ) as process:
+        yield process
+
+
+WHOLE: dict[str, bytes] = {}  # what a run with many records writes, each time
+
+
+@pytest.fixture
+def all_of_many(docdb: DocDB, run: Run, tmp_path: Path) -> dict[str, bytes]:
+    """Put many records behind DocDB; return what a run writes, of at least 50 workers."""
+    docdb.put(*(record(f"{n:04}") for n in range(100)))
+    if not WHOLE:
+        WHOLE.update(run("--query={}", output=tmp_path / "whole").files())
+    return WHOLE
 
 
 Struck = Callable[..., Result]
 
 
 @pytest.fixture
-def struck(start: Start, docdb: DocDB, tmp_path: Path) -> Struck:
-    """Return a function that runs the program as a process that gets a signal at a moment."""
-    output = tmp_path / "struck"
-    in_hand, over = threading.Event(), threading.Event()
-
-    def hold(_: Any) -> None:
-        in_hand.set()
-        over.wait(120)  # rather than answer
+def struck(striker: subprocess.Popen[str], services: dict[str, str], tmp_path: Path) -> Struck:
+    """Return a function that runs the program, which gets a signal at a moment."""
+    output, log = tmp_path / "struck", tmp_path / "log"
 
     def struck(moment: str, number: signal.Signals, *flags: str) -> Result:
-        what = MOMENTS[moment]
-        env = {}
-        if isinstance(what, int):
-            docdb.faults.extend([*[None] * (what - 1), hold])
-        else:
-            (tmp_path / "hook").mkdir()
-            (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK.format((*what, int(number))))
-            env = {"PYTHONPATH": str(tmp_path / "hook")}
-        process = start("--query={}", "--timeout=300", *flags, output=output, env=env)
-        try:
-            if isinstance(what, int):
-                assert in_hand.wait(60)
-                process.send_signal(number)
-            _, log = process.communicate(timeout=40)  # while the request is in hand
-        finally:
-            over.set()
-            process.kill()
-        return Result(process.returncode, log, "", output)
+        assert striker.stdin
+        assert striker.stdout
+        argv = [str(PROGRAM), *with_folders(["--query={}", *flags], tmp_path, output)]
+        request = [argv, services, str(log), [*MOMENTS[moment], number]]
+        print(json.dumps(request), file=striker.stdin, flush=True)
+        return Result(int(striker.stdout.readline()), log.read_text(), "", output)
 
     return struck
 
 
-# By day, one page is as good as another one, behind which nothing is written yet.
-@pytest.mark.parametrize("moment", list(MOMENTS) if NIGHT else list(MOMENTS)[2:])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_any_moment_leaves_all_or_nothing(
     moment: str, struck: Struck, run: Run, all_of_many: dict[str, bytes]
 ) -> None:
@@ -110,7 +127,7 @@ def test_a_kill_at_any_moment_leaves_all_or_nothing(
     assert {path.name for path in output.iterdir()} == {PLAN, *map(str, range(50))}
 
 
-@pytest.mark.usefixtures("many")
+@pytest.mark.usefixtures("all_of_many")
 @pytest.mark.parametrize("moment", MOVING if NIGHT else ["half moved"])
 def test_a_kill_before_all_folders_are_replaced_leaves_the_old_ones(
     moment: str, struck: Struck, run: Run, tmp_path: Path
@@ -139,37 +156,35 @@ def test_a_signal_at_any_moment_ends_the_run_at_once(
         assert not any(result.output.glob(".*"))
 
 
-@pytest.mark.usefixtures("world")
-@pytest.mark.parametrize(("service", "number"), [("docdb", signal.SIGTERM), ("s3", signal.SIGINT)])
-def test_a_signal_ends_a_run_that_waits_for_a_service(
-    service: str, number: signal.Signals, start: Start, docdb: DocDB, s3: S3,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    waits = threading.Event()
-    over = threading.Event()
-
-    def wait_first(_: Any) -> None:
-        waits.set()
-        over.wait(120)
-
-    def wait(environ: Any, start_response: Any) -> Any:
-        wait_first(environ)
-        return answer(503, "SlowDown")(environ, start_response)
-
-    if service == "docdb":
-        docdb.always = wait_first
-    else:
-        s3.fault = lambda request: wait if is_listing(request) else None
-    output = tmp_path / "results"
-    process = start(*FLAGS, "--timeout=300")
+def ended(
+    process: subprocess.Popen[str], held: Held, by: Callable[[], None], output: Path
+) -> Result:
+    """Return how a run ends by what is done to it while a request is in hand."""
     try:
-        assert waits.wait(60)
-        process.send_signal(number)
-        _, log = process.communicate(timeout=40)  # while the service does not answer
+        assert held.asked.wait(60)
+        by()
+        _, log = process.communicate(timeout=40)  # less than --timeout, at which a wait ends
     finally:
-        over.set()
+        held.over.set()
         process.kill()
-    fails(Result(process.returncode, log, "", output), number.name, status=128 + number)
+    return Result(process.returncode, log, "", output)
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(("service", "number"), in_turn(
+    ["first page", "last page", "listing"], [signal.SIGTERM, signal.SIGINT]
+))  # fmt: skip
+def test_a_signal_ends_a_run_that_waits_for_a_service(
+    service: str, number: signal.Signals, start: Start, docdb: DocDB, s3: S3, tmp_path: Path
+) -> None:
+    held = Held()
+    if service == "listing":
+        s3.fault = lambda request: held if is_listing(request) else None
+    else:  # the last one is empty
+        docdb.faults.extend([held] if service == "first page" else [None, held])
+    process = start(*FLAGS, "--timeout=300")
+    result = ended(process, held, partial(process.send_signal, number), tmp_path / "results")
+    fails(result, f"stopped by {number.name}", status=128 + number)
 
 
 # What a signal does that comes just before the first thread waits: another thread takes it.
@@ -188,21 +203,9 @@ threading.Thread(target=take, daemon=True).start()
 def test_a_signal_that_does_not_wake_the_first_thread_is_noticed(
     start: Start, docdb: DocDB, tmp_path: Path
 ) -> None:
-    waits, over = threading.Event(), threading.Event()
-
-    def hold(_: Any) -> None:
-        waits.set()
-        over.wait(120)
-
-    docdb.always = hold
+    docdb.always = held = Held()
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(TAKEN.format(str(tmp_path / "go")))
     process = start("--query={}", env={"PYTHONPATH": str(tmp_path / "hook")})
-    try:
-        assert waits.wait(60)
-        (tmp_path / "go").touch()
-        _, log = process.communicate(timeout=40)  # less than --timeout, at which the wait ends
-    finally:
-        over.set()
-        process.kill()
-    fails(Result(process.returncode, log, "", tmp_path / "results"), "SIGTERM", status=143)
+    result = ended(process, held, (tmp_path / "go").touch, tmp_path / "results")
+    fails(result, "SIGTERM", status=143)
