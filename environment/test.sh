@@ -5,6 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 ready_venv requirements-dev
 export PATH="$venv/bin:$PATH"
 cd "$root/code"
+unset PYTHONDONTWRITEBYTECODE # pytest rewrites each module, which is kept for the next run
 step() { echo "== $*" >&2; "$@"; }
 step bash ../environment/lock.sh --check
 step ruff format --check .

@@ -270,7 +270,7 @@ def test_an_answer_without_end_is_given_up(name: str, net: Net) -> None:
             line.sendall(piece * 2_000)
 
     started = time.monotonic()
-    aside, most = (256, 900) if NIGHT else (8, 200)  # MB; boundless, it was 2,000 to 4,000
+    aside, most = 256 if NIGHT else 8, 900  # MB; boundless, it was 2,000 to 4,000
     constants: dict[str, float] = {"ASIDE": aside * 1_000_000, "LIST_TRIES": 1}
     url = f"http://localhost:{net.open(flood)}"
     result = net.list_at(url, "--max_connections=1", constants=constants)

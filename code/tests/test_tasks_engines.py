@@ -207,8 +207,8 @@ def slurm(tmp_path: Path) -> Iterator[str]:
             time.sleep(0.1)
         yield str(conf)
     finally:
-        for one in reversed(running):
-            one.terminate()
+        for one in reversed(running):  # one that is asked to end takes ten seconds
+            one.kill()
         for one in running:
             one.wait(30)
 

@@ -39,7 +39,7 @@ MADE = {
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-BY_DAY = zip(cycle(SIGNALS), MADE, strict=False)
+BY_DAY = list(zip(cycle(SIGNALS), MADE, strict=False))
 
 
 @pytest.mark.parametrize(("number", "made"), product(SIGNALS, MADE) if NIGHT else BY_DAY)
