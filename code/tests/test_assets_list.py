@@ -92,6 +92,12 @@ UUID = "0f2e4c6a-8b1d-4e3f-9a5c-7d6e8f0a1b2c"
             ["the column id counts, as an asset id"],
             id="a column id",
         ),
+        pytest.param(
+            "code_ocean_asset_id\nco-B\n",
+            [("B", "co-B")],
+            ["the column code_ocean_asset_id counts, as an asset id"],
+            id="a column that is not named as the table's own",
+        ),
     ],
 )  # fmt: skip
 def test_a_csv_chooses_the_records_that_it_names_in_its_order(
@@ -116,6 +122,8 @@ def test_a_csv_chooses_the_records_that_it_names_in_its_order(
     assert found == [([name], [asset_id]) for name, asset_id in expected]
     for said in words:
         assert said in result.log
+    is_named_otherwise = not table.casefold().startswith(("asset_id", "n;asset_name", "asset_name"))
+    assert ("counts, as an asset" in result.log) == is_named_otherwise
     if "1 skipped" in result.log:
         strict = run("--use_data_asset_csv=1", "--strict=1", "--overwrite=1")
         assert strict.status == 1

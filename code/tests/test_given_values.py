@@ -10,7 +10,17 @@ import pytest
 from hypothesis import strategies as st
 
 from conftest import fuzz
-from dispatch.given.values import day_after, first_day, has_field, instant, lists_on, rank
+from dispatch.given.values import (
+    DEPTH,
+    check_values,
+    day_after,
+    first_day,
+    has_field,
+    instant,
+    lists_on,
+    rank,
+)
+from dispatch.terminal.messages import BadInput
 
 # one kind after the other, as MongoDB orders them
 ORDERED: list[Any] = [
@@ -25,6 +35,15 @@ def test_values_are_ordered_as_mongodb_orders_them() -> None:
         shuffled = random.sample(ORDERED, len(ORDERED))
         assert list(map(repr, sorted(shuffled, key=rank))) == list(map(repr, ORDERED))
     assert rank(float("nan")) == rank(None)
+
+
+def test_values_may_be_nested_as_deeply_as_mongodb_lets_them() -> None:
+    value: Any = 1
+    for _ in range(DEPTH):
+        value = [value]
+    check_values(value, "it")
+    with pytest.raises(BadInput, match="it is nested more than 100 deep"):
+        check_values([value], "it")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dispatch.assets.assets import Asset
+from dispatch.plan.columns import first_file
 from dispatch.plan.plan import Plan
 from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
@@ -26,6 +27,15 @@ def test_the_table_holds_all_tasks_in_the_order_of_the_workers(tmp_path: Path) -
     rows = [(str(worker), task.id) for worker, tasks in enumerate(plan.workers) for task in tasks]
     assert list(zip(table["worker"], table["task_id"], strict=True)) == rows
     assert table["bytes"].astype(int).sum() == sum(task.size or 0 for task in plan.tasks)
+
+
+def test_the_first_file_of_a_group_is_told_below_its_first_asset() -> None:
+    assets = [Asset(f"s3://bucket/{name}", "", name, name, {}) for name in "xy"]
+    for location, told in (("s3://bucket/x", "1.nwb"), ("s3://bucket/y", "s3://bucket/y/1.nwb")):
+        task = Task(assets, [f"{location}/1.nwb"], 1, None, None, id="1", content=b"{}")
+        cut = first_file(task)
+        assert cut
+        assert "x".join(cut) == told
 
 
 def test_hostile_names_come_back_from_the_table_as_they_were(tmp_path: Path) -> None:

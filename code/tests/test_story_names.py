@@ -195,9 +195,12 @@ def test_a_bound_that_splits_a_day_by_how_it_is_written_is_told(
         f"2023-09-28{other}09:00:00",
         f"2023-09-30{sign}09:00:00",
     ]
-    records = [record(f"a{n}", acquisition={path.split(".")[1]: t}) for n, t in enumerate(times)]
+    records = [
+        record(f"a{n}", acquisition={path.split(".")[1]: time}, own=["b", "c"])
+        for n, time in enumerate(times)
+    ]
     bound = {operator: f"2023-09-29{sign}00:00:00"}
-    queries: list[Any] = [{path: bound}, {"$and": [{"name": {"$ne": "x"}}, {path: bound}]}]
+    queries: list[Any] = [{path: bound}, {"$and": [{"own": ["b", "c"]}, {path: bound}]}]
     for query in some(queries, 2 if (operator, sign) == ("$gte", "T") else 1):
         result = ask(records, f"--query={json.dumps(query)}")
         [warning] = re.findall("WARNING (.*sort otherwise.*)", result.log)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -13,7 +15,7 @@ from conftest import Run
 from dispatch.terminal.messages import echo
 from dispatch.terminal.secrets import keep_secret
 from faults import FLAGS, drop, is_listing, world  # noqa: F401  (a fixture)
-from standins import BUCKET, S3, SECRET
+from standins import BUCKET, ERROR, KEY_ID, S3, SECRET
 
 ASCII = "".join(map(chr, range(33, 127)))
 
@@ -42,6 +44,31 @@ def test_a_secret_is_taken_out_in_every_spelling(secret: str, before: int, behin
         told = echo(f"refused: <{spelling}>")
         assert spelling not in told
         assert len(told) < len("refused: <>") + 25, told
+
+
+def test_what_is_too_short_for_a_secret_stands_in_lines() -> None:
+    for secret in ("fives", "sixsix"):
+        keep_secret(secret)
+    assert echo("fives and sixsix") == "fives and ..."
+
+
+@pytest.mark.usefixtures("world")
+def test_keys_of_a_file_are_in_no_line(run: Run, s3: S3, services: dict[str, str]) -> None:
+    aws = Path(services["HOME"], ".aws")
+    aws.mkdir()
+    keys = f"aws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
+    (aws / "credentials").write_text(f"[default]\n{keys}")
+    content = ERROR.format("AccessDenied", f"not {KEY_ID} with {SECRET}").encode()
+
+    def refuse(_: Any, start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden", [("Content-Length", str(len(content)))])
+        return [content]
+
+    s3.fault = lambda _: refuse
+    result = run(*FLAGS, env=dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")))
+    assert "not ... with ..." in result.log
+    assert KEY_ID not in result.log
+    assert SECRET not in result.log
 
 
 @pytest.mark.usefixtures("world")

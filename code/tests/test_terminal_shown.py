@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from conftest import NIGHT, Run, Start
+from dispatch.terminal.progress import Progress
 from forks import ask, with_folders
 from standins import BUCKET, S3, DocDB, record
 from surroundings import FLAGS, Held
@@ -89,6 +90,14 @@ def shown(services: dict[str, str], tmp_path: Path) -> Callable[..., str]:
         return words
 
     return shown
+
+
+@pytest.mark.parametrize("rate", ["9.5", "10", "1,500"])
+def test_a_rate_has_a_decimal_below_ten(rate: str) -> None:
+    progress = Progress()
+    progress.assets = progress.listed = 3_000
+    seconds = 3_000 / float(rate.replace(",", ""))
+    assert progress.in_words(seconds).endswith(f", 0 files, {rate} assets/s")
 
 
 @pytest.mark.parametrize("columns", [60, 160, *[80, 100] * NIGHT])
