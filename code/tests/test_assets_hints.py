@@ -79,6 +79,15 @@ def test_a_modality_is_found_in_the_fields_of_the_other_version(ask: Ask) -> Non
 
 
 @both_ways
+def test_a_bound_is_held_against_what_records_have_there(ask: Ask) -> None:
+    records = [record("a", own={"day": "2025-03-04T09:12:33"}), record("b", own={"day": "x"})]
+    for path, is_told in (("own.day", True), ("name", False)):
+        log = ask(records, f"--query={{'{path}': {{'$gte': '03/04/2025'}}}}").log
+        told = f'{path} {{"$gte":"03/04/2025"}} is no date as records write it: write'
+        assert (told in log) == is_told
+
+
+@both_ways
 def test_what_matches_alone_gets_no_hint(ask: Ask, real_records: list[Record]) -> None:
     result = ask(
         real_records, "--query={'subject.subject_id': '755252', 'name': {'$exists': False}}"
