@@ -12,5 +12,5 @@ step ruff format --check .
 step ruff check .
 step mypy .
 step cog --check -I tests docs/flags.md README.md plans.py
-# two for each core, since half of what tests do is to wait
-step pytest -n "$((2 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal -rs --durations 10 "$@"
+# three for each core, since half of what tests do is to wait
+step pytest -n "$((3 * $(getconf _NPROCESSORS_ONLN)))" --dist worksteal -rs --durations 10 "$@"
