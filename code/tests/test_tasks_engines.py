@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ CredType=cred/munge
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={spool}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -171,16 +172,17 @@ def slurm(tmp_path: Path) -> Iterator[str]:
     if os.geteuid() != 0:
         pytest.skip("needs root: so Slurm starts jobs")
     folder = tmp_path / "slurm"
-    for name in ("state", "spool"):
-        (folder / name).mkdir(parents=True)
+    (folder / "state").mkdir(parents=True)
+    # a job's socket lies in it, whose path may have 108 characters
+    spool = tempfile.TemporaryDirectory(dir="/tmp")
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
     conf = folder / "slurm.conf"
     ports = (free_port(), free_port())
     processors = os.cpu_count() or 1
     largest = 1001 if MANY else LARGEST  # the former is Slurm's default
-    said = {"folder": folder, "ports": ports, "processors": processors, "largest": largest}
-    conf.write_text(SLURM.format(**said))
+    where = {"folder": folder, "spool": spool.name, "ports": ports}
+    conf.write_text(SLURM.format(**where, processors=processors, largest=largest))
     env = {"PATH": os.environ["PATH"], "SLURM_CONF": str(conf)}
     munge = [
         *("--foreground", "--force", f"--key-file={folder}/munge.key"),
@@ -211,6 +213,7 @@ def slurm(tmp_path: Path) -> Iterator[str]:
             one.kill()
         for one in running:
             one.wait(30)
+        spool.cleanup()
 
 
 def find(name: str) -> str | None:
