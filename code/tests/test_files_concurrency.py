@@ -147,18 +147,6 @@ def test_after_slow_down_no_more_requests_are_made_at_once(most_in_hand: MostInH
     assert most_in_hand(before, constants=FEW) <= 16
 
 
-def test_who_stops_at_slow_down_and_comes_back_is_counted_once(most_in_hand: MostInHand) -> None:
-    numbers = count()
-
-    def before(_: int, __: str) -> bool:
-        number = next(numbers)
-        time.sleep(0.01)  # so that many are in hand
-        return number < 16
-
-    constants = {"ANSWERS": 1}  # so that soon as many are made again
-    assert most_in_hand(before, "--max_connections=16", constants=constants) == 16
-
-
 def test_slow_down_is_outlived_for_longer_than_other_faults(most_in_hand: MostInHand) -> None:
     refused = Counter[str]()
 
