@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from turns import in_turn
 
 from chosen import WAYS, Ask, Record, ask, names, write_snapshot  # noqa: F401  (a fixture)
 from conftest import Run
 from reference import matches
 from standins import DocDB, record
+from turns import in_turn
 
 RAW: Record = {"$regex": "^(raw|raw data|raw level)$"}
 SPELT = ("SmartSPIM", "smartspim", "exaSPIM", "exaspim", "mesoSPIM", "mesospim", "diSPIM", "dispim")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from turns import in_turn
 
 import run_capsule
 from chosen import WAYS, Ask, ask, write_snapshot  # noqa: F401  (a fixture)
@@ -27,6 +26,7 @@ from cohorts import (
 from conftest import Run, fuzz
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, record
+from turns import in_turn
 
 Tasks = list[Record]
 Dispatch = Callable[..., Tasks]

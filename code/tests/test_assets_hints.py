@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turns import in_turn
 
 from chosen import WAYS, Ask, Record, ask  # noqa: F401  (a fixture)
 from conftest import Run
 from flags_helpers import refusal
 from standins import DocDB, Fault, record
+from turns import in_turn
 
 SUBJECT = "subject.subject_id"
 

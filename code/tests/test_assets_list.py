@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 import pytest
 from hypothesis import strategies as st
-from turns import in_turn
 
 import standins
 from chosen import WAYS, Ask, Record, ask, names, put_on_disk  # noqa: F401  (a fixture)
@@ -25,6 +24,7 @@ from dispatch.terminal.messages import BadInput
 from flags_helpers import refusal
 from run_capsule import parse_settings
 from standins import BUCKET, S3, DocDB, record
+from turns import in_turn
 from worlds import Record, expected_task, ids_of, world  # noqa: F401  (a fixture)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from turns import in_turn
 
 from chosen import WAYS, Ask, Record, ask  # noqa: F401  (a fixture)
 from conftest import Result, Run, fuzz
@@ -19,6 +18,7 @@ from dispatch.assets.sessions import begin_asking, keep_by_session
 from dispatch.records.named import Named
 from dispatch.records.snapshot import Snapshot
 from standins import BUCKET, DocDB, record
+from turns import in_turn
 from vocabularies import a_filter, a_record, answers, sessions_of, some_plain
 
 ONE, TWO = "ecephys_1_2025-03-04_09-12-33", "ecephys_1_2025-03-05_09-12-33"

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 
 import pytest
-from finding import Find, find  # noqa: F401  (a fixture)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from conftest import Run, fuzz
 from dispatch.files.listing import KEYS_PER_FOLDER
 from dispatch.given.lists import to_suffixes
 from dispatch.stores.closed import FileNames
+from finding import Find, find  # noqa: F401  (a fixture)
 from reference import expected_bytes, expected_files
 from standins import BUCKET, S3, DocDB, record
 

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from finding import ask_at
 from hypothesis import strategies as st
-from orders import ORDERS, Lister, lister, lister_server  # noqa: F401  (fixtures)
-from turns import in_turn
 
 from conftest import Result, Run, fuzz, some
 from dispatch.assets.assets import Asset
@@ -20,8 +17,11 @@ from dispatch.stores import s3 as aws
 from dispatch.stores.closed import FileNames
 from dispatch.stores.servers import Orders
 from dispatch.terminal.progress import Progress
+from finding import ask_at
+from orders import ORDERS, Lister, lister, lister_server  # noqa: F401  (fixtures)
 from reference import expected_bytes, expected_files
 from standins import BUCKET, DocDB, record
+from turns import in_turn
 
 # Names around the slash: "!", "-" and "." come before it, "0" after; and two that UTF-16 turns.
 names = st.sampled_from(

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from finding import ask_at
 from hypothesis import strategies as st
 
 from chosen import put_on_disk, write_snapshot
@@ -24,6 +23,7 @@ from dispatch.stores.closed import FileNames
 from dispatch.stores.local_files import LocalFiles
 from dispatch.stores.locations import Store
 from dispatch.terminal.progress import Progress
+from finding import ask_at
 from reference import expected_sets
 from standins import BUCKET, S3, DocDB, record
 

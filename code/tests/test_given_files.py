@@ -12,7 +12,6 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from turns import in_turn
 
 from conftest import NIGHT, PROGRAM, Run, Start, fails
 from dispatch.given.inputs import read_query
@@ -20,6 +19,7 @@ from dispatch.terminal.messages import BadInput
 from flags_helpers import refusal, world  # noqa: F401  (a fixture)
 from run_capsule import parse_settings
 from standins import DocDB, record
+from turns import in_turn
 
 
 def test_a_file_is_found_here_then_in_the_input_folder_then_one_folder_down(

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from turns import in_turn
 
 import run_capsule
 from conftest import NIGHT, PROGRAM, ROOT, Run, fuzz
@@ -21,6 +20,7 @@ from dispatch.given.filters import parse_filter
 from dispatch.terminal.messages import BadInput
 from flags_helpers import refusal
 from standins import DocDB, record
+from turns import in_turn
 from worlds import QUERIES, Record, world  # noqa: F401  (a fixture)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-from turns import in_turn
 
 from chosen import Record, names, write_snapshot
 from conftest import Run, fuzz
@@ -21,6 +20,7 @@ from dispatch.records.vocabulary import in_full
 from flags_helpers import refusal
 from reference import matches
 from standins import DocDB, record
+from turns import in_turn
 
 SESSION = "session.session_start_time"
 

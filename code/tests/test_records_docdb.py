@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turns import in_turn
 
 import standins
 from conftest import NIGHT, Run, fails
@@ -23,6 +22,7 @@ from dispatch.terminal.messages import FailedRun
 from dispatch.terminal.retries import LONGEST_PAUSE
 from faults import DOCDB_FAULTS, FLAGS, UNANSWERED, completes, reset, whole, world  # noqa: F401  (a fixture)
 from standins import BUCKET, S3, TOKEN, CodeOcean, DocDB, Fault, record
+from turns import in_turn
 from worlds import Record
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from turns import in_turn
 
 from chosen import WAYS, Ask, Record, ask, names  # noqa: F401  (a fixture)
 from conftest import REAL_RECORDS, Result, Run, fuzz, some
@@ -18,6 +17,7 @@ from dispatch.records.vocabulary import in_full, untold
 from flags_helpers import refusal
 from reference import matches
 from standins import DocDB, record
+from turns import in_turn
 
 
 def about(**description: Any) -> Record:

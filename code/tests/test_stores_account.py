@@ -30,12 +30,12 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from finding import ONE_LOADER
-from turns import in_turn
 
 from conftest import Result, Run, some
 from faults import page_of
+from finding import ONE_LOADER
 from standins import ERROR, KEY_ID, SECRET, DocDB, record
+from turns import in_turn
 
 Answer = tuple[int, dict[str, str], bytes]
 LISTING = b"""<?xml version="1.0" encoding="UTF-8"?>

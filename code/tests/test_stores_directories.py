@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from finding import Find, find  # noqa: F401  (a fixture)
 from hypothesis import strategies as st
 
 from conftest import NIGHT, Run, fuzz
 from faults import Application, answer, page_of, send
+from finding import Find, find  # noqa: F401  (a fixture)
 from standins import BUCKET, KEY_ID, S3, DocDB, Request, record
 
 EXPRESS = "lab--usw2-az1--x-s3"

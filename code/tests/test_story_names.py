@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from turns import in_turn
 
 import run_capsule
 from conftest import NIGHT, REAL_RECORDS, Result, Run, fails, fuzz, some
 from dispatch.assets.assets import Asset
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import DocDB, record
+from turns import in_turn
 from vocabularies import SEVERAL, WHERE, a_filter, a_record, answers, some_plain, value_of
 
 Record = dict[str, Any]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from seaweed import Seaweed, seaweed, seaweed_server  # noqa: F401  (fixtures)
 
 from conftest import NIGHT, Result, Run, some
 from reference import expected_bytes, expected_files
+from seaweed import Seaweed, seaweed, seaweed_server  # noqa: F401  (fixtures)
 from standins import BUCKET, DocDB, record
 
 Dispatch = Callable[..., Result]

@@ -20,9 +20,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from faulty import FAULTS, STEPS, Faulty
 
 from conftest import NIGHT, Result, Run
+from faulty import FAULTS, STEPS, Faulty
 from forks import Server
 from pipelines import Pipeline
 from standins import BUCKET, S3, DocDB, record

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from environments import make_environment
 
 from conftest import ROOT, Result, Run, Task, some
+from environments import make_environment
 from pipelines import FIXED, Pipeline
 from standins import BUCKET, S3, DocDB, record
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from environments import make_environment
 
 import forks
 from conftest import NIGHT, ROOT, documents
+from environments import make_environment
 from standins import BUCKET, S3, DocDB, record
 
 NAMES = [f"{n:02}" for n in range(5)]

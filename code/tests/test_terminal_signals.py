@@ -12,13 +12,13 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
-from turns import in_turn
 
 from conftest import NIGHT, PROGRAM, Result, Run, Start, fails
 from faults import completes, is_listing
 from forks import with_folders
 from standins import S3, DocDB, record
 from surroundings import FLAGS, Held, world  # noqa: F401  (a fixture)
+from turns import in_turn
 
 # Moments of a run that writes many tasks: what is about to be done to a path, as Python tells it to
 # an audit hook.
