@@ -304,6 +304,7 @@ def test_keys_that_a_service_gives_are_used(service: str, run: Run, s3: S3, tmp_
         "imds": {
             **{**NO_KEYS, "AWS_EC2_METADATA_DISABLED": None},
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{url}/",
+            "AWS_METADATA_SERVICE_TIMEOUT": "20",  # 1 by default, which a busy machine may take
         },
         "sts": {**profile(f"{role}{keys}", tmp_path), "AWS_ENDPOINT_URL_STS": url},
     }[service]
