@@ -284,6 +284,7 @@ def give(handler: BaseHTTPRequestHandler) -> None:
     handler.protocol_version = "HTTP/1.1"
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
+    handler.send_header("Connection", "close")  # else the next request may be sent to a closed one
     handler.send_header("x-aws-ec2-metadata-token-ttl-seconds", "60")
     handler.end_headers()
     for first in range(0, len(body), 100):
