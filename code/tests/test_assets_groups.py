@@ -24,6 +24,7 @@ from cohorts import (
     reference_latest,
 )
 from conftest import Run, fuzz
+from dispatch.assets.grouping import latest_of
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, record
 from turns import in_turn
@@ -172,6 +173,15 @@ def numbered(records: list[Record]) -> list[Record]:
         {"_id": f"{n:02}", "location": f"s3://{BUCKET}/{n}", **some}
         for n, some in enumerate(records)
     ]
+
+
+@pytest.mark.parametrize(
+    "equal", [(1, 1), (None, None), ("2025-03-04T09:00:00Z", "2025-03-04T10:00:00+01:00")]
+)
+def test_of_equal_values_the_last_id_is_the_latest(equal: tuple[Any, Any]) -> None:
+    one, other = equal
+    for ids in ("abc", "cab"):
+        assert latest_of(list(zip((one, other, one), ids, strict=True))) == "c"
 
 
 def test_any_records_are_filtered_and_grouped_as_the_references_do(dispatch: Dispatch) -> None:
