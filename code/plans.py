@@ -111,7 +111,7 @@ def load_plan(path: str | Path) -> Plan:
 
     In a folder to which nothing was dispatched, it is the plan of its dry run.
     """
-    found = Path(path).expanduser()
+    found = Path(os.path.expanduser(path))
     if found.is_dir():
         hidden = found / f".{PLAN}"
         found = hidden if hidden.is_file() else found / PLAN
@@ -161,7 +161,7 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan into a file, which is replaced if it is there."""
-        shutil.copyfile(self._path, Path(path).expanduser())
+        shutil.copyfile(self._path, os.path.expanduser(path))
 
     def dispatch(
         self,
@@ -186,7 +186,7 @@ class Plan:
         """
         keywords = dict(locals())
         del keywords["self"], keywords["task_id"]
-        written = Path(output_directory).expanduser() / f".{PLAN}"
+        written = Path(os.path.expanduser(output_directory), f".{PLAN}")
         before = stamp(written)
         with tempfile.TemporaryDirectory(prefix="dispatch-") as folder:
             flags = as_flags(keywords, Path(folder))

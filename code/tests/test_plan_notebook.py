@@ -219,7 +219,7 @@ def test_a_file_that_is_no_whole_plan_is_bad_input(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(BadInput, match=f"{name} is not a whole plan"):
             load_plan(tmp_path / name)
-    for path in (tmp_path, "nowhere"):
+    for path in (tmp_path, "nowhere", "~nobody-here/plan"):
         with pytest.raises(BadInput, match="there is no plan"):
             load_plan(path)
 

@@ -53,7 +53,7 @@ def block_without_lines(core: Any) -> tuple[str, str]:
 def source_of(core: Any, method: str = "") -> str:
     """Return which profile in which file settings are from, or keys that botocore found so."""
     name = "credentials_file" if method == "shared-credentials-file" else "config_file"
-    file = Path(core.get_config_variable(name)).expanduser()
+    file = Path(os.path.expanduser(core.get_config_variable(name)))
     return f"profile {core.profile or 'default'!r} in {file}"
 
 
