@@ -105,11 +105,11 @@ DOCDB_FAULTS: dict[str, tuple[Fault, str]] = {
 UNANSWERED = ("drip", "hang")
 
 
-def send(content: bytes) -> Application:
+def send(content: bytes, status: str = "200 OK") -> Application:
     """Return an application that answers with this."""
 
     def application(_: Any, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Length", str(len(content)))])
+        start_response(status, [("Content-Length", str(len(content)))])
         return [content]
 
     return application

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
 import threading
 import time
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -437,11 +436,3 @@ class S3:
         if scope[2] != bucket.region_name:
             return 400, "AuthorizationHeaderMalformed"
         return None
-
-
-def pump(source: socket.socket, target: socket.socket) -> None:
-    """Send what comes from one socket to another one, until it ends."""
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from conftest import NIGHT, Result, Run
-from standins import pump, record
+from standins import record
 
 NAMES = [f"{n:02}" for n in range(9)]
 LISTING = """<?xml version="1.0" encoding="UTF-8"?>
@@ -170,6 +170,14 @@ def test_a_server_without_tls_that_fits_is_told_at_once_whatever_the_timeout(
 
 
 # ------------------------------------------------------------------------------------------ proxies
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Send what comes from one socket to another one, until it ends."""
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 def proxy(statuses: Iterator[int], to: int) -> Handler:

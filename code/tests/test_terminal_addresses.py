@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from conftest import NIGHT, Run, fails
+from faults import send
 from standins import ERROR, S3, SECRET, TOKEN
 from surroundings import FLAGS, world  # noqa: F401  (a fixture)
 
@@ -49,12 +49,8 @@ def test_what_s3_says_is_repeated_without_secrets_and_not_without_end(run: Run, 
     spelt += ["0123456789abcdef" * 4, "me:word@host"]
     for message in (" ".join(spelt), "x" * 20_000_000):
         body = ERROR.format("AccessDenied", message).encode()[:15_000_000]
-
-        def refuse(_: Any, start_response: Any, body: bytes = body) -> Any:
-            start_response("403 Forbidden", [("Content-Length", str(len(body)))])
-            return [body]
-
-        s3.fault = lambda _: refuse
+        refuse = send(body, "403 Forbidden")
+        s3.fault = lambda _, refuse=refuse: refuse
         env: dict[str, str | None] = {"AWS_SESSION_TOKEN": token, "LOG_LEVEL": "DEBUG"}
         result = run("--query={'name': '03'}", FLAGS[1], env=env, constants={"LIST_TRIES": 2})
         assert result.status == 1

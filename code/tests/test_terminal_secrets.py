@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from conftest import Run
 from dispatch.terminal.messages import echo
 from dispatch.terminal.secrets import keep_secret
-from faults import FLAGS, drop, is_listing, world  # noqa: F401  (a fixture)
+from faults import FLAGS, drop, is_listing, send, world  # noqa: F401  (a fixture)
 from standins import BUCKET, ERROR, KEY_ID, S3, SECRET
 
 ASCII = "".join(map(chr, range(33, 127)))
@@ -59,12 +58,7 @@ def test_keys_of_a_file_are_in_no_line(run: Run, s3: S3, services: dict[str, str
     keys = f"aws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n"
     (aws / "credentials").write_text(f"[default]\n{keys}")
     content = ERROR.format("AccessDenied", f"not {KEY_ID} with {SECRET}").encode()
-
-    def refuse(_: Any, start_response: Any) -> list[bytes]:
-        start_response("403 Forbidden", [("Content-Length", str(len(content)))])
-        return [content]
-
-    s3.fault = lambda _: refuse
+    s3.fault = lambda _: send(content, "403 Forbidden")
     result = run(*FLAGS, env=dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")))
     assert "not ... with ..." in result.log
     assert KEY_ID not in result.log
