@@ -296,6 +296,14 @@ def run(start: Start, services: dict[str, str], tmp_path: Path) -> Run:
     return run
 
 
+def hooked(folder: Path, code: str) -> dict[str, str | None]:
+    """Return the environment of a process of Python that does this before all else."""
+    hook = folder / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": str(hook)}
+
+
 @pytest.fixture(scope="session")
 def real_records() -> list[dict[str, Any]]:
     if not REAL_RECORDS.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
@@ -142,6 +143,21 @@ def drop(environ: Any, _: Any) -> list[bytes]:
     """Cut the connection instead of answering."""
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionResetError
+
+
+class Held:
+    """A fault of DocDB or S3: what is asked is in hand, and not answered before it is let go."""
+
+    def __init__(self) -> None:
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, _: Any, start_response: Any = None) -> Any:
+        """Be asked, by DocDB's handler, or as an application of S3's."""
+        self.asked.set()
+        self.over.wait(120)
+        if start_response:
+            start_response("503 SlowDown", [])
+        return []
 
 
 def is_listing(request: Request) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conftest import NIGHT, Run, some
+from conftest import NIGHT, Run, hooked, some
 from dispatch.files.concurrency import (
     FEWEST_CONNECTIONS,
     FIRST_CONNECTIONS,
@@ -208,9 +208,8 @@ def test_no_more_threads_are_started_than_have_something_to_do(
     s3.put(BUCKET, [f"{n:03}/a.nwb" for n in range(100)])
     docdb.put(*records)
     (tmp_path / "records.json").write_text(json.dumps(records))
-    (tmp_path / "hook").mkdir()
-    (tmp_path / "hook" / "sitecustomize.py").write_text(THREADS.format(str(tmp_path / "started")))
-    result = run("--query={}", *flags, env={"PYTHONPATH": str(tmp_path / "hook")})
+    env = hooked(tmp_path, THREADS.format(str(tmp_path / "started")))
+    result = run("--query={}", *flags, env=env)
     assert result.status == 0, result.log
     assert "100 tasks" in result.error
     started = tmp_path / "started"

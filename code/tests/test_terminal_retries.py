@@ -1,13 +1,34 @@
-"""What is tried again, as often as the table of the room says, with pauses that grow."""
+"""Answers are read up to a size and a time, and what fails is tried again as the table says."""
 
 from __future__ import annotations
 
+import io
+import time
 from itertools import pairwise
 
 import pytest
+from urllib3 import HTTPResponse
 
 from dispatch.terminal import retries
+from dispatch.terminal.reading import PIECE, read_body
 from dispatch.terminal.retries import Attempts, Fault, SlowDown, backoff, may_pass
+
+
+def answer(size: int) -> HTTPResponse:
+    return HTTPResponse(io.BytesIO(b"x" * size), preload_content=False)
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, 2 * PIECE + 1])
+def test_an_answer_is_read_up_to_a_size_and_a_time(size: int) -> None:
+    soon = time.monotonic() + 60
+    assert read_body(answer(size), size, soon) == b"x" * size
+    with pytest.raises(OSError, match=f"an answer of more than {size:,} bytes"):
+        read_body(answer(size + 1), size, soon)
+    with pytest.raises(TimeoutError):
+        read_body(answer(size + 1), size + 1, time.monotonic() - 1)
+
+
+# ------------------------------------------------------------------------------------------ retries
 
 
 def pauses_of(fault: OSError, most: int = 100) -> list[float]:

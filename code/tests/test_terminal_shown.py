@@ -22,9 +22,9 @@ import pytest
 
 from conftest import NIGHT, Run, Start
 from dispatch.terminal.progress import Progress
+from faults import FLAGS, Held
 from forks import ask, with_folders
 from standins import BUCKET, S3, DocDB, record
-from surroundings import FLAGS, Held
 
 
 def test_a_plan_names_the_groups(run: Run, docdb: DocDB, s3: S3, tmp_path: Path) -> None:
