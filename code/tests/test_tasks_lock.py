@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Result, Run, Start, a_task, fails, some
+from conftest import Result, Run, Start, a_task, fails, hooked, some
 from dispatch.tasks.lock import lock
 from dispatch.tasks.output import IN_MOVE, count_workers, staged, write_workers
 from dispatch.terminal import signals
@@ -37,9 +37,7 @@ fcntl.flock, os.rename = refuse, slowly
 @pytest.fixture
 def no_flock(tmp_path: Path) -> dict[str, str | None]:
     """Return the environment of a run on such a file system."""
-    (tmp_path / "hook").mkdir()
-    (tmp_path / "hook" / "sitecustomize.py").write_text(NO_FLOCK)
-    return {"PYTHONPATH": str(tmp_path / "hook")}
+    return hooked(tmp_path, NO_FLOCK)
 
 
 def refuse(*_: object) -> None:
