@@ -17,9 +17,8 @@ import pytest
 
 from chosen import write_snapshot
 from conftest import Run, Start, fails
-from faults import Application, answer
+from faults import FLAGS, Application, answer, world  # noqa: F401  (fixtures)
 from standins import BUCKET, KEY_ID, S3, SECRET, DocDB, Request, record
-from surroundings import FLAGS, world  # noqa: F401  (fixtures)
 
 NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
 

@@ -14,8 +14,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from conftest import FUZZ_SECONDS, NIGHT, Run, fuzz
+from faults import FLAGS
 from standins import BUCKET, S3, DocDB, Request, record
-from surroundings import FLAGS
 
 
 def other_keys(body: bytes) -> bytes:
