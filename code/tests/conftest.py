@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import run_capsule
 from dispatch.tasks import tasks
+from dispatch.terminal.messages import BadInput
 from forks import Server, run_in_a_fork, with_folders
 from pipelines import pipeline, repository  # noqa: F401  (fixtures)
 from standins import KEY_ID, S3, SECRET, CodeOcean, DocDB
@@ -72,6 +75,15 @@ def some(cases: Iterable[Case], number: int) -> list[Case]:
     if number == 1:
         return whole[:1]
     return [whole[turn * (len(whole) - 1) // (number - 1)] for turn in range(number)]
+
+
+def in_turn(rows: Iterable[Any], *ways: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return each row in all ways at night; by day in one of them, which take turns."""
+    tuples = [row if isinstance(row, tuple) else (row,) for row in rows]
+    combined = list(product(*ways))
+    if NIGHT:
+        return [(*row, *way) for row in tuples for way in combined]
+    return [(*row, *way) for row, way in zip(tuples, cycle(combined), strict=False)]
 
 
 def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStrategy[Any]) -> None:
@@ -203,6 +215,14 @@ def fails(result: Result, *words: str, status: int = 1) -> None:
     assert result.files() == {}
 
 
+def refusal(*words: str) -> str:
+    """Return what is said of flags that are bad input."""
+    with pytest.raises(BadInput) as refused:
+        run_capsule.parse_settings(words)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
 Start = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., Result]
 
@@ -294,6 +314,13 @@ def run(start: Start, services: dict[str, str], tmp_path: Path) -> Run:
         return Result(process.returncode, log or "", stdout, output)
 
     return run
+
+
+def give_parameters(folder: Path, fixed: Any = None, sets: Any = None) -> None:
+    """Write the parameters file for a run."""
+    found = {"fixed_parameters": fixed, "distributed_parameters": sets}
+    string = json.dumps({name: value for name, value in found.items() if value is not None})
+    (folder / "data" / "analysis_parameters.json").write_text(string)
 
 
 def hooked(folder: Path, code: str) -> dict[str, str | None]:

@@ -23,11 +23,10 @@ from cohorts import (
     reference_groups,
     reference_latest,
 )
-from conftest import Run, fuzz
+from conftest import Run, fuzz, in_turn
 from dispatch.assets.grouping import latest_of
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import BUCKET, S3, DocDB, record
-from turns import in_turn
 
 Tasks = list[Record]
 Dispatch = Callable[..., Tasks]

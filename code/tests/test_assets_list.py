@@ -17,14 +17,12 @@ from hypothesis import strategies as st
 
 import standins
 from chosen import WAYS, Ask, Record, ask, names, put_on_disk  # noqa: F401  (a fixture)
-from conftest import PROGRAM, Run, fuzz
+from conftest import PROGRAM, Run, fuzz, in_turn, refusal
 from dispatch.assets.asset_list import AssetList, find_listed, list_of_assets, read_asset_list
 from dispatch.records import docdb as live_docdb
 from dispatch.terminal.messages import BadInput
-from flags_helpers import refusal
 from run_capsule import parse_settings
 from standins import BUCKET, S3, DocDB, record
-from turns import in_turn
 from worlds import Record, expected_task, ids_of, world  # noqa: F401  (a fixture)
 
 
