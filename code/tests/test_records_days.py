@@ -13,14 +13,12 @@ import pytest
 from hypothesis import strategies as st
 
 from chosen import Record, names, write_snapshot
-from conftest import Run, fuzz
+from conftest import Run, fuzz, in_turn, refusal
 from dispatch.assets.date_ranges import bounds_without_time, odd_bounds
 from dispatch.records.schema import NAMES
 from dispatch.records.vocabulary import in_full
-from flags_helpers import refusal
 from reference import matches
 from standins import DocDB, record
-from turns import in_turn
 
 SESSION = "session.session_start_time"
 

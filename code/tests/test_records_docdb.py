@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 import standins
-from conftest import NIGHT, Run, fails
+from conftest import NIGHT, Run, fails, in_turn
 from dispatch.assets.assets import ASSET_FIELDS
 from dispatch.records import docdb as live_docdb
 from dispatch.terminal.messages import FailedRun
 from dispatch.terminal.retries import LONGEST_PAUSE
 from faults import DOCDB_FAULTS, FLAGS, UNANSWERED, completes, reset, whole, world  # noqa: F401  (a fixture)
 from standins import BUCKET, S3, TOKEN, CodeOcean, DocDB, Fault, record
-from turns import in_turn
 from worlds import Record
 
 

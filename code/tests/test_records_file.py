@@ -15,11 +15,10 @@ import pytest
 from hypothesis import strategies as st
 
 from chosen import names
-from conftest import Run, fuzz, some
+from conftest import Run, fuzz, refusal, some
 from dispatch.records.record_files import read_records
 from dispatch.records.tables import read_table
 from dispatch.terminal.messages import BadInput, log
-from flags_helpers import refusal
 from standins import BUCKET, S3, DocDB, record
 from worlds import Record, world  # noqa: F401  (a fixture)
 
