@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from conftest import NIGHT, Run, Visit, some
+from conftest import NIGHT, Run, Visit, give_parameters, some
 from dispatch.plan.commands import Request, command_of, portable_command_of
 from dispatch.plan.page import render_page
 from dispatch.tasks.tasks import Task
@@ -388,8 +388,7 @@ def world(docdb: DocDB, s3: S3) -> None:
 def test_the_dispatch_writes_exactly_what_the_plan_showed(
     name: str, run: Run, tmp_path: Path
 ) -> None:
-    text = json.dumps({"distributed_parameters": [{"w": 1}, {"w": 2}]})
-    (tmp_path / "data" / "analysis_parameters.json").write_text(text)
+    give_parameters(tmp_path, sets=[{"w": 1}, {"w": 2}])
     planned = run("--query={}", *MODES[name], "--dry_run", "1")
     assert planned.status == 0, planned.log
     assert planned.names() == sorted(PLAN_FILES)
