@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from analysis import give
-from conftest import NIGHT, Result, Run, fails, fuzz
+from conftest import NIGHT, Result, Run, fails, fuzz, give_parameters
 from dispatch.plan.earlier import compare, set_apart_dispatched
 from dispatch.plan.file import read_plan
 from dispatch.plan.taken import take_tasks
@@ -98,7 +97,7 @@ def comes_to(result: Result) -> str:
 def test_a_plan_is_dispatched_exactly_without_any_service(
     name: str, run: Run, docdb: DocDB, s3: S3, tmp_path: Path, planned: Planned
 ) -> None:
-    give(tmp_path, {"fixed": 1}, [{"a": 1}, {"b": [1.5, None]}])
+    give_parameters(tmp_path, {"fixed": 1}, [{"a": 1}, {"b": [1.5, None]}])
     plan = planned(*ASKS[name])
     direct = run(*BASE, *ASKS[name], output=tmp_path / "direct")
     assert direct.status == 0, direct.log

@@ -16,11 +16,10 @@ import pytest
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import NIGHT, REAL_RECORDS, Result, Run, fails, fuzz, some
+from conftest import NIGHT, REAL_RECORDS, Result, Run, fails, fuzz, in_turn, some
 from dispatch.assets.assets import Asset
 from dispatch.terminal.messages import BadInput, FailedRun
 from standins import DocDB, record
-from turns import in_turn
 from vocabularies import SEVERAL, WHERE, a_filter, a_record, answers, some_plain, value_of
 
 Record = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conftest import PROGRAM, ROOT, Run
+from conftest import PROGRAM, ROOT, Run, give_parameters
 from pipelines import Pipeline
 from standins import BUCKET, S3, DocDB, record
 
@@ -232,8 +232,7 @@ def test_a_panels_value_that_reads_as_another_than_a_string_is_told(
 def test_a_panels_value_is_not_told_where_every_set_has_another(
     sets: Any, is_told: bool, run: Run, pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    content = {"fixed_parameters": {}, "distributed_parameters": sets}
-    (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
+    give_parameters(tmp_path, {}, sets)
     pipeline.put(parameters=[{"name": "window", "value": "0.1"}, {"name": "dry_run", "value": "0"}])
     result = run(*FILES, "--skip_processed=1", env=pipeline.environment)
     assert result.status == 0, result.log
