@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from conftest import NIGHT, Run, fails, fuzz
+from conftest import NIGHT, Result, Run, fails, fuzz
 from faults import (  # noqa: F401  (a fixture)
     FLAGS,
     NAMES,
@@ -271,7 +271,7 @@ class Directory:
         return page_of(keys[first:behind], token, prefix)
 
 
-def files_of(result: Any) -> list[str]:
+def files_of(result: Result) -> list[str]:
     """Return the files that are dispatched."""
     return sorted(file for task in result.tasks() for file in task["file_location"])
 
@@ -384,6 +384,9 @@ def test_what_is_no_answer_of_a_directory_bucket_ends_the_run_in_time(
     assert words in result.error
     assert result.files() == {}
     assert result.megabytes < 150
+
+
+# -------------------------------------------------------------------------------- buckets elsewhere
 
 
 def test_a_redirect_without_a_region_is_not_waited_for_without_an_end(

@@ -354,14 +354,6 @@ def test_what_threads_write_while_a_signal_ends_the_run_is_removed(
         assert list(result.output.iterdir()) == []
 
 
-def test_where_no_file_may_hold_anything_the_last_line_says_so(run: Run, docdb: DocDB) -> None:
-    docdb.put(record("a"))
-    for dry in (0, 1):
-        result = run("--query={}", f"--dry_run={dry}", prefix="ulimit -f 0; exec ")
-        fails(result, "cannot write to", "File too large")
-        assert list(result.output.iterdir()) == []
-
-
 # -------------------------------------------------------------------------------------------- disks
 
 
@@ -384,6 +376,14 @@ def test_a_full_disk_leaves_what_was_there(run: Run, tmp_path: Path) -> None:
         assert sorted(path.name for path in small.iterdir()) == [".dispatch_plan.jsonl", "0"]
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_where_no_file_may_hold_anything_the_last_line_says_so(run: Run, docdb: DocDB) -> None:
+    docdb.put(record("a"))
+    for dry in (0, 1):
+        result = run("--query={}", f"--dry_run={dry}", prefix="ulimit -f 0; exec ")
+        fails(result, "cannot write to", "File too large")
+        assert list(result.output.iterdir()) == []
 
 
 def test_a_link_to_a_folder_is_a_folder(run: Run, whole: dict[str, bytes], tmp_path: Path) -> None:
