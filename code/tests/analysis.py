@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,13 +49,6 @@ def library(
 def world(docdb: DocDB, s3: S3) -> None:
     docdb.put(*(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")))
     s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "abcd" for n in range(2)])
-
-
-def give(folder: Path, fixed: Any = None, sets: Any = None) -> None:
-    """Write the parameters file."""
-    found = {"fixed_parameters": fixed, "distributed_parameters": sets}
-    string = json.dumps({name: value for name, value in found.items() if value is not None})
-    (folder / "data" / "analysis_parameters.json").write_text(string)
 
 
 def model_of(task: Task) -> AnalysisDispatchModel:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Result, Run, fuzz, some
+from conftest import Result, Run, fuzz, in_turn, some
 from dispatch.assets.assets import Asset
 from dispatch.files.listing import KEYS_PER_FOLDER, Listing
 from dispatch.files.parts import Turns
@@ -24,7 +24,6 @@ from finding import Find, ask_at, find  # noqa: F401  (a fixture)
 from orders import ORDERS, Lister, lister, lister_server  # noqa: F401  (a fixture)
 from reference import expected_bytes, expected_files
 from standins import BUCKET, S3, DocDB, record
-from turns import in_turn
 
 # Short names over a small alphabet, so that folders share, nest, match and end alike; and odd ones.
 names = st.one_of(

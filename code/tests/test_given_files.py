@@ -13,13 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from conftest import NIGHT, PROGRAM, Run, Start, fails
+from conftest import NIGHT, PROGRAM, Run, Start, fails, in_turn, refusal
 from dispatch.given.inputs import read_query
 from dispatch.terminal.messages import BadInput
-from flags_helpers import refusal, world  # noqa: F401  (a fixture)
 from run_capsule import parse_settings
-from standins import DocDB, record
-from turns import in_turn
+from standins import BUCKET, S3, DocDB, record
+
+
+@pytest.fixture
+def world(docdb: DocDB, s3: S3) -> None:
+    """Four assets of two subjects, with two files each."""
+    docdb.put(
+        *(record(name, subject={"subject_id": str(n % 2)}) for n, name in enumerate("abcd")),
+        record("lacks the subject"),
+    )
+    s3.put(BUCKET, [f"{name}/{n}.nwb" for name in "abcd" for n in range(2)])
 
 
 def test_a_file_is_found_here_then_in_the_input_folder_then_one_folder_down(

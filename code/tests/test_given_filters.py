@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import NIGHT, ROOT, Run, fuzz
+from conftest import NIGHT, ROOT, Run, fuzz, in_turn, refusal
 from dispatch.given import inputs
 from dispatch.given.filters import parse_filter
 from dispatch.given.values import (
@@ -29,9 +29,7 @@ from dispatch.given.values import (
     rank,
 )
 from dispatch.terminal.messages import BadInput
-from flags_helpers import refusal
 from standins import DocDB, record
-from turns import in_turn
 from worlds import QUERIES, Record, world  # noqa: F401  (a fixture)
 
 

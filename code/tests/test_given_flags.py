@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_capsule
-from conftest import NIGHT, Run, fuzz
+from conftest import NIGHT, Run, fuzz, refusal
 from dispatch.files.selection import Selection
 from dispatch.given.flags import (
     to_date,
@@ -28,7 +28,6 @@ from dispatch.given.flags import (
 from dispatch.given.lists import to_bytes, to_patterns
 from dispatch.settings import Settings
 from dispatch.terminal.messages import BadInput
-from flags_helpers import refusal
 from standins import BUCKET, S3, DocDB, record
 
 

@@ -31,11 +31,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from conftest import Result, Run, some
+from conftest import Result, Run, in_turn, some
 from faults import page_of
 from finding import ONE_LOADER
 from standins import ERROR, KEY_ID, SECRET, DocDB, record
-from turns import in_turn
 
 Answer = tuple[int, dict[str, str], bytes]
 LISTING = b"""<?xml version="1.0" encoding="UTF-8"?>

@@ -27,8 +27,8 @@ from analysis_pipeline_utils.result_files import processing_prefix
 from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
 from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
 
-from analysis import FILES, OWN, SETS, base_of_the_worker, give, library, model_of, world  # noqa: F401  (fixtures)
-from conftest import Result, Run, Task, documents, fails
+from analysis import FILES, OWN, SETS, base_of_the_worker, library, model_of, world  # noqa: F401  (fixtures)
+from conftest import Result, Run, Task, documents, fails, give_parameters
 from dispatch.tasks.analysis_code import OF_THE_LIBRARY, read_code
 from dispatch.terminal.messages import BadInput
 from faults import DOCDB_FAULTS, hang
@@ -82,7 +82,7 @@ def test_a_task_says_what_the_library_would_and_what_the_worker_will(
 ) -> None:  # fmt: skip
     fixed, sets = given
     pipeline.put(**capsule)
-    give(tmp_path, fixed, sets)
+    give_parameters(tmp_path, fixed, sets)
     result = run(*flags, env=pipeline.environment)
     assert result.status == 0, result.log
     tasks = result.tasks()
@@ -108,7 +108,7 @@ def test_a_task_says_what_the_library_would_and_what_the_worker_will(
 def test_a_worker_agrees_as_long_as_its_own_flags_are_what_code_ocean_says(
     run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
-    give(tmp_path, FIXED, SETS)
+    give_parameters(tmp_path, FIXED, SETS)
     library(CO_CAPSULE_ID="co-wrapper")
     for name, values in (
         ("smooth", {"yes": True, True: False}),  # a string is what Code Ocean has of it
@@ -136,7 +136,7 @@ def test_without_a_code_the_fixed_parameters_are_in_every_set(
     missing: list[str], flags: list[str], sets: Any, why: str, run: Run, pipeline: Pipeline,
     library: Callable[..., None], tmp_path: Path,
 ) -> None:  # fmt: skip
-    give(tmp_path, FIXED, sets)
+    give_parameters(tmp_path, FIXED, sets)
     env = {**pipeline.environment, **dict.fromkeys(missing)}
     result = run(*FILES, *flags, env=env)
     assert result.status == 0, result.log
@@ -161,7 +161,7 @@ def test_a_fixed_parameter_that_the_panel_has_too_is_told(
 ) -> None:
     def dispatch(sets: Any, panel: dict[str, str], *flags: str) -> Result:
         pipeline.put(parameters=[{"name": name, "value": value} for name, value in panel.items()])
-        give(
+        give_parameters(
             tmp_path, dict.fromkeys(["unit", "same", "varied", "partly", "empty", "no"], "s"), sets
         )
         return run(*QUERY, *flags, "--overwrite=1", env=pipeline.environment)
@@ -193,7 +193,7 @@ def test_a_file_says_the_same_as_code_ocean(
     run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
     pipeline.put(parameters=OWN)
-    give(tmp_path, FIXED, SETS)
+    give_parameters(tmp_path, FIXED, SETS)
     asked = run(*FILES, env=pipeline.environment)
     library()
     base = metadata.get_codeocean_process_metadata(capsule_name="wrapper")
@@ -208,7 +208,7 @@ def test_the_code_in_the_readme_can_be_used(run: Run, tmp_path: Path) -> None:
     readme = documents()
     string = readme.split("<!-- example code -->\n```json\n")[1].split("```")[0]
     (tmp_path / "code.json").write_text(string)
-    give(tmp_path, FIXED)
+    give_parameters(tmp_path, FIXED)
     [task, *_] = run(*FILES, "--analysis_code=code.json").tasks()
     code, told = task["analysis_code"], json.loads(string)
     assert (code["url"], code["version"]) == (told["url"], told["version"])
@@ -265,7 +265,7 @@ def test_a_parameter_that_the_library_takes_for_its_own_is_bad_input(
         ({**own, "mine": 1}, [], f"fixed_parameters: {words} and 2 more"),
         ({}, [{"a": 1}, {**own, "mine": 1}], f"distributed_parameters: {words} and 2 more"),
     ):
-        give(tmp_path, fixed, sets)
+        give_parameters(tmp_path, fixed, sets)
         fails(run(*QUERY, env=pipeline.environment), told, status=2)
     assert run(*QUERY).status == 0  # where no code is known, they are the analysis' own
 

@@ -18,7 +18,7 @@ import pytest
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 
 import forks
-from conftest import NIGHT, ROOT, Result, Run, Task, documents, some
+from conftest import NIGHT, ROOT, Result, Run, Task, documents, give_parameters, some
 from environments import make_environment
 from pipelines import FIXED, Pipeline
 from standins import BUCKET, S3, DocDB, record
@@ -59,8 +59,7 @@ def test_the_next_capsule_reads_every_task(
     flags: list[str], varied: bool, run: Run, tmp_path: Path
 ) -> None:
     if varied:
-        content = json.dumps({"distributed_parameters": PARAMETERS})
-        (tmp_path / "data" / "analysis_parameters.json").write_text(content)
+        give_parameters(tmp_path, sets=PARAMETERS)
     result = run("--query={}", *flags)
     assert result.status == 0, result.log
     read: list[tuple[AnalysisDispatchModel, dict[str, Any]]] = []
@@ -141,8 +140,7 @@ def test_a_pipelines_process_with_the_values_of_its_app_panel(
     staged, process = tmp_path / "data", tmp_path / "work" / "3f" / "9a0c"
     (staged / "input_query.json").write_text('{"name": {"$ne": "d"}}')
     (staged / "data_asset_input.csv").write_text("asset_id\nco-c\nco-a\n")
-    parameters = json.dumps({"distributed_parameters": PARAMETERS})
-    (staged / "analysis_parameters.json").write_text(parameters)
+    give_parameters(tmp_path, sets=PARAMETERS)
     capsule = process / "capsule"
     for folder in ("data", "results"):
         (capsule / folder).mkdir(parents=True)
@@ -267,9 +265,7 @@ def test_groups_that_hold_the_same_files_are_named(
     s3.put(BUCKET, ["a/x.nwb", "b/x.nwb"])
     flags = ["--query={}", "--file_extension=nwb", "--group_by=batches"]
     flags += ["--unwind_list_fields=batches", "--analysis_code=code.json"]
-    (tmp_path / "data" / "analysis_parameters.json").write_text(
-        '{"distributed_parameters": [{"window": 1}]}'
-    )
+    give_parameters(tmp_path, sets=[{"window": 1}])
     result = run(*flags)
     assert result.status == 0, result.log
     assert len(result.tasks()) == 3
@@ -393,8 +389,7 @@ def test_every_worker_reads_every_task_of_a_pipeline(
     tasks: dict[str, list[Task]] = {}
     told = {}
     for name, (version, flags, fixed, sets) in OF_PIPELINE.items():
-        content = {"fixed_parameters": fixed or {}, "distributed_parameters": sets or []}
-        (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
+        give_parameters(tmp_path, fixed or {}, sets or [])
         pipeline.put(version=version)
         env = pipeline.environment if name != "own inputs" else {}
         result = run("--query={}", *flags, output=tmp_path / name, env=env)

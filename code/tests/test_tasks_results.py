@@ -12,8 +12,8 @@ import pytest
 from analysis_pipeline_utils import metadata
 from analysis_pipeline_utils.result_files import processing_prefix
 
-from analysis import FILES, SETS, asked, base_of_the_worker, give, library, model_of  # noqa: F401  (a fixture)
-from conftest import Run, Task, fails
+from analysis import FILES, SETS, asked, base_of_the_worker, library, model_of  # noqa: F401  (a fixture)
+from conftest import Run, Task, fails, give_parameters
 from dispatch.records.docdb import open_docdb
 from pipelines import FIXED, Pipeline
 from standins import BUCKET, RESULTS, S3, TOKEN, DocDB, Request, record
@@ -55,7 +55,7 @@ def store(docdb: DocDB, tasks: list[Task]) -> list[str]:
 def test_what_is_processed_already_is_left_out(
     run: Run, docdb: DocDB, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
-    give(tmp_path, FIXED, SETS)
+    give_parameters(tmp_path, FIXED, SETS)
     every = run(*FILES, env=pipeline.environment)
     tasks = every.tasks()
     names = store(docdb, [*tasks[::2], tasks[1]])

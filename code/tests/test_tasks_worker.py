@@ -21,7 +21,7 @@ import pytest
 from analysis_pipeline_utils.result_files import processing_prefix
 
 from analysis import model_of
-from conftest import Result, Run, Task, documents
+from conftest import Result, Run, Task, documents, give_parameters
 from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
 from standins import BUCKET, RESULTS, S3, DocDB, record
 
@@ -201,8 +201,7 @@ def test_each_worker_stores_its_own_result_under_the_predicted_name(
 ) -> None:
     capsule, flags, fixed, sets = CASES[name]
     pipeline.put(**capsule)
-    content = {"fixed_parameters": fixed or {}, "distributed_parameters": sets or []}
-    (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(content))
+    give_parameters(tmp_path, fixed or {}, sets or [])
     result = run(*flags, env=pipeline.environment)
     assert result.status == 0, result.log
     tasks = result.tasks()

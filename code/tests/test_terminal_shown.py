@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import pty
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import NIGHT, Run, Start
+from conftest import NIGHT, Run, Start, give_parameters
 from dispatch.terminal.progress import Progress
 from faults import FLAGS, Held
 from forks import ask, with_folders
@@ -31,8 +30,7 @@ def test_a_plan_names_the_groups(run: Run, docdb: DocDB, s3: S3, tmp_path: Path)
     for name, subject in (("a", "s1"), ("b", "s1"), ("c", "s2")):
         docdb.put(record(name, subject={"subject_id": subject, "sex": "F"}))
         s3.put(BUCKET, [f"{name}/x.nwb"])
-    sets = {"distributed_parameters": [{"n": 1}, {"n": 2}]}
-    (tmp_path / "data" / "analysis_parameters.json").write_text(json.dumps(sets))
+    give_parameters(tmp_path, sets=[{"n": 1}, {"n": 2}])
     plan = run("--query={}", "--file_extension=nwb", "--dry_run=1",
                "--group_by=subject.subject_id,subject.sex")  # fmt: skip
     _, header, *rows, counts = plan.stdout.splitlines()

@@ -20,11 +20,10 @@ from subprocess import PIPE
 
 import pytest
 
-from conftest import NIGHT, PROGRAM, Result, Run, Start, fails, hooked
+from conftest import NIGHT, PROGRAM, Result, Run, Start, fails, hooked, in_turn
 from faults import FLAGS, NAMES, Held, completes, is_listing, world  # noqa: F401  (a fixture)
 from forks import with_folders
 from standins import S3, DocDB, record
-from turns import in_turn
 
 # Moments of a run that writes many tasks: what is about to be done to a path, as Python tells it to
 # an audit hook.
