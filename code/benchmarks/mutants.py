@@ -92,11 +92,20 @@ def mutant_of(change: MutationSpec) -> Mutant | None:
 
 
 def without_annotations(code: str) -> str:
-    """Return what code does, without what only a type checker reads."""
+    """Return what code does, without what only a type checker looks at.
+
+    It also sees who gives an argument by a name or a place that a signature does not take it by.
+    """
     tree = ast.parse(code)
     for node in ast.walk(tree):
         for name in {"annotation", "returns"} & set(node._fields):
             setattr(node, name, None)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.test = ast.Constant(None)  # imports of types, wherever they are made
+        if isinstance(node, ast.arguments):
+            node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+            node.defaults += filter(None, node.kw_defaults)
+            node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
     return ast.dump(tree)
 
 
@@ -133,7 +142,11 @@ def noticed(mutant: Mutant, repository: Path, *, own_only: bool) -> tuple[str, s
     """Return one of OUTCOMES for a change in this clone, and the test that fails."""
     tests = sorted(path.name for path in (repository / "code" / "tests").glob("test_*.py"))
     # those of the same topic first, then whole runs, which see most
-    tests.sort(key=lambda name: (mutant.path.stem not in name, "story" not in name))
+    module = ".".join(mutant.path.with_suffix("").parts[1:])
+    folder = repository / "code" / "tests"
+    near = {name for name in tests if module in (folder / name).read_text()}
+    near |= {name for name in tests if mutant.path.stem in name}
+    tests.sort(key=lambda name: (name not in near, "story" not in name))
     own = [name for name in tests if name.startswith(f"test_{mutant.folder}_")]
     rest = [name for name in tests if name not in own]
     with restore_contents(repository / mutant.path):

@@ -454,8 +454,9 @@ def test_the_log_says_which_query_file_was_read(run: Run, docdb: DocDB, tmp_path
     log = run("--query=query.json").log
     assert re.search(f"the query is that of {path}, written 2023-11-1[45] ", log)
     (tmp_path / "query.json").write_text('{"name": {"$ne": "b"}}')
-    assert "the query is that of query.json, written " in run("--query=query.json",
-                                                              "--overwrite=1").log  # fmt: skip
+    log = run("--query=query.json", "--session_has=query.json", "--overwrite=1").log
+    assert "the query is that of query.json, written " in log
+    assert "the filter of --session_has is that of query.json, written " in log
 
 
 def test_flags_without_assets_name_the_example(run: Run) -> None:

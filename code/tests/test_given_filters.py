@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import NIGHT, ROOT, Run, fuzz, in_turn, refusal
 from dispatch.given import inputs
-from dispatch.given.filters import parse_filter
+from dispatch.given.filters import conditions_of, parse_filter
 from dispatch.given.values import (
     DEPTH,
     check_values,
@@ -268,6 +268,13 @@ def test_what_programs_and_shells_write_is_named(string: str, words: str) -> Non
 
 def test_what_stands_in_quotes_is_not_advised_on() -> None:
     assert "write" not in refusal('--query={"name": "a date(1) and true, b: ObjectId(", "x" 5}')
+
+
+def test_the_conditions_of_a_filter_are_those_of_its_branches() -> None:
+    branches = [{"b": 2}, {"c": [{"d": 3}]}, "no filter"]
+    query = {"$and": [{"a": 1}, {"$or": branches}], "$nor": [{"e": 4}], "f": 5}
+    found = [{"a": 1}, {"b": 2}, {"c": [{"d": 3}]}, {"$nor": [{"e": 4}]}, {"f": 5}]
+    assert [*conditions_of(query)] == found
 
 
 def test_a_filter_that_pprint_has_split_is_the_same_filter() -> None:

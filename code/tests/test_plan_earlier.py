@@ -16,6 +16,7 @@ import pytest
 from conftest import NIGHT, Result, Run, give_parameters
 from dispatch.assets.assets import Asset
 from dispatch.plan.columns import first_file
+from dispatch.plan.on_terminal import widths_of
 from dispatch.plan.plan import Plan
 from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
@@ -386,6 +387,23 @@ def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
     assert cell(["a", "b"]) == '["a", "b"]'
     assert cell(["[a"]) == '["[a"]'
     assert cell(["a\nb"]) == '["a\\nb"]'
+
+
+@pytest.mark.parametrize(
+    ("longest", "width", "wide"),
+    [
+        ([5, 70], None, [5, 60]),
+        ([5, 70], 80, [5, 60]),
+        ([5, 20], 27, [5, 20]),  # with two blanks between them
+        ([5, 20], 26, [5, 19]),
+        ([30, 20], 30, [14, 14]),
+        ([3, 30], 5, [3, 8]),  # none is narrower than one can read
+    ],
+)
+def test_the_widest_columns_of_a_terminal_give_way(
+    longest: list[int], width: int | None, wide: list[int]
+) -> None:
+    assert widths_of([["", "x" * length] for length in longest], width) == wide
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|'/c calc'!A1"])

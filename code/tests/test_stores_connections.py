@@ -100,11 +100,16 @@ def page_for(head: str) -> bytes:
     return LISTING.format(asked[1] if asked else "").encode()
 
 
+def reply(line: socket.socket, head: str) -> None:
+    """Answer a request with its listing."""
+    body = page_for(head)
+    line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
 def answer_all(line: socket.socket) -> None:
     """Answer each request with its listing."""
     for head in requests_on(line):
-        body = page_for(head)
-        line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        reply(line, head)
 
 
 def over_tls(context: ssl.SSLContext, handle: Handler = answer_all) -> Handler:
@@ -296,6 +301,22 @@ def trusted(pem: str) -> str:
     uses = bytes.fromhex("300c300a06082b06010505070301")  # servers on the web
     plain = ssl.DER_cert_to_PEM_cert(content + uses)
     return plain.replace("CERTIFICATE", "TRUSTED CERTIFICATE")
+
+
+def test_a_server_that_greets_soon_is_only_asked_for_listings(net: Net) -> None:
+    silent = set()
+
+    def handle(line: socket.socket) -> None:
+        silent.add(line)
+        for head in requests_on(line):
+            silent.discard(line)
+            reply(line, head)
+
+    port = net.open(over_tls(net.context(), handle))
+    started = time.monotonic()
+    lists_all(net.list_at(f"https://localhost:{port}"))
+    was_soon = time.monotonic() - started < 1  # else the machine is busy, and greetings take long
+    assert not (silent and was_soon)
 
 
 def test_certificates_that_say_what_they_are_trusted_for_are_read(net: Net) -> None:

@@ -91,7 +91,7 @@ def near_file(name: str, folder: Path) -> str:
         for path in islice(paths_around(folder), 20_000):
             if is_file(path):
                 paths_by_name[os.path.basename(path)] = path
-    except (OSError, ValueError):
+    except ValueError:  # glob's, of a folder that can be none
         return ""
     wanted = os.path.basename(name)
     near = [wanted]
