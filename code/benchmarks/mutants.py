@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -61,9 +62,14 @@ class Mutant:
         return "story" if self.path.name in STORY else self.path.parts[2]
 
 
-def places(paths: list[Path]) -> list[list[MutationSpec]]:
-    """Return the changes that cosmic-ray knows in these files, those of one place together."""
+def places(paths: list[Path], seed: int) -> list[tuple[str, list[MutationSpec]]]:
+    """Return the changes that cosmic-ray knows in these files, by place, in a random order.
+
+    Before those of each place stands a string that is drawn by what is written there: most of a
+    sample stays the same where some lines of the program have changed.
+    """
     found = defaultdict(list)
+    lines = {str(path): path.read_text().splitlines() for path in paths}
     with (
         tempfile.TemporaryDirectory() as folder,
         use_db(f"{folder}/session.sqlite", WorkDB.Mode.create) as session,
@@ -71,8 +77,11 @@ def places(paths: list[Path]) -> list[list[MutationSpec]]:
         init(paths, session, {})
         for item in session.work_items:
             (change,) = item.mutations
-            found[str(change.module_path), *change.start_pos].append(change)
-    return [found[place] for place in sorted(found)]
+            line, column = change.start_pos
+            string = lines[str(change.module_path)][line - 1]
+            told = f"{seed} {change.module_path.name} {column} {string}"
+            found[sha256(told.encode()).hexdigest(), str(change.module_path), line].append(change)
+    return [(drawn, found[drawn, path, line]) for drawn, path, line in sorted(found)]
 
 
 def mutant_of(change: MutationSpec) -> Mutant | None:
@@ -113,17 +122,15 @@ def drawn(settings: argparse.Namespace) -> Iterator[Mutant]:
     """Yield one change at each place of the part or the sample that is asked for."""
     code = ROOT / "code"
     paths = [code / "run_capsule.py", *sorted((code / "dispatch").rglob("*.py"))]
-    found = places(paths)
-    draw = random.Random(settings.seed)  # noqa: S311  (a sample that is drawn again is the same)
-    draw.shuffle(found)
+    found = places(paths, settings.seed)
     if settings.part:
         part, parts = map(int, settings.part.split("/"))
         found = found[part % parts :: parts]
     count = 0
-    for changes in found:
+    for seed, changes in found:
         if count == settings.sample:
             return
-        draw.shuffle(changes)
+        random.Random(seed).shuffle(changes)  # noqa: S311  (of which the first that is one is made)
         mutant = next(filter(None, map(mutant_of, changes)), None)
         if mutant and settings.folder in (None, mutant.folder):
             count += 1
