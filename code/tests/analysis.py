@@ -1,4 +1,7 @@
-"""Tasks with a code, as the library and the worker see them."""
+"""Tasks with a code, as the library and the worker see them.
+
+The library takes two seconds to import, so that only those processes do it in which it is asked.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import Any
 
 import pytest
 from aind_data_schema.base import GenericModel
-from analysis_pipeline_utils import metadata
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
 
 from conftest import Task
@@ -57,9 +59,25 @@ def model_of(task: Task) -> AnalysisDispatchModel:
 
 def base_of_the_worker() -> Any:
     """Return what run_analysis_jobs of the library begins with, in the worker's capsule."""
+    from analysis_pipeline_utils import metadata
+
     base = metadata.get_codeocean_process_metadata()
     base.code.parameters = GenericModel()
     return base
+
+
+def process_of_the_worker(base: Any, model: AnalysisDispatchModel, **parameters: Any) -> Any:
+    """Return what the worker writes into the record of its result."""
+    from analysis_pipeline_utils import metadata
+
+    return metadata.update_analysis_process(base, model, **parameters)
+
+
+def processing_prefix(code: Any) -> str:
+    """Return the name of the result of a code."""
+    from analysis_pipeline_utils import result_files
+
+    return str(result_files.processing_prefix(code))
 
 
 def asked(docdb: DocDB) -> list[Any]:

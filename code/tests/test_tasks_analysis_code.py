@@ -18,16 +18,19 @@ from urllib.parse import quote
 
 import pytest
 from aind_data_schema.base import GenericModel
-from aind_data_schema.components.identifiers import Code
-from aind_data_schema.core.processing import DataProcess
-from analysis_pipeline_utils import metadata, result_files, utils_analysis_wrapper
 from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchModel
-from analysis_pipeline_utils.metadata import update_analysis_process
-from analysis_pipeline_utils.result_files import processing_prefix
-from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
-from analysis_pipeline_utils.utils_analysis_wrapper import make_cli_model_class
 
-from analysis import FILES, OWN, SETS, base_of_the_worker, library, model_of, world  # noqa: F401  (fixtures)
+from analysis import (  # noqa: F401  (fixtures)
+    FILES,
+    OWN,
+    SETS,
+    base_of_the_worker,
+    library,
+    model_of,
+    process_of_the_worker,
+    processing_prefix,
+    world,
+)
 from conftest import Result, Run, Task, documents, fails, give_parameters
 from dispatch.tasks.analysis_code import OF_THE_LIBRARY, read_code
 from dispatch.terminal.messages import BadInput
@@ -40,6 +43,8 @@ pytestmark = pytest.mark.usefixtures("world")
 
 def from_the_library(tasks: list[Task], fixed: dict[str, Any]) -> list[AnalysisDispatchModel]:
     """Return what the library's own dispatcher makes of the same tasks."""
+    from analysis_pipeline_utils.utils_analysis_dispatch import check_task_parameters
+
     bare = [{key: task[key] for key in task if key != "analysis_code"} for task in tasks]
     return list(check_task_parameters(map(model_of, bare), fixed, filter_processed=False))
 
@@ -95,7 +100,7 @@ def test_a_task_says_what_the_library_would_and_what_the_worker_will(
     for task in tasks:
         assert re.fullmatch(version, task["analysis_code"]["version"])
         model = model_of(task)
-        process = metadata.update_analysis_process(base, model)
+        process = process_of_the_worker(base, model)
         # the worker stores its result under the id that was computed here
         assert processing_prefix(process.code) == processing_prefix(model.analysis_code)
         expected = {**(fixed or {}), **task.get("distributed_parameters", {})}
@@ -119,7 +124,7 @@ def test_a_worker_agrees_as_long_as_its_own_flags_are_what_code_ocean_says(
         expected = processing_prefix(model_of(task).analysis_code)
         for value, agreeing in values.items():
             base, model = base_of_the_worker(), model_of(task)
-            process = metadata.update_analysis_process(base, model, **{name: value})
+            process = process_of_the_worker(base, model, **{name: value})
             assert (processing_prefix(process.code) == expected) == agreeing
 
 
@@ -150,7 +155,7 @@ def test_without_a_code_the_fixed_parameters_are_in_every_set(
     library(CO_CAPSULE_ID="co-wrapper")
     base = base_of_the_worker()
     for task in tasks:
-        process = metadata.update_analysis_process(base, model_of(task))
+        process = process_of_the_worker(base, model_of(task))
         assert process.code.parameters.model_dump() == {
             "file_location": task["file_location"], **task["distributed_parameters"],
         }  # fmt: skip
@@ -196,6 +201,8 @@ def test_a_file_says_the_same_as_code_ocean(
     give_parameters(tmp_path, FIXED, SETS)
     asked = run(*FILES, env=pipeline.environment)
     library()
+    from analysis_pipeline_utils import metadata
+
     base = metadata.get_codeocean_process_metadata(capsule_name="wrapper")
     (tmp_path / "data" / "code.json").write_text(base.code.model_dump_json())
     told = run(*FILES, "--analysis_code=code.json", output=tmp_path / "told")
@@ -271,9 +278,14 @@ def test_a_parameter_that_the_library_takes_for_its_own_is_bad_input(
 
 
 def test_all_names_that_the_library_takes_for_its_own_are_known() -> None:
+    from aind_data_schema.components.identifiers import Code
+    from aind_data_schema.core.processing import DataProcess
+    from analysis_pipeline_utils import metadata, result_files, utils_analysis_wrapper
+    from analysis_pipeline_utils.metadata import update_analysis_process
+
     # its flags, its function's parameters, and any word of it that a parameter cannot be called
     own = {*inspect.signature(update_analysis_process).parameters} - {"params"}
-    own |= make_cli_model_class(GenericModel).model_fields.keys()
+    own |= utils_analysis_wrapper.make_cli_model_class(GenericModel).model_fields.keys()
     words = set()
     for module in (metadata, utils_analysis_wrapper, result_files):
         for node in ast.walk(ast.parse(inspect.getsource(module))):

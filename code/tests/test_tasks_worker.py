@@ -18,9 +18,8 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from analysis_pipeline_utils.result_files import processing_prefix
 
-from analysis import model_of
+from analysis import model_of, processing_prefix
 from conftest import Result, Run, Task, documents, give_parameters
 from pipelines import CAPSULE, FIXED, RELEASED, Pipeline
 from standins import BUCKET, RESULTS, S3, DocDB, record
