@@ -302,7 +302,7 @@ NO_NAMES = """
 
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                 struct addrinfo **found) {
-  if (node && strstr(node, "stalls.example")) sleep(100);
+  if (node && strstr(node, "stalls.example")) sleep(1000);
   int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
       dlsym(RTLD_NEXT, "getaddrinfo");
   return real(node, service, hints, found);
@@ -351,7 +351,8 @@ def test_a_name_that_is_looked_for_without_an_end_ends_the_run(
         with ThreadPoolExecutor() as side_by_side:
             services = ["docdb", "code ocean", "s3", "proxy", "sts"]
             results = list(side_by_side.map(run_without_names, services))
-        assert time.monotonic() - started < 2 * SECONDS  # with all tries, and pauses between them
+        # with all tries, pauses between them, and on a machine that others keep busy
+        assert time.monotonic() - started < 5 * SECONDS
     for service, result in zip(services, results, strict=True):
         assert result.status == 1, result.log
         assert SERVICES[service][1] in result.error
