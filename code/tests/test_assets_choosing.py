@@ -482,6 +482,18 @@ def test_a_field_that_no_record_has_is_bad_input(
     assert not result.output.exists()
 
 
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [([[]], 0), ([[], {}], 0), ([[{"k": 1}]], 2), ([[5]], 2), ([[], [{"k": 1}]], 2), ([{}], 2)],
+)
+def test_where_all_lists_on_the_way_are_empty_a_field_may_be_there(
+    values: list[Any], status: int, run: Run, docdb: DocDB
+) -> None:
+    docdb.put(*(record(f"a{n}", g=value) for n, value in enumerate(values)))
+    result = run("--query={}", "--group_by=g.h", "--drop_null_groups=0")
+    assert result.status == status, result.log
+
+
 def test_a_field_that_is_null_or_empty_is_there(run: Run, docdb: DocDB) -> None:
     docdb.put(record("a", g=None, h=[]), record("b", h=[]))
     for field in ("g", "h"):

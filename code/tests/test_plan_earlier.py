@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +17,20 @@ import pytest
 from conftest import NIGHT, Result, Run, give_parameters
 from dispatch.assets.assets import Asset
 from dispatch.plan.columns import first_file
-from dispatch.plan.on_terminal import widths_of
+from dispatch.plan.on_terminal import first_tasks, widths_of
 from dispatch.plan.plan import Plan
 from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
-from plans_made import HOSTILE, REQUEST, make_named_plan, make_plan, plan_of, read_cell, write
+from plans_made import (
+    HOSTILE,
+    REQUEST,
+    make_asset,
+    make_named_plan,
+    make_plan,
+    plan_of,
+    read_cell,
+    write,
+)
 from standins import BUCKET, S3, DocDB, record
 
 BASE = ("--query={}", "--file_extension=nwb")
@@ -387,6 +397,26 @@ def test_a_cell_is_a_list_only_where_it_has_to_be() -> None:
     assert cell(["a", "b"]) == '["a", "b"]'
     assert cell(["[a"]) == '["[a"]'
     assert cell(["a\nb"]) == '["a\\nb"]'
+
+
+def test_a_terminal_shows_the_first_tasks_and_counts_all() -> None:
+    a, b = (make_asset(name, "771200", "2025-01-06") for name in "ab")
+    files = [f"s3://bucket/a/{n}.nwb" for n in (1, 2)]
+    twice = [Task([a], files, 3_000, {"k": k}, None, id=f"{k}") for k in (1, 2)]
+    plan = plan_of([twice, [Task([a, b], ["s3://bucket/b/3.nwb"], 500, None, None, id="3")]])
+    counts = "tasks 3, workers 2, assets 2, files 3 ({}), records 2, skipped 0"
+    assert first_tasks(plan, None).splitlines() == [
+        "worker  asset         file              size    parameters",
+        '0       a             1.nwb and 1 more  3.00kB  {"k": 1}',
+        '0       a             1.nwb and 1 more  3.00kB  {"k": 2}',
+        "1       a and 1 more  3.nwb             500B",
+        counts.format("3.50kB"),  # each file once
+    ]
+    of_a: dict[str, int | None] = {files[0]: 2_000, files[1]: None}
+    sized = replace(plan, files={a.location: of_a, b.location: {"s3://bucket/b/3.nwb": 500}})
+    assert first_tasks(sized, None).splitlines()[-1] == counts.format("2.50kB")
+    many = plan_of([[Task([a], None, 0, None, None, id=f"{n}") for n in range(1_021)]])
+    assert first_tasks(many, None).splitlines()[-2] == "... and 1,001 more"
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,8 @@ def test_what_is_new_can_be_chosen_and_what_is_gone_is_named(
     page = look("--file_extension=nwb", "--query={'name': {'$ne': 'a'}}", compared)
     assert "1 new, 1 gone, 5 the same" in page.inner_text("header")
     assert page.locator("#gone li").all_inner_texts()[0].startswith("a (")
+    first = page.locator("[id^=values-of-]").first
+    assert first.get_attribute("id") == "values-of-compared"  # since that is what was asked
     tick(page, "compared", "new")
     assert (figures(page)["Tasks"], ways(page)) == ("1 of 6", (False, True))
     paste(page.locator("#exact").text_content(), services)

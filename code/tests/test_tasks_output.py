@@ -21,9 +21,9 @@ from analysis_pipeline_utils.analysis_dispatch_model import AnalysisDispatchMode
 from conftest import NIGHT, Run, a_task, fails, hooked
 from dispatch.assets.assets import Asset
 from dispatch.tasks.lock import lock
-from dispatch.tasks.output import recover, write_workers
+from dispatch.tasks.output import check_output, recover, write_workers
 from dispatch.tasks.tasks import Task, render_tasks
-from dispatch.terminal.messages import BadInput
+from dispatch.terminal.messages import BadInput, FailedRun
 from faults import FLAGS, all_of_many, completes, many, whole, world  # noqa: F401  (a fixture)
 from standins import BUCKET, S3, DocDB, record
 
@@ -150,6 +150,18 @@ def test_an_output_that_cannot_be_a_folder_is_told_at_once(
     assert result.status == 2
     assert f"{tmp_path / 'file'} is not a folder" in result.error
     assert docdb.requests == []
+
+
+@pytest.mark.parametrize(
+    ("denied", "words"),
+    [(os.W_OK, "cannot be written to"), (os.X_OK, "cannot be written to"), (os.R_OK, "be read")],
+)
+def test_what_may_not_be_done_to_the_output_is_told(
+    denied: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & denied)  # root may do all
+    with pytest.raises(FailedRun, match=words):
+        check_output(tmp_path, overwrite=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
