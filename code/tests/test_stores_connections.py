@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -18,6 +19,7 @@ import pytest
 import trustme
 
 from conftest import NIGHT, Result, Run
+from dispatch.stores.news import News
 from standins import record
 
 NAMES = [f"{n:02}" for n in range(9)]
@@ -294,6 +296,30 @@ def test_an_answer_without_end_is_given_up(name: str, net: Net) -> None:
         assert sum("prefix=00" in head for head in asked) == 2  # once more, however many tries
     assert time.monotonic() - started < 60
     assert result.megabytes < most
+
+
+def test_the_loop_is_awoken_once_for_all_that_comes_while_it_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatch.stores.news.NEXT_LOOK", 60)  # what comes meanwhile is late, then
+
+    async def hear() -> None:
+        news, loop = News(), asyncio.get_running_loop()
+        here = [loop.create_future() for _ in range(3)]
+        for one in here[:2]:
+            news.tell(one, None)
+        await asyncio.wait_for(asyncio.gather(*here[:2]), 60)
+        assert news.is_awoken
+        news.tell(here[2], None)
+        await asyncio.sleep(0)
+        assert not here[2].done()  # until the next look, which finds more, and then nothing
+        for _ in range(2):
+            news.hear()
+            assert here[2].done()
+            assert not news.waiting
+        assert not news.is_awoken
+
+    asyncio.run(hear())
 
 
 # ------------------------------------------------------------------------------------- certificates
