@@ -26,7 +26,11 @@ from dispatch.given.values import (
     has_field,
     instant,
     lists_on,
+    paths_of,
+    plain_values,
     rank,
+    strings_at,
+    values_reached,
 )
 from dispatch.terminal.messages import BadInput
 from standins import DocDB, record
@@ -337,6 +341,15 @@ def test_a_field_is_there_or_not_and_lists_lead_to_it(
 ) -> None:
     assert has_field(value, path.split(".")) == is_there
     assert list(lists_on(value, path.split("."))) == lists
+
+
+def test_paths_and_values_are_found_in_lists() -> None:
+    one = {"a": [{"b": 1}, {"c": [{"d": [2, ["x"]]}, {"d": "x"}, "y"]}], "e": {}, "f": [3, [4, {}]]}
+    assert [*paths_of(one)] == ["a", "a.b", "a.c", "a.c.d", "a.c.d", "e", "f"]
+    assert values_reached(one, "a.c.d") == [2, ["x"], "x"]
+    assert values_reached({"a": [[{"b": 1}]]}, "a.b") == []  # as MongoDB, through no lists in lists
+    assert strings_at({"c": [{"d": ["x", 1]}, {"d": "x"}, {"d": "y"}]}, "c.d") == ["x", "y"]
+    assert sorted(plain_values(one, "f")) == [3, 4]
 
 
 def test_a_day_a_month_and_a_year_begin_and_end_as_in_the_calendar() -> None:
