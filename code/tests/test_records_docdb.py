@@ -204,14 +204,15 @@ def test_a_connection_that_was_given_up_is_closed(
 
 @pytest.mark.usefixtures("world")
 def test_docdb_that_cannot_be_reached_or_trusted_ends_the_run(run: Run) -> None:
-    for env in (
-        {"REQUESTS_CA_BUNDLE": None},
-        {"REQUESTS_CA_BUNDLE": "/nowhere"},
-        {"DOCDB_HOST": "localhost:9"},
-        {"DOCDB_HOST": "nowhere.invalid"},
+    for env, tried in (
+        ({"REQUESTS_CA_BUNDLE": None}, "1 attempt "),  # whose certificate nobody vouches for
+        ({"REQUESTS_CA_BUNDLE": "/nowhere"}, "2 attempts"),
+        ({"DOCDB_HOST": "localhost:9"}, "2 attempts"),
+        ({"DOCDB_HOST": "nowhere.invalid"}, "2 attempts"),
     ):
         result = run(*FLAGS, "--timeout=2", env=env, constants={"TRIES": 2})
         fails(result, "no usable answer from DocDB at ")
+        assert f"({tried}" in result.error
         assert "HTTPSConnection" not in result.log
     for host in ("http://localhost", "localhost/v1", "me:hunter2@localhost"):
         result = run(*FLAGS, env={"DOCDB_HOST": host})
