@@ -270,6 +270,11 @@ def test_what_programs_and_shells_write_is_named(string: str, words: str) -> Non
     assert said.startswith("--query: write ")
 
 
+def test_only_of_what_could_be_a_filter_is_said_how_one_begins() -> None:
+    for value, is_told in (("behavior_7", True), ("no.json", False), ("nowhere/query", False)):
+        assert (BEGINS in refusal(f"--query={value}")) == is_told
+
+
 def test_what_stands_in_quotes_is_not_advised_on() -> None:
     assert "write" not in refusal('--query={"name": "a date(1) and true, b: ObjectId(", "x" 5}')
 
