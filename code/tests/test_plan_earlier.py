@@ -171,8 +171,10 @@ def test_earlier_dispatches_are_named_in_many_ways(first: Result, run: Run, tmp_
 def test_a_worker_folder_counts_for_what_it_has_and_a_dry_run_for_nothing(
     run: Run, tmp_path: Path
 ) -> None:
+    (tmp_path / "runs" / "first" / "0" / "notes.txt").write_text("not of the dispatch")
     result = run(*BASE, "--skip_dispatched=runs/first/0", output=tmp_path / "rest")
     assert "7 tasks (2 dispatched already)" in result.error
+    assert "not a task" not in result.log
     run(*BASE, "--dry_run=1", output=tmp_path / "planned")
     (tmp_path / "empty").mkdir()
     result = run(*BASE, "--skip_dispatched=planned,empty", output=tmp_path / "all")

@@ -48,6 +48,8 @@ def test_results_of_this_code_by_other_names_are_told(
     assert result.status == 0, result.log
     words = "WARNING none of 8 tasks has a result, though the results store holds 2 results of this"
     assert result.log.count(words) == 1
+    only = run(*flags, "--asset_name=a", env=pipeline.environment)
+    assert words.replace("8 tasks", "1 task") in only.log
     store(docdb, tasks[:1])
     assert "though the results store" not in run(*flags, env=pipeline.environment).log
 
