@@ -89,6 +89,8 @@ def test_a_modality_is_found_in_every_shape(version: str, ask: Ask) -> None:
     assert chosen(several) == {n for n, (_, today) in SHAPES.items() if today in ("fib", "SPIM")}
     assert "no record has this modality: ecephis" in several.log
     assert "1 skipped" in several.error
+    unknown = {**record("new"), **about(modality='name="X" abbreviation="x-ray"')}
+    assert chosen_by({"modality": "x-ray"}, [unknown]) == {"new"}
 
 
 def test_a_data_level_is_found_as_it_was_called(ask: Ask) -> None:

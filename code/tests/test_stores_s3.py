@@ -250,6 +250,12 @@ def test_only_objects_right_in_a_page_count(place: str, hidden: str) -> None:
     assert read_page(cdata, "", 0, "a/").sizes == {"a/1": 1}
 
 
+def test_a_page_is_read_in_the_encoding_that_it_names() -> None:
+    page = A_PAGE.replace(b"{objects}", AN_OBJECT.replace(b"{}", "a/é".encode("latin-1")))
+    page = re.sub(rb"\{\w+\}", b"", page.replace(b"?>", b' encoding="iso-8859-1"?>'))
+    assert read_page(page, "", 0, "a/").sizes == {"a/é": 1}
+
+
 def test_more_connections_than_can_be_used_are_asked_for(run: Run, docdb: DocDB, s3: S3) -> None:
     docdb.put(record("a"))
     s3.put(BUCKET, ["a/x.nwb"])

@@ -419,12 +419,13 @@ def result_names(result: Result) -> set[str]:
 
 @pytest.mark.usefixtures("both_buckets")
 def test_a_name_that_the_url_does_not_give_stays(run: Run, tmp_path: Path) -> None:
-    own = {"object_type": "Data asset", "name": "mine", "url": ATLAS}
+    own, other = ({"object_type": "Data asset", "name": name, "url": ATLAS} for name in ("z", "A"))
     no_url = {"object_type": "Data asset", "name": "atlas"}
-    (tmp_path / "code.json").write_text(json.dumps({**GIVEN_CODE, "input_data": [own, no_url]}))
+    code = {**GIVEN_CODE, "input_data": [own, other, no_url]}
+    (tmp_path / "code.json").write_text(json.dumps(code))
     for task in run("--query={}", *OF_PIPELINE["own inputs"][1]).tasks():
         names = [data.get("name") for data in task["analysis_code"]["input_data"]]
-        assert names == ["mine", "atlas", None]
+        assert names == ["z", "A", "atlas", None]
 
 
 def test_the_newest_worker_has_the_locked_versions() -> None:
