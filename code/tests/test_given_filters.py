@@ -30,6 +30,7 @@ from dispatch.given.values import (
     plain_values,
     rank,
     strings_at,
+    value_at,
     values_reached,
 )
 from dispatch.terminal.messages import BadInput
@@ -355,6 +356,9 @@ def test_paths_and_values_are_found_in_lists() -> None:
     assert values_reached({"a": [[{"b": 1}]]}, "a.b") == []  # as MongoDB, through no lists in lists
     assert strings_at({"c": [{"d": ["x", 1]}, {"d": "x"}, {"d": "y"}]}, "c.d") == ["x", "y"]
     assert sorted(plain_values(one, "f")) == [3, 4]
+    assert value_at({"a": [{"b": 1}, 2, {"c": 3}]}, "a.b") == [1]
+    assert value_at(one, "a.b.c", missing=None) == []
+    assert value_at(one, "e.f", missing=None) is None
 
 
 def test_a_day_a_month_and_a_year_begin_and_end_as_in_the_calendar() -> None:

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain, cycle, repeat
@@ -187,12 +188,12 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-def proxy(statuses: Iterator[int], to: int) -> Handler:
-    """Return a proxy that answers its requests to connect so, and connects to a port."""
+def proxy(statuses: Iterator[int], to: int, user: str = "") -> Handler:
+    """Return a proxy that answers its requests to connect so, if this user asks."""
 
     def handle(line: socket.socket) -> None:
-        next(requests_on(line))
-        status = next(statuses)
+        head = next(requests_on(line))
+        status = next(statuses) if user in head else 407
         line.sendall(b"HTTP/1.1 %d So\r\nContent-Length: 0\r\n\r\n" % status)
         if status != 200:
             return
@@ -233,6 +234,17 @@ def test_a_proxy_that_never_connects_ends_the_run(status: int, many: bool, net: 
     ends(result, f"the proxy http://127.0.0.1:{port} refuses to connect: {status} ")
     assert ("retrying" in result.log) == many
     assert "secret" not in result.log
+
+
+def test_a_proxy_is_told_its_user_where_a_fault_is_looked_into_too(net: Net) -> None:
+    port = net.open(over_tls(net.context("elsewhere")))
+    user = f"Proxy-Authorization: Basic {b64encode(b'me:p@ss').decode()}"
+    result = net.list_at(
+        f"https://localhost:{port}",
+        HTTPS_PROXY=f"http://me:p%40ss@127.0.0.1:{net.open(proxy(repeat(200), port, user))}",
+        NO_PROXY="127.0.0.1",
+    )
+    ends(result, f"no TLS with localhost:{port}: its certificate does not fit")
 
 
 # ------------------------------------------------------------------------------------------ answers
