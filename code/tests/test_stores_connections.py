@@ -222,6 +222,17 @@ def test_proxies_and_handshakes_that_fail_now_and_then_are_tried_again(net: Net)
     assert next(first, None) is None
 
 
+def test_a_proxy_over_tls_passes_on_answers_that_are_read_in_another_way(net: Net) -> None:
+    def answer_oddly(line: socket.socket) -> None:
+        line.sendall(FRAMES[2] + page_for(next(requests_on(line))))
+        line.close()
+
+    port = net.open(over_tls(net.context(), answer_oddly))
+    at = net.open(over_tls(net.context(), proxy(repeat(200), port)))
+    url, through = f"https://localhost:{port}", f"https://localhost:{at}"
+    lists_all(net.list_at(url, HTTPS_PROXY=through, NO_PROXY="127.0.0.1"))
+
+
 @pytest.mark.parametrize(("status", "many"), [(407, False), (403, False), (502, True)])
 def test_a_proxy_that_never_connects_ends_the_run(status: int, many: bool, net: Net) -> None:
     port = net.open(proxy(repeat(status), 9))
