@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chosen import Record, names, write_snapshot
 from conftest import Run, fuzz, in_turn, refusal
-from dispatch.assets.date_ranges import bounds_without_time, odd_bounds
+from dispatch.assets.date_ranges import Bound, bounds_without_time, odd_bounds, without_bound
 from dispatch.records.schema import NAMES
 from dispatch.records.vocabulary import in_full
 from reference import matches
@@ -139,6 +139,15 @@ def test_a_bound_that_means_what_it_seems_to_is_not_told(query: Record) -> None:
     times = ["2025-03-06T09:00:00"]
     bounds = bounds_without_time(query)
     assert not odd_bounds(bounds, lambda path: values.get(path, times if path == SESSION else []))
+
+
+def test_a_filter_without_a_bound_keeps_all_else() -> None:
+    held = {"$gte": "2025", "$lt": "2026", "$not": {"$gte": "2025"}}
+    kept = {"$exists": True, "$lt": "2026"}
+    branches = [{"day": held}, {"$or": [{"day": held, "name": "a"}]}, {"day": "2025"}]
+    left = [{"day": kept}, {"$or": [{"day": kept, "name": "a"}]}, {"day": "2025"}]
+    query = {"$and": branches, "$nor": [{"day": held}], "other": held}
+    assert without_bound(query, Bound("day", "$gte", "2025")) == {**query, "$and": left}
 
 
 def test_a_wrong_bound_is_told_whenever_it_changes_what_is_found() -> None:

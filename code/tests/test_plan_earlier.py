@@ -17,7 +17,7 @@ import pytest
 from conftest import NIGHT, Result, Run, give_parameters
 from dispatch.assets.assets import Asset
 from dispatch.plan.columns import first_file
-from dispatch.plan.on_terminal import first_tasks, widths_of
+from dispatch.plan.on_terminal import first_tasks, middle_cut, widths_of
 from dispatch.plan.plan import Plan
 from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
@@ -436,6 +436,14 @@ def test_the_widest_columns_of_a_terminal_give_way(
     longest: list[int], width: int | None, wide: list[int]
 ) -> None:
     assert widths_of([["", "x" * length] for length in longest], width) == wide
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(10, "abcdefghij"), (9, "abcd…ghij"), (8, "abcd…hij"), (2, "a…"), (1, "…")],
+)
+def test_a_cell_that_is_too_long_loses_its_middle(width: int, shown: str) -> None:
+    assert middle_cut("abcdefghij", width) == shown
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "=cmd|'/c calc'!A1"])
