@@ -86,11 +86,20 @@ def in_turn(rows: Iterable[Any], *ways: Sequence[Any]) -> list[tuple[Any, ...]]:
     return [(*row, *way) for row, way in zip(tuples, cycle(combined), strict=False)]
 
 
-def fuzz(check: Callable[..., None], share: float = 0.05, **drawn: st.SearchStrategy[Any]) -> None:
-    """Call a check with whatever is drawn for a share of $FUZZ_SECONDS, and once at least."""
+def fuzz(
+    check: Callable[..., None],
+    share: float = 0.05,
+    *,
+    is_enough: Callable[[], bool] = lambda: True,
+    **drawn: st.SearchStrategy[Any],
+) -> None:
+    """Call a check with whatever is drawn for a share of $FUZZ_SECONDS, and once at least.
+
+    It goes on until that is enough, since by day a few draws may have shown nothing.
+    """
     end = time.monotonic() + share * FUZZ_SECONDS
     turn = 0
-    while time.monotonic() < end or turn < 1:
+    while time.monotonic() < end or turn < 1 or (turn < 100 and not is_enough()):
 
         @seed(time.time_ns())
         @settings(
