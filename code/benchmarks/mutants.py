@@ -81,7 +81,7 @@ def places(paths: list[Path], seed: int) -> list[tuple[str, list[MutationSpec]]]
             string = lines[str(change.module_path)][line - 1]
             told = f"{seed} {change.module_path.name} {column} {string}"
             found[sha256(told.encode()).hexdigest(), str(change.module_path), line].append(change)
-    return [(drawn, found[drawn, path, line]) for drawn, path, line in sorted(found)]
+    return [(place[0], found[place]) for place in sorted(found)]
 
 
 def mutant_of(change: MutationSpec) -> Mutant | None:
@@ -127,10 +127,10 @@ def drawn(settings: argparse.Namespace) -> Iterator[Mutant]:
         part, parts = map(int, settings.part.split("/"))
         found = found[part % parts :: parts]
     count = 0
-    for seed, changes in found:
+    for string, changes in found:
         if count == settings.sample:
             return
-        random.Random(seed).shuffle(changes)  # noqa: S311  (of which the first that is one is made)
+        random.Random(string).shuffle(changes)  # noqa: S311  (of which the first that is one is made)
         mutant = next(filter(None, map(mutant_of, changes)), None)
         if mutant and settings.folder in (None, mutant.folder):
             count += 1

@@ -115,6 +115,21 @@ def answer_all(line: socket.socket) -> None:
         reply(line, head)
 
 
+FRAMES = [  # of the assets in turn
+    b"HTTP/1.0 200 OK\r\nContent-Type: application/xml\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nX-Who: Andr\xe9\r\n\r\n",
+]
+
+
+def answer_and_close(line: socket.socket) -> None:
+    """Answer one request, in a frame that AWS's runtime does not read, which closing ends."""
+    head = next(requests_on(line))
+    number = int(re.findall(r"prefix=(\w+)", head)[0])
+    line.sendall(FRAMES[number % len(FRAMES)] + page_for(head))
+    line.close()
+
+
 def over_tls(context: ssl.SSLContext, handle: Handler = answer_all) -> Handler:
     """Return what speaks TLS, and then does something else."""
 
@@ -177,6 +192,22 @@ def test_a_server_without_tls_that_fits_is_told_at_once_whatever_the_timeout(
         assert time.monotonic() - started < 9  # s2n itself is silent for 10 to 30 seconds
 
 
+def test_a_server_that_greets_soon_is_only_asked_for_listings(net: Net) -> None:
+    silent = set()
+
+    def handle(line: socket.socket) -> None:
+        silent.add(line)
+        for head in requests_on(line):
+            silent.discard(line)
+            reply(line, head)
+
+    port = net.open(over_tls(net.context(), handle))
+    started = time.monotonic()
+    lists_all(net.list_at(f"https://localhost:{port}"))
+    was_soon = time.monotonic() - started < 1  # else the machine is busy, and greetings take long
+    assert not (silent and was_soon)
+
+
 # ------------------------------------------------------------------------------------------ proxies
 
 
@@ -223,11 +254,7 @@ def test_proxies_and_handshakes_that_fail_now_and_then_are_tried_again(net: Net)
 
 
 def test_a_proxy_over_tls_passes_on_answers_that_are_read_in_another_way(net: Net) -> None:
-    def answer_oddly(line: socket.socket) -> None:
-        line.sendall(FRAMES[2] + page_for(next(requests_on(line))))
-        line.close()
-
-    port = net.open(over_tls(net.context(), answer_oddly))
+    port = net.open(over_tls(net.context(), answer_and_close))
     at = net.open(over_tls(net.context(), proxy(repeat(200), port)))
     url, through = f"https://localhost:{port}", f"https://localhost:{at}"
     lists_all(net.list_at(url, HTTPS_PROXY=through, NO_PROXY="127.0.0.1"))
@@ -260,21 +287,9 @@ def test_a_proxy_is_told_its_user_where_a_fault_is_looked_into_too(net: Net) -> 
 
 # ------------------------------------------------------------------------------------------ answers
 
-FRAMES = [  # of the assets in turn
-    b"HTTP/1.0 200 OK\r\nContent-Type: application/xml\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nConnection: close\r\nX-Who: Andr\xe9\r\n\r\n",
-]
-
 
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_answers_that_end_by_closing_or_have_an_odd_header_are_read(is_tls: bool, net: Net) -> None:
-    def answer_and_close(line: socket.socket) -> None:
-        head = next(requests_on(line))
-        number = int(re.findall(r"prefix=(\w+)", head)[0])
-        line.sendall(FRAMES[number % len(FRAMES)] + page_for(head))
-        line.close()
-
     port = net.open(over_tls(net.context(), answer_and_close) if is_tls else answer_and_close)
     lists_all(net.list_at(f"http{'s' * is_tls}://localhost:{port}"))
 
@@ -354,22 +369,6 @@ def trusted(pem: str) -> str:
     uses = bytes.fromhex("300c300a06082b06010505070301")  # servers on the web
     plain = ssl.DER_cert_to_PEM_cert(content + uses)
     return plain.replace("CERTIFICATE", "TRUSTED CERTIFICATE")
-
-
-def test_a_server_that_greets_soon_is_only_asked_for_listings(net: Net) -> None:
-    silent = set()
-
-    def handle(line: socket.socket) -> None:
-        silent.add(line)
-        for head in requests_on(line):
-            silent.discard(line)
-            reply(line, head)
-
-    port = net.open(over_tls(net.context(), handle))
-    started = time.monotonic()
-    lists_all(net.list_at(f"https://localhost:{port}"))
-    was_soon = time.monotonic() - started < 1  # else the machine is busy, and greetings take long
-    assert not (silent and was_soon)
 
 
 def test_certificates_that_say_what_they_are_trusted_for_are_read(net: Net) -> None:

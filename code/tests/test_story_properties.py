@@ -377,17 +377,13 @@ def test_whatever_services_answer_the_result_is_whole_or_the_old_one(
         check([(0, kind)], always=True)
     share = 0.2 if NIGHT else 0.05
     end = time.monotonic() + share * FUZZ_SECONDS
-    both = {0, 1}
+
+    def is_enough() -> bool:
+        return outcomes == {0, 1}
 
     def check_in_time(faults: list[tuple[int, str]], always: bool) -> None:
-        if time.monotonic() < end or outcomes != both:
+        if time.monotonic() < end or not is_enough():
             check(faults, always)
 
-    fuzz(
-        check_in_time,
-        share,
-        is_enough=lambda: outcomes == both,
-        faults=FAULTS,
-        always=st.booleans(),
-    )
-    assert outcomes == both
+    fuzz(check_in_time, share, is_enough=is_enough, faults=FAULTS, always=st.booleans())
+    assert outcomes == {0, 1}

@@ -197,12 +197,12 @@ def test_a_fixed_parameter_that_the_panel_has_too_is_told(
 def test_a_file_says_the_same_as_code_ocean(
     run: Run, pipeline: Pipeline, library: Callable[..., None], tmp_path: Path
 ) -> None:
+    from analysis_pipeline_utils import metadata
+
     pipeline.put(parameters=OWN)
     give_parameters(tmp_path, FIXED, SETS)
     asked = run(*FILES, env=pipeline.environment)
     library()
-    from analysis_pipeline_utils import metadata
-
     base = metadata.get_codeocean_process_metadata(capsule_name="wrapper")
     (tmp_path / "data" / "code.json").write_text(base.code.model_dump_json())
     told = run(*FILES, "--analysis_code=code.json", output=tmp_path / "told")
@@ -281,10 +281,9 @@ def test_all_names_that_the_library_takes_for_its_own_are_known() -> None:
     from aind_data_schema.components.identifiers import Code
     from aind_data_schema.core.processing import DataProcess
     from analysis_pipeline_utils import metadata, result_files, utils_analysis_wrapper
-    from analysis_pipeline_utils.metadata import update_analysis_process
 
     # its flags, its function's parameters, and any word of it that a parameter cannot be called
-    own = {*inspect.signature(update_analysis_process).parameters} - {"params"}
+    own = {*inspect.signature(metadata.update_analysis_process).parameters} - {"params"}
     own |= utils_analysis_wrapper.make_cli_model_class(GenericModel).model_fields.keys()
     words = set()
     for module in (metadata, utils_analysis_wrapper, result_files):
@@ -304,7 +303,7 @@ def test_all_names_that_the_library_takes_for_its_own_are_known() -> None:
     base = DataProcess.model_construct(code=code, notes=None)
     assert len(words) > 500
     for word in words - own - {""}:
-        made = update_analysis_process(base, task, **{word: "mine"})
+        made = metadata.update_analysis_process(base, task, **{word: "mine"})
         if made.code.parameters.model_dump().get(word) != "mine":
             own.add(word)
     assert own == OF_THE_LIBRARY
