@@ -145,7 +145,9 @@ def serve(listener: socket.socket) -> None:
     boto3.session.Session("none", "none").client("s3", "us-west-2")
     sys.path[0] = str(CODE)
     importlib.import_module("run_capsule")
+    # what is made once in a process, and takes the longest
     sys.modules["dispatch.tasks.tasks"].task_model()
+    importlib.import_module("dispatch.plan.page").template_of_page()
     for name, module in sys.modules.items():
         if name == "run_capsule" or name.startswith("dispatch."):
             OWN.append(module)

@@ -348,6 +348,8 @@ def test_a_value_that_no_record_has_gets_the_nearest(ask: Ask, real_records: lis
         (["--query={'subject.subject_id': 755252}"],
          f'the values of {SUBJECT} are strings: "755252" matches 2 records'),
         (["--query={'subject.subject_id': {'$eq': 755252}}"], '"755252" matches 2 records'),
+        (["--query={'subject.subject_id': 75525}"],
+         f'no record has {SUBJECT} 75525; near it: "755252" (2)'),
         (["--query={'subject_idd': '755252'}"],
          f"no record has the field subject_idd; near it: {SUBJECT}"),
         (["--query={'subject_id': '75525'}"],
@@ -373,6 +375,15 @@ def test_a_filter_that_matches_nothing_says_what_would(
     assert result.status == 1
     assert result.error == "error: nothing to dispatch: 0 records matched, 0 skipped"
     assert words in result.log
+
+
+@both_ways
+def test_three_near_values_are_told(ask: Ask) -> None:
+    result = ask(
+        [record(name, own=f"mouse {name}") for name in "abcde"], "--query={'own': 'mouse'}"
+    )
+    [near] = re.findall("near it: (.*)", result.log)
+    assert len(re.findall('"mouse [a-e]" \\(1\\)', near)) == 3
 
 
 @both_ways

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import run_capsule
 from conftest import NIGHT, ROOT, Run, fuzz, in_turn, refusal
 from dispatch.given import inputs
-from dispatch.given.filters import conditions_of, parse_filter
+from dispatch.given.filters import conditions_of, parse_filter, wanted_values
 from dispatch.given.values import (
     DEPTH,
     check_values,
@@ -285,6 +285,16 @@ def test_the_conditions_of_a_filter_are_those_of_its_branches() -> None:
     query = {"$and": [{"a": 1}, {"$or": branches}], "$nor": [{"e": 4}], "f": 5}
     found = [{"a": 1}, {"b": 2}, {"c": [{"d": 3}]}, {"$nor": [{"e": 4}]}, {"f": 5}]
     assert [*conditions_of(query)] == found
+
+
+@pytest.mark.parametrize(("wanted", "values"), [
+    ("a", ["a"]), (7, [7]), (0.5, [0.5]), (None, []), (["a"], []), ({"$eq": "a"}, ["a"]),
+    ({"$in": ["a", 7, None, ["b"]]}, ["a", 7]), ({"$in": "a"}, []), ({"$ne": "a"}, []), ({}, []),
+])  # fmt: skip
+def test_the_values_that_a_condition_asks_for_are_strings_and_numbers(
+    wanted: Any, values: list[Any]
+) -> None:
+    assert wanted_values(wanted) == values
 
 
 def test_a_filter_that_pprint_has_split_is_the_same_filter() -> None:

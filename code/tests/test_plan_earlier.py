@@ -17,10 +17,12 @@ import pytest
 from conftest import NIGHT, Result, Run, give_parameters
 from dispatch.assets.assets import Asset
 from dispatch.plan.columns import first_file
+from dispatch.plan.earlier import tasks_below
 from dispatch.plan.on_terminal import first_tasks, middle_cut, widths_of
 from dispatch.plan.plan import Plan
 from dispatch.plan.table import cell
 from dispatch.tasks.tasks import Task
+from dispatch.terminal.messages import BadInput
 from plans_made import (
     HOSTILE,
     REQUEST,
@@ -195,6 +197,11 @@ def test_json_in_a_worker_folder_that_is_no_task_is_told(
     assert "6 tasks (3 dispatched already)" in result.error
     assert "not a task of a dispatch: runs/first/0/settings.json" in result.log
     assert f"not a task of a dispatch: {broken.relative_to(tmp_path)}" in result.log
+
+
+def test_an_earlier_folder_that_has_gone_meanwhile_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"cannot read {tmp_path / 'gone'}: "):
+        next(tasks_below(tmp_path / "gone", 1))
 
 
 def test_the_same_work_is_known_however_it_was_asked_for(

@@ -249,6 +249,13 @@ def test_a_metadata_file_of_schema_2_is_a_record(tmp_path: Path) -> None:
     assert read_records(tmp_path / "metadata.nd.json") == [{"_id": place, **metadata}]
 
 
+def test_a_record_is_named_after_its_location_as_its_folder_is_called(tmp_path: Path) -> None:
+    places = ["s3://b/a%20b/", "file:///p/a%20b"]
+    (tmp_path / "list.txt").write_text("\n".join(places))
+    found = [record["name"] for record in read_records(tmp_path / "list.txt")]
+    assert found == ["a%20b", "a b"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -310,6 +317,13 @@ def test_an_excel_file_by_another_name_and_a_folder_are_told(tmp_path: Path) -> 
         said = refusal(f"--records={place}", folder)
         assert f"--records: '{place[:50]}" in said
         assert "is a folder, not a file" in said
+
+
+def test_a_short_row_of_a_wide_table_ends_in_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"location{',a' * 39}\ns3://b/x{',1' * 29}\n")
+    [row] = read_table(path, ("location",)).rows
+    assert row.cells == ["s3://b/x", *["1"] * 29, *[""] * 10]
 
 
 @pytest.mark.parametrize("content", ["PK,location\n1,/data/a\n", "number,location\n1,/data/xl/a\n"])

@@ -16,6 +16,7 @@ from conftest import REAL_RECORDS, Result, Run, fuzz, in_turn, refusal, some
 from dispatch.records.named import Named
 from dispatch.records.schema import LEVELS, MODALITIES, MODALITY, NAMES, TIMES
 from dispatch.records.snapshot import Snapshot
+from dispatch.records.times import for_the_day
 from dispatch.records.vocabulary import in_full, untold
 from dispatch.terminal.messages import BadInput
 from reference import matches
@@ -402,3 +403,33 @@ def test_a_filter_of_one_name_with_one_path_stays_short() -> None:
     for wanted in ("x", None, {"$ne": "x"}, {"$in": both}, {"$nin": both}):
         found = in_full({"project_name": wanted}, NAMES)
         assert found == {"data_description.project_name": wanted}
+
+
+# Some of a day: where it begins and ends, in a class or as a letter, and what may be there.
+PIECES = [
+    "^",
+    "$",
+    "2025",
+    "-",
+    "0",
+    "[^$0-3]",
+    "[]$]",
+    "\\$",
+    "\\d",
+    ".",
+    ".*",
+    "|",
+    "4",
+    "(?:3|$)",
+]
+
+
+def test_a_pattern_finds_in_a_time_what_it_finds_in_its_day() -> None:
+    def check(pieces: list[str], day: str) -> None:
+        pattern = "".join(pieces)
+        found = re.search(pattern, day)
+        assert bool(re.search(for_the_day(pattern), f"{day}T10:20:30")) == bool(found)
+
+    check(["[^$0-3]$"], "2025-03-04")
+    days = st.dates().map(str)
+    fuzz(check, 0.025, pieces=st.lists(st.sampled_from(PIECES), min_size=1), day=days)

@@ -164,6 +164,7 @@ TABLE: list[tuple[Record, list[tuple[Any, bool]]]] = [
     ({"a": {"$gt": [1]}}, [([1, 0], True), ([2], True), ([0, 9], False), (2, False)]),
     ({"a": {"$lt": {"b": "x"}}},
      [({"b": 5}, True), ({"b": "w"}, True), ({"b": "y"}, False), ({"a": "z"}, True), ({}, True)]),
+    ({"a": -(2**63)}, [(-(2**63), True), (2**63 - 1, False)]),
     ({"a": {"$gt": 2**53}}, [(2**53 + 1, True), (float(2**53), False), (2**53, False)]),
     ({"a": {"$ne": 1}}, [(float("nan"), True), (True, True), ([1, 2], False), (..., True)]),
     ({"a": {"$lte": 1}}, [(float("nan"), False), (float("-inf"), True)]),
@@ -243,7 +244,7 @@ REFUSED: list[tuple[Record, str]] = [
     ({"a": {"$mod": [1]}}, "$mod"),
     ({"a": {"$elemMatch": 1}}, "$elemMatch"),
     ({"a": {"$options": "i"}}, "$options"),
-    ({"a": 2**63}, "64 bits"),
+    *(({"a": number}, "64 bits") for number in (2**63, -(2**63) - 1)),
     ({"a": {"$regex": 1}}, "regex"),
     ({"a": {"$regex": "a\0"}}, "NUL"),
     ({"a": {"$regex": "x", "$options": "m"}}, "$options"),  # ^ behind a newline at the end

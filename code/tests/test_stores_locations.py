@@ -79,6 +79,11 @@ def test_folders_full_of_links_to_each_other_are_walked_once(
     assert sorted(found) == [f"{top.as_uri()}{path}" for path in expected]
 
 
+def test_a_url_of_this_machine_is_its_path(tmp_path: Path) -> None:
+    whole = kinds.url_of("file://localhost/a://localhost/b", tmp_path)
+    assert whole == Path("/a:/localhost/b").as_uri()
+
+
 def test_locations_lead_nowhere_but_to_s3(run: Run, docdb: DocDB, s3: S3) -> None:
     s3.put(BUCKET, ["../x/a.nwb", "x/b.nwb", "good/c.nwb"])
     odd = ["file:///etc", f"s3://{BUCKET}", f"s3://{BUCKET}/", "/etc", "etc", "s3:///x", 5, None,

@@ -351,3 +351,16 @@ def test_closed_streams_do_not_change_the_status(
     assert "Traceback" not in log
     for path in (tmp_path / "results").rglob("*.json"):
         assert json.loads(path.read_text())["asset_name"]  # and not what was said
+
+
+def test_no_signal_changes_the_status_of_a_run_that_has_ended() -> None:
+    code = """
+import os, signal
+from dispatch.terminal import signals
+signals.listen()
+signals.ignore()
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    os.kill(os.getpid(), number)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROGRAM.parent, timeout=60)
+    assert ended.returncode == 0

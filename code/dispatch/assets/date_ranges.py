@@ -15,9 +15,9 @@ from dispatch.given.filters import conditions_of
 from dispatch.given.values import Record, compact, day_after, first_day, instant, strings_at
 from dispatch.records.named import Named
 from dispatch.records.schema import SESSION_DAY, SESSION_START, TIMES
+from dispatch.records.times import RANGES
 from dispatch.terminal.messages import plural
 
-RANGES = ("$gt", "$gte", "$lt", "$lte")
 PARTS = re.compile(
     r"(\d{4})[-/. ]?(\d{1,2})[-/. ]?(\d{1,2})(?!\d)|(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})"
 )
