@@ -122,6 +122,17 @@ def test_siblings_of_a_marker_at_which_an_asset_is_split_weigh_once(s3: S3, find
     assert len({request.query["prefix"] for request in s3.listings()}) > 1
 
 
+@pytest.mark.usefixtures("small_pages")
+def test_files_behind_the_folders_into_which_an_asset_is_split_are_found(
+    s3: S3, find: Find
+) -> None:
+    keys = [f"x/{folder}/{n:04}.nwb" for folder in ("a/b", "a/c", "d") for n in range(99)]
+    keys += ["x/z.nwb", "x/a/z.nwb", "x/a/b/z.nwb"]
+    s3.put(BUCKET, keys)
+    assert find("x", ".nwb", weigh=True) == expected_bytes(dict.fromkeys(keys, 0), "x", ".nwb")
+    assert len({request.query["prefix"] for request in s3.listings()}) > 1
+
+
 def test_odd_keys_and_locations_are_listed_as_they_are(s3: S3, find: Find) -> None:
     keys = {
         "a/x//y.nwb", "a/./z.nwb", "a/../w.nwb", "a/tab\there.nwb", "a/bell\x07.nwb/0",

@@ -327,3 +327,9 @@ def test_a_pattern_whose_parts_were_meant_is_told(run: Run, docdb: DocDB, s3: S3
 )  # fmt: skip
 def test_sizes_are_read_as_people_write_them(size: str, number: int) -> None:
     assert to_bytes(size) == number
+
+
+@pytest.mark.parametrize("size", ["", "x", "7i", "7 iB", "-1", "1,5", "1.5.5", "10 000", "7\u0663"])
+def test_a_size_that_is_none_is_told(size: str) -> None:
+    with pytest.raises(ValueError, match="must be a size, such as 10MB"):
+        to_bytes(size)

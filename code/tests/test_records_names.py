@@ -145,6 +145,7 @@ def test_a_subject_is_found_wherever_it_stands_and_who_has_none_is_named(ask: As
     records = [{**record(name), **place} for name, place in places.items()]
     records += [record(f"none{n:02}", subject={}) for n in range(23)]
     records += [record("another", subject={"subject_id": "8"})]
+    records += [record("a number", session={"subject_id": 8})]
     result = ask(records, "--subject_id=7", "--strict=1")
     assert chosen(result) == places.keys()
     untold = re.findall("left out, its subject cannot be told: (.*)", result.log)
