@@ -186,6 +186,17 @@ def test_a_worker_folder_counts_for_what_it_has_and_a_dry_run_for_nothing(
     assert "9 tasks (0 dispatched already)" in result.error
 
 
+@pytest.mark.parametrize(("place", "number"), [("x/y", 4), ("x/y/z", 0)])
+def test_worker_folders_count_three_folders_down(
+    place: str, number: int, first: Result, run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(
+        first.output, tmp_path / "kept" / place, ignore=lambda *_: [".dispatch_plan.jsonl"]
+    )
+    result = run(*BASE, "--skip_dispatched=kept", output=tmp_path / "rest")
+    assert f"({number} dispatched already)" in result.error
+
+
 def test_json_in_a_worker_folder_that_is_no_task_is_told(
     first: Result, run: Run, tmp_path: Path
 ) -> None:

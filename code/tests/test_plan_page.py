@@ -16,7 +16,7 @@ import pytest
 
 from conftest import NIGHT, Run, Visit, give_parameters, some
 from dispatch.plan.commands import Request, command_of, portable_command_of
-from dispatch.plan.page import render_page
+from dispatch.plan.page import render_page, widths_of
 from dispatch.tasks.tasks import Task
 from plans_made import (  # noqa: F401  (fixtures)
     FLAGS,
@@ -148,6 +148,13 @@ def test_sort_takes_numbers_as_numbers_and_texts_as_texts(show: Show, tab: Visit
             after = [before[task] for task in tab.column(len(names))]
             assert after == sorted(values, reverse=direction == "descending")
         assert page.locator("[aria-sort]").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "lines"), [(0, 1), (33, 1), (34, 2), (75, 2), (76, 3), (117, 3), (118, 3)]
+)
+def test_a_name_in_a_card_gets_the_lines_that_it_needs(length: int, lines: int) -> None:
+    assert widths_of(["x", "x" * length])["lines"] == lines
 
 
 def test_a_row_is_one_line_and_tells_the_whole_of_what_it_cuts(show: Show) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import socket
@@ -21,6 +22,7 @@ import trustme
 
 from conftest import NIGHT, Result, Run
 from dispatch.stores.news import News
+from dispatch.stores.once import Once
 from standins import record
 
 NAMES = [f"{n:02}" for n in range(9)]
@@ -389,3 +391,22 @@ def test_a_bundle_without_certificates_matters_where_tls_is_spoken(net: Net) -> 
             words = "there are no certificates in the file"
         ends(net.list_at(f"https://localhost:{port}"), f"{words} {bundle}")
     lists_all(net.list_at(f"http://localhost:{port}"))
+
+
+def test_python_has_nothing_to_say_of_a_question_for_whose_answer_nobody_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise OSError
+
+    async def ask() -> None:
+        once: Once[None] = Once()
+        once.begin("fails", fail)
+        cancelled = once.begin("is cancelled", fail)
+        cancelled.cancel()
+        await asyncio.wait({cancelled})
+        assert not once.asking
+
+    asyncio.run(ask())
+    gc.collect()
+    assert caplog.text == ""

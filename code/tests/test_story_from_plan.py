@@ -405,6 +405,7 @@ def test_a_plan_of_nothing_dispatches_nothing(run: Run, plan: Path, planned: Pla
     result = run(f"--from_plan={nothing}")
     assert result.status == 0, result.log
     assert "nothing new to dispatch" in result.error
+    assert ", 0 files, 0 tasks, 0 workers" in result.error
     assert result.names() == []
 
 

@@ -25,7 +25,7 @@ class Once(Generic[T]):
             task = asyncio.get_running_loop().create_task(ask())
             self.asking[key] = task
             task.add_done_callback(lambda _: self.asking.pop(key))
-            task.add_done_callback(is_well)
+            task.add_done_callback(look_at)
         return self.asking[key]
 
     async def answer(
@@ -39,6 +39,7 @@ class Once(Generic[T]):
         return task.result()
 
 
-def is_well(task: asyncio.Task[Any]) -> bool:
-    """Return whether a task has done what it was to do: that is told where nobody waits for it."""
-    return not task.cancelled() and task.exception() is None
+def look_at(task: asyncio.Task[Any]) -> None:
+    """Look at how a task has ended, since Python complains of a fault at which nobody looks."""
+    if not task.cancelled():
+        task.exception()
