@@ -11,7 +11,8 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, cycle, repeat
 from pathlib import Path
@@ -338,6 +339,12 @@ def test_an_answer_without_end_is_given_up(name: str, net: Net) -> None:
     assert result.megabytes < most
 
 
+def in_a_loop(asked: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine, in another thread, since the browser's loop may be running in this one."""
+    with ThreadPoolExecutor() as beside:
+        beside.submit(asyncio.run, asked).result()
+
+
 def test_the_loop_is_awoken_once_for_all_that_comes_while_it_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -359,7 +366,7 @@ def test_the_loop_is_awoken_once_for_all_that_comes_while_it_looks(
             assert not news.waiting
         assert not news.is_awoken
 
-    asyncio.run(hear())
+    in_a_loop(hear())
 
 
 # ------------------------------------------------------------------------------------- certificates
@@ -407,6 +414,6 @@ def test_python_has_nothing_to_say_of_a_question_for_whose_answer_nobody_waits(
         await asyncio.wait({cancelled})
         assert not once.asking
 
-    asyncio.run(ask())
+    in_a_loop(ask())
     gc.collect()
     assert caplog.text == ""
