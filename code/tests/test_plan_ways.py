@@ -141,6 +141,16 @@ def test_the_page_deals_tasks_as_the_program_does(show: Show) -> None:
     fuzz(check, 0.05, sizes=sizes, most=most, each=few, by_size=switch, says_code=switch)
 
 
+@pytest.mark.parametrize(
+    ("results", "is_said"), [([], False), ([None], False), (["a", None], False), (["a", "b"], True)]
+)
+def test_tasks_say_their_code_if_each_names_its_result(
+    results: list[str | None], is_said: bool
+) -> None:
+    plan = plan_of([[replace(a_task(1), result=result) for result in results]])
+    assert columns.sharing_of(plan, REQUEST)["says_code"] == is_said
+
+
 SHARINGS: dict[str, list[str]] = {
     "usual": [],
     "few": ["--max_jobs=3"],
