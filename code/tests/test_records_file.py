@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from datetime import datetime, time
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from chosen import names
 from conftest import Run, fuzz, refusal, some
+from dispatch.records import tables
 from dispatch.records.record_files import read_records
 from dispatch.records.tables import read_table
 from dispatch.terminal.messages import BadInput, log
@@ -131,6 +133,30 @@ def test_any_table_that_pandas_writes_is_read_back_as_strings(tmp_path: Path) ->
 
     fuzz(check, rows=rows_of(CELLS), dialect=st.sampled_from(DIALECTS),
          order=st.permutations(COLUMNS))  # fmt: skip
+
+
+# Some of a text of tables, of which hardly any is one.
+PIECES = ["a", "b", '"', ",", "\n", " ", '""', "\r\n", '"a\n"', '"x, y"', ";", "\t", "\x1c"]
+
+
+def test_any_text_is_read_as_python_itself_reads_it() -> None:
+    def check(pieces: list[str]) -> None:
+        string = "".join(pieces)
+        lines = io.StringIO(string, newline=None)
+        try:
+            rows = list(csv.reader(lines, strict=True, skipinitialspace=True))
+        except csv.Error:
+            with pytest.raises(BadInput):
+                tables.read_text(Path("t.csv"), string, ",")
+            return
+        expected = [tables.without_blank_end(list(map(str.strip, row))) for row in rows]
+        found = tables.rows_of(tables.read_text(Path("t.csv"), string, ","), "line")
+        assert [tables.without_blank_end(row.cells) for row in found] == list(
+            filter(None, expected)
+        )
+
+    check(['"a\n"', ",", '"a\n"', ",", "b"])
+    fuzz(check, 0.025, pieces=st.lists(st.sampled_from(PIECES)))
 
 
 def test_any_excel_file_is_read_as_its_cells_are_shown(tmp_path: Path) -> None:
@@ -267,6 +293,7 @@ def test_a_record_is_named_after_its_location_as_its_folder_is_called(tmp_path: 
         ("t.jsonl", '{"_id": "a", "b": ' + "[" * 200 + "]" * 200 + "}", "record 1 is nested"),
         ("t.csv", "location,a,a\ns3://b/x,1,2\n", "2 columns are called 'a'"),
         ("t.csv", "location,a\ns3://b/x,1,2\n", "line 2 has more values"),
+        ("t.csv", 'location,a\ns3://b/x,"1\n",2\n', "line 2 has more values"),
         ("t.csv", "location,a,a.b\ns3://b/x,1,2\n", "line 2 has a value at 'a.b' and one around"),
         ("t.csv", "location,a.b,a\ns3://b/x,1,2\n", "line 2 has a value at 'a' and one around"),
         ("t.csv", "location,a..b\ns3://b/x,1\n", "the column 'a..b' is no field"),
@@ -317,6 +344,14 @@ def test_an_excel_file_by_another_name_and_a_folder_are_told(tmp_path: Path) -> 
         said = refusal(f"--records={place}", folder)
         assert f"--records: '{place[:50]}" in said
         assert "is a folder, not a file" in said
+
+
+def test_a_table_of_which_each_line_ends_within_a_cell_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text('"location\n","a\n",b\n"s3://b/x\n","1\n",2\n')
+    assert read_records(path) == [
+        {"_id": "s3://b/x", "name": "x", "location": "s3://b/x", "a": "1", "b": "2"}
+    ]
 
 
 def test_a_short_row_of_a_wide_table_ends_in_blanks(tmp_path: Path) -> None:

@@ -107,13 +107,14 @@ def separator_in(string: str, wanted: Collection[str]) -> str:
 
 
 def read_text(path: Path, string: str, separator: str) -> pd.DataFrame:
-    """Return the cells of a text, in a column more than it has at the most; raise BadInput."""
+    """Return the cells of a text, in as many columns as its longest row has; raise BadInput."""
     import pandas as pd
 
-    lines = io.StringIO(string, newline=None)
-    width = 1 + max((line.count(separator) for line in lines), default=0)
-    lines.seek(0)
     csv.field_size_limit(max(csv.field_size_limit(), len(string) + 1))
+    lines = io.StringIO(string, newline=None)
+    rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    width = max(map(len, rows), default=0)  # pandas leaves out what a first row has beyond that
+    lines.seek(0)
     try:
         return pd.read_csv(
             lines,
