@@ -19,7 +19,6 @@ from chosen import names
 from conftest import Run, fuzz, refusal, some
 from dispatch.records import tables
 from dispatch.records.record_files import read_records
-from dispatch.records.tables import read_table
 from dispatch.terminal.messages import BadInput, log
 from standins import BUCKET, S3, DocDB, record
 from worlds import Record, world  # noqa: F401  (a fixture)
@@ -357,7 +356,7 @@ def test_a_table_of_which_each_line_ends_within_a_cell_is_read_whole(tmp_path: P
 def test_a_short_row_of_a_wide_table_ends_in_blanks(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text(f"location{',a' * 39}\ns3://b/x{',1' * 29}\n")
-    [row] = read_table(path, ("location",)).rows
+    [row] = tables.read_table(path, ("location",)).rows
     assert row.cells == ["s3://b/x", *["1"] * 29, *[""] * 10]
 
 
@@ -365,7 +364,7 @@ def test_a_short_row_of_a_wide_table_ends_in_blanks(tmp_path: Path) -> None:
 def test_a_text_that_has_words_of_an_excel_file_is_a_text(content: str, tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text(content)
-    assert read_table(path, ("location",)).columns == content.split("\n")[0].split(",")
+    assert tables.read_table(path, ("location",)).columns == content.split("\n")[0].split(",")
 
 
 def test_a_broken_excel_file_is_told(tmp_path: Path) -> None:

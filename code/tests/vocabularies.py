@@ -332,20 +332,12 @@ PATTERNS: dict[str, list[str]] = {
     "data_level": ["^raw$", "er"],
     "session_start": ["^2025-03", "33"],
     "session_day": [
-        "^2025",
-        "-01$",
-        "^.*1$",
-        "03",
-        "^2025-03-0[1-9]$",
-        "5.*3",
-        "T",
-        "00$",
-        "[^$0-3]$",
+        "^2025", "-01$", "^.*1$", "03", "^2025-03-0[1-9]$", "5.*3", "T", "00$", "[^$0-3]$",
     ],
     "instrument_id": ["^3", "B$", "7"],
     "experimenter": ["^A", "da"],
     "tags": ["ok$", "cal"],
-}
+}  # fmt: skip
 
 
 def a_condition(dice: random.Random, name: str, depth: int = 1) -> Any:
